@@ -1,0 +1,52 @@
+"""One exception class per source of blame; ``accel.cli`` turns each into one line and exit code 2.
+
+Messages say what, the offending value, what is allowed, and where.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AccelError(Exception):
+    """Base of every error a user can cause."""
+
+
+class ConfigError(AccelError):
+    """A machine description, override or command-line value is impossible."""
+
+
+class ModelError(AccelError):
+    """The source model cannot be read or holds something unsupported."""
+
+
+class CodecError(AccelError):
+    """A codec spelling or its parameters are impossible for these weights."""
+
+
+class FormatError(AccelError):
+    """A packed, program or run file is truncated, corrupt, hostile or of another version."""
+
+
+class IsaError(AccelError):
+    """An instruction cannot be encoded, decoded, assembled or is illegal in its program."""
+
+
+class CompileError(AccelError):
+    """The graph cannot be mapped onto the machine."""
+
+
+class SimError(AccelError):
+    """The program cannot be simulated on the machine."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` when an allowed word is close to ``word``, else an empty string."""
+    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def listed(words: Iterable[str]) -> str:
+    """The allowed values as readers expect them: ``a, b, c``."""
+    return ", ".join(words)
