@@ -78,8 +78,8 @@ class Field:
 
     @property
     def limit(self) -> int:
-        """First value that no longer fits."""
-        return 1 << self.width
+        """First value that is no longer allowed: it does not fit, or has no name."""
+        return len(self.choices) or 1 << self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,10 @@ class InstructionSpec:
 
 def _row(mnemonic: str, opcode: int, queue: str, doc: str, *layout: tuple[object, ...]) -> InstructionSpec:
     lsb, fields = PAYLOAD_LSB, []
-    for name, width, text, *choices in layout:
-        assert isinstance(name, str) and isinstance(width, int) and isinstance(text, str)
-        fields.append(Field(name, lsb, width, text, tuple(choices[0]) if choices else ()))  # type: ignore[call-overload]
+    for name, width, text, *rest in layout:
+        choices = rest[0] if rest else ()
+        assert isinstance(name, str) and isinstance(width, int) and isinstance(text, str) and isinstance(choices, tuple)
+        fields.append(Field(name, lsb, width, text, choices))
         lsb += width
     return InstructionSpec(mnemonic, opcode, queue, tuple(fields), doc)
 
@@ -138,6 +139,7 @@ _WINDOW = (
     ("in_w", 14, "input columns"),
     ("out_w", 14, "output columns"),
     ("pixel_stride", 20, "bytes from input pixel to pixel"),
+    ("channel_major", 1, "1: reduction runs channel, tap row, tap column; 0: tap row, tap column, channel"),
 )
 
 INSTRUCTIONS: tuple[InstructionSpec, ...] = (
@@ -167,7 +169,7 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
         ("passes", 16, "times each strip is decoded"),
         ("release", 1, "1: ring bytes are freed, tile by tile, in the last pass; 0: the ring rewinds at the end"),
     ),
-    _row("GMC", 6, "compute", "how GEM and GMS walk the moving operand: the im2col window over an NHWC image", *_WINDOW),
+    _row("GMC", 6, "compute", "how GEM and GMS walk the moving operand: the window over an NHWC image", *_WINDOW),
     _row(
         "GMO", 7, "compute", "reduction length, output and parameters of the GEMs that follow",
         ("reduction", 20, "reduction length (kernel_h*kernel_w*channels of a group)"),
@@ -185,13 +187,14 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
         ("rows", 20, "output rows"), ("columns", 20, "output columns"),
         ("chunk", 14, "rows that fit the accumulators together"),
         ("groups_per_tile", 8, "convolution groups a tile covers"),
+        ("fence", 1, "1: start after the results of all earlier GEMs have left the array pipeline"),
     ),
     _row(
         "GMS", 9, "compute", "as GEM, the stationary operand read from activation SRAM (attention products)",
         ("a", 24, "SRAM byte address of the moving operand"), ("b", 24, "SRAM byte address of the stationary operand"),
         ("out", 24, "SRAM byte address of the result"), ("rows", 14, "output rows"), ("columns", 14, "output columns"),
-        ("chunk", 11, "rows that fit the accumulators together"),
-        ("transpose_b", 1, "1: b is stored columns x reduction"),
+        ("chunk", 10, "rows that fit the accumulators together"),
+        ("transpose_b", 1, "1: b is stored columns x reduction"), ("fence", 1, "as for GEM"),
     ),
     _row(
         "VST", 10, "vector", "row and column strides, in bytes, of the VECs that follow; 0 broadcasts",
@@ -222,7 +225,7 @@ def _check_table(rows: Iterable[InstructionSpec]) -> Mapping[str, InstructionSpe
     for row in table.values():
         assert row.queue in QUEUES and row.opcode < 1 << OPCODE_BITS
         assert all(f.lsb + f.width <= 8 * INSTRUCTION_BYTES for f in row.fields), row.mnemonic
-        assert all(len(f.choices) <= f.limit for f in row.fields), row.mnemonic
+        assert all(len(f.choices) <= 1 << f.width for f in row.fields), row.mnemonic
     return MappingProxyType(table)
 
 
@@ -245,9 +248,12 @@ class Instruction:
             near = nearest(self.mnemonic, BY_MNEMONIC)
             raise IsaError(f"instruction '{self.mnemonic}'; allowed: {listed(BY_MNEMONIC)}{near}")
         for name, value in self.values.items():
-            limit = spec.field(name).limit
-            if not 0 <= value < limit:
-                raise IsaError(f"{self.mnemonic}.{name} = {value}; allowed: 0 to {limit - 1}")
+            f = spec.field(name)
+            if not 0 <= value < f.limit:
+                allowed = listed(f.choices) or f"0 to {f.limit - 1}"
+                raise IsaError(f"{self.mnemonic}.{name} = {value}; allowed: {allowed}")
+        if len(set(self.pop)) < len(self.pop) or len(set(self.push)) < len(self.push):
+            raise IsaError(f"{self.mnemonic}: tokens {self.pop}, {self.push}; allowed: each queue once")
         for queue in (*self.pop, *self.push):
             if queue not in QUEUES or queue == spec.queue:
                 others = listed(q for q in QUEUES if q != spec.queue)
@@ -279,12 +285,12 @@ def decode(data: bytes, where: str = "instruction") -> Instruction:
     if len(data) != INSTRUCTION_BYTES or spec is None:
         known = listed(f"{row.opcode} {row.mnemonic}" for row in INSTRUCTIONS)
         raise IsaError(f"{where}: {len(data)} bytes, opcode {opcode}; allowed: {INSTRUCTION_BYTES} bytes, {known}")
-    values = {f.name: word >> f.lsb & (f.limit - 1) for f in spec.fields}
-    for f in spec.fields:
-        if f.choices and values[f.name] >= len(f.choices):
-            raise IsaError(f"{where}: {spec.mnemonic}.{f.name} = {values[f.name]}; allowed: {listed(f.choices)}")
+    values = {f.name: word >> f.lsb & ((1 << f.width) - 1) for f in spec.fields}
     pop, push = (_token_queues(word >> lsb) for lsb in (POP_LSB, PUSH_LSB))
-    instruction = Instruction(spec.mnemonic, values, pop, push)
+    try:
+        instruction = Instruction(spec.mnemonic, values, pop, push)
+    except IsaError as error:
+        raise IsaError(f"{where}: {error}") from error
     if encode(instruction) != data:
         raise IsaError(f"{where}: {spec.mnemonic} has reserved bits set: {data.hex()}")
     return instruction
@@ -331,7 +337,7 @@ def _shown(name: str, value: int) -> str:
 
 def assemble(line: str) -> Instruction:
     """Inverse of ``disassemble``; fields left out are 0. Raises ``IsaError`` quoting the line."""
-    mnemonic, *parts = line.split()
+    mnemonic, *parts = line.split() or [""]
     spec = BY_MNEMONIC.get(mnemonic)
     if spec is None:
         return Instruction(mnemonic)

@@ -1,4 +1,4 @@
-"""What every codec is: one frozen object with the numbers hardware needs and the NumPy encode/decode that is the oracle.
+"""What every codec is: a frozen object with the numbers hardware needs and the NumPy encode/decode, the oracle.
 
 A layer is seen as the matrix ``W[out, reduction]``. Vectors of ``vector_length`` weights run along ``vector_axis``:
 ``out`` (d adjacent output channels at one reduction index) or ``in`` (d adjacent reduction indices of one channel).
@@ -8,18 +8,24 @@ two's-complement integer itself.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from accel.codecs.bits import packed_bytes
+from accel.errors import CodecError, listed
 
 VectorAxis = Literal["out", "in"]
 VECTOR_AXES: tuple[VectorAxis, ...] = ("out", "in")
 
 Codes = npt.NDArray[np.uint16]
 Codebook = npt.NDArray[np.int8]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,11 @@ class Codec(ABC):
     """Parameters of one codec. ``family`` is its row in ``CODECS``; ``str(codec)`` its spelling (``ssvq:k=16,d=8``)."""
 
     family: ClassVar[str]
+
+    def __str__(self) -> str:
+        """The spelling ``parse_codec`` reads back."""
+        values = ",".join(f"{row.name}={getattr(self, row.name)}" for row in fields(self))
+        return f"{self.family}:{values}" if values else self.family
 
     @property
     @abstractmethod
@@ -97,3 +108,114 @@ class Codec(ABC):
     def codebook_bytes(self) -> int:
         """Bytes of one layer's codebook as the decoder holds it (one int8 per element)."""
         return self.codebook_entries * self.vector_length
+
+
+def codes_shape(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> tuple[int, int]:
+    """Shape of ``EncodedLayer.codes`` for a matrix of ``shape``; the vector axis is rounded up to whole vectors."""
+    out, reduction = shape
+    if vector_axis == "out":
+        return -(-out // codec.vector_length), reduction
+    return out, -(-reduction // codec.vector_length)
+
+
+def padded_weights(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> int:
+    """Zeros appended because the vector length does not divide the vector axis; they are stored like real weights."""
+    return math.prod(codes_shape(codec, shape, vector_axis)) * codec.vector_length - math.prod(shape)
+
+
+def padded_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> float:
+    """Stored bytes spent on ``padded_weights``."""
+    return padded_weights(codec, shape, vector_axis) * codec.bits_per_weight / 8
+
+
+def stored_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis, scales: int) -> dict[str, int]:
+    """Bytes one layer takes by kind (``weights`` for integer codecs or ``indices``, ``signs``, ``codebooks``,
+    ``scales``), densely packed. ``scales`` is the number of float32 scales (1, or one an output channel)."""
+    vectors = math.prod(codes_shape(codec, shape, vector_axis))
+    code_bytes = packed_bytes(vectors, codec.code_bits)
+    return {
+        "weights": 0 if codec.codebook_entries else code_bytes,
+        "indices": code_bytes if codec.codebook_entries else 0,
+        "signs": packed_bytes(vectors * codec.vector_length, 1) if codec.has_signs else 0,
+        "codebooks": codec.codebook_bytes,
+        "scales": scales * np.dtype(np.float32).itemsize,
+    }
+
+
+def layer_bytes(layer: EncodedLayer) -> dict[str, int]:
+    """``stored_bytes`` of an encoded layer."""
+    return stored_bytes(layer.codec, layer.shape, layer.vector_axis, layer.scale.size)
+
+
+def to_vectors(matrix: npt.NDArray[_Scalar], vector_length: int, vector_axis: VectorAxis) -> npt.NDArray[_Scalar]:
+    """The vectors of ``matrix[out, reduction]`` as contiguous ``[n, d]``, in the row-major order of the codes."""
+    out, reduction = matrix.shape
+    if vector_axis == "in":
+        padded = np.pad(matrix, ((0, 0), (0, -reduction % vector_length)))
+        return np.ascontiguousarray(padded).reshape(-1, vector_length)
+    padded = np.pad(matrix, ((0, -out % vector_length), (0, 0)))
+    grouped = padded.reshape(-1, vector_length, reduction).transpose(0, 2, 1)
+    return np.ascontiguousarray(grouped).reshape(-1, vector_length)
+
+
+def from_vectors(
+    vectors: npt.NDArray[np.int8], shape: tuple[int, int], vector_axis: VectorAxis
+) -> npt.NDArray[np.int8]:
+    """Inverse of ``to_vectors``: ``[out, reduction]`` with the padding dropped."""
+    (out, reduction), length = shape, vectors.shape[1]
+    if vector_axis == "in":
+        return np.ascontiguousarray(vectors.reshape(out, -1)[:, :reduction])
+    grouped = vectors.reshape(-1, reduction, length)
+    matrix = np.empty((len(grouped), length, reduction), vectors.dtype)
+    for lane in range(length):  # several times faster than one transposed copy: long inner loops
+        matrix[:, lane] = grouped[:, :, lane]
+    return matrix.reshape(-1, reduction)[:out]
+
+
+def normalised(weights: npt.NDArray[np.floating[Any]], scale: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """``weights / scale`` in double precision; raises ``CodecError`` on values a codec cannot store."""
+    if weights.ndim != 2 or not weights.size:
+        raise CodecError(f"weights of shape {list(weights.shape)}; expected a matrix [out, reduction]")
+    if not np.isfinite(weights).all():
+        bad = int(weights.size - np.isfinite(weights).sum())
+        raise CodecError(f"{bad} of {weights.size} weights are NaN or infinite")
+    if scale.shape not in ((1,), (len(weights),)):
+        raise CodecError(f"scale of shape {list(scale.shape)}; allowed: [1] or [{len(weights)}]")
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise CodecError("scales must be positive and finite")
+    return np.asarray(weights, np.float64) / scale.astype(np.float64)[:, None]
+
+
+def check_layer(layer: EncodedLayer) -> None:
+    """The checks every codec shares: axis, shapes, types, code range of ``code_bits`` and finite scales."""
+    codec = layer.codec
+    if layer.vector_axis not in VECTOR_AXES:
+        raise CodecError(f"vector axis '{layer.vector_axis}'; allowed: {listed(VECTOR_AXES)}")
+    if len(layer.shape) != 2 or min(layer.shape) < 1:
+        raise CodecError(f"{codec}: weight shape {layer.shape}; expected two positive sizes (out, reduction)")
+    codes = codes_shape(codec, layer.shape, layer.vector_axis)
+    entries = (codec.codebook_entries, codec.vector_length) if codec.codebook_entries else None
+    _check_array(codec, "codes", layer.codes, codes, np.uint16)
+    _check_array(codec, "signs", layer.negative, (*codes, codec.vector_length) if codec.has_signs else None, np.bool_)
+    _check_array(codec, "codebook", layer.codebook, entries, np.int8)
+    _check_array(codec, "scale", layer.scale, (1,) if layer.scale.shape == (1,) else (layer.shape[0],), np.float32)
+    if not np.isfinite(layer.scale).all():
+        raise CodecError(f"{codec}: a scale is NaN or infinite")
+    if int(layer.codes.max()) >> codec.code_bits:
+        raise CodecError(
+            f"{codec}: code {int(layer.codes.max())} is out of range; allowed: below {1 << codec.code_bits}"
+        )
+
+
+def _check_array(
+    codec: Codec,
+    what: str,
+    array: npt.NDArray[np.generic] | None,
+    shape: tuple[int, ...] | None,
+    kind: type[np.generic],
+) -> None:
+    found = None if array is None else array.shape
+    if found != shape:
+        raise CodecError(f"{codec}: {what} of shape {found}; expected {shape}")
+    if array is not None and array.dtype != kind:
+        raise CodecError(f"{codec}: {what} of type {array.dtype}; expected {np.dtype(kind)}")

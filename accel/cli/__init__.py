@@ -1,0 +1,87 @@
+"""The command line: one file a verb. ``main`` alone turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 a check failed, 2 bad input. A verb's file holds ``HELP``, ``EXAMPLE``, ``add_arguments(parser)``
+and ``run(arguments) -> exit code``; it imports what is heavy only inside ``run``, so that ``--help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Never
+
+from accel import __version__
+from accel.cli import codecs, compare, compile, compress, isa, machines, models, report, sim
+from accel.errors import AccelError
+
+VERBS: tuple[ModuleType, ...] = (compress, compile, sim, compare, report, isa, machines, models, codecs)
+BAD_INPUT = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line instead of the whole usage."""
+
+    def error(self, message: str) -> Never:
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _verb_name(verb: ModuleType) -> str:
+    return verb.__name__.rpartition(".")[2]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = _Parser(
+        prog="accel",
+        description="Compress a network's weights, compile it, simulate it, and see what the compression buys.",
+        epilog="Start here: accel compare deit_tiny -o deit_tiny_report",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"accel {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        added = verbs.add_parser(
+            _verb_name(verb),
+            help=verb.HELP,
+            description=verb.__doc__,
+            epilog=f"Example:\n  {verb.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        verb.add_arguments(added)
+        added.set_defaults(run=verb.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors a user can cause become one line on stderr."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()  # a full disk behind a redirect must be noticed here, not at exit
+        return code
+    except AccelError as error:
+        return _failed(str(error))
+    except KeyboardInterrupt:
+        return _failed("interrupted")
+    except BrokenPipeError:
+        return _reader_left()
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        return _failed(f"{where}{error.strerror or error}")
+    except MemoryError:
+        return _failed("not enough memory")
+
+
+def _failed(message: str) -> int:
+    print(f"accel: {' '.join(message.split())}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _reader_left() -> int:
+    """Say it once; then keep Python from complaining again when it flushes stdout at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _failed("stdout was closed before everything was written")

@@ -1,0 +1,264 @@
+"""Compare formats of one model on one or more machines: the table, the curve over DRAM bandwidth, and the reasons.
+
+int8 is always among them: it is what every ratio refers to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accel.cli.options import (
+    DEFAULT_MACHINE,
+    add_batch,
+    add_compression,
+    add_json,
+    add_overrides,
+    output_folder,
+    positive_number,
+    print_json,
+    say,
+)
+from accel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accel.cli.comparison import CodecResult, MachineResult
+    from accel.cli.progress import Report
+    from accel.codecs import Codec
+    from accel.machine import Machine
+    from accel.program import Program
+    from accel.run import Run
+    from compiler.compress import LayerReport
+    from compiler.frontend import LoadedModel
+
+HELP = "the main job: what each format gains on each machine"
+EXAMPLE = "accel compare deit_tiny -m edge64 -m u65-mid -o deit_tiny_report"
+DEFAULT_CODECS = ("int8", "int4", "vq:k=256,d=4", "ssvq:k=256,d=8", "ssvq:k=16,d=8")
+CURVE_FILE = "speedup.png"
+TEXT_WIDTH = 110
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("model", metavar="MODEL", help="a path (.onnx, .pt2), ARCH[:FILE] or zoo:NAME (accel models)")
+    parser.add_argument(
+        "--codecs",
+        metavar="CODEC",
+        nargs="+",
+        default=DEFAULT_CODECS,
+        help=f"formats besides int8 (default {' '.join(DEFAULT_CODECS)})",
+    )
+    parser.add_argument(
+        "-m",
+        "--machine",
+        dest="machines",
+        metavar="MACHINE",
+        action="append",
+        help=f"a built-in machine (accel machines) or a TOML path, repeatable (default {DEFAULT_MACHINE})",
+    )
+    add_overrides(parser)
+    add_batch(parser)
+    add_compression(parser)
+    parser.add_argument(
+        "--bandwidths",
+        metavar="B",
+        nargs="+",
+        type=positive_number,
+        default=(),
+        help="DRAM bandwidths of the sweep in bytes a cycle (default 14, 1/25 to 16 times the machine's own)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        type=output_folder,
+        required=True,
+        help="folder for tables, curves, plots and runs; created if missing",
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compress, compile, simulate, sweep; write the folder and print table and verdicts."""
+    from accel.cli.comparison import comparison_document
+    from accel.cli.progress import progress
+    from compiler.frontend import load_model
+
+    codecs, machines = _codecs(arguments.codecs), _machines(arguments)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    model = load_model(arguments.model, seed=arguments.seed, progress=say)
+    with progress() as report:
+        results = _compare(arguments, model, codecs, machines, report)
+    curve = str(arguments.output / CURVE_FILE)
+    document = comparison_document(results, model.source, arguments.batch, curve)
+    _write_all(arguments.output, results, document)
+    if arguments.json:
+        print_json(document)
+    else:
+        print(_text(results, curve), end="")
+    say(f"wrote tables, plots and runs to {arguments.output}")
+    return 0
+
+
+def _codecs(texts: Sequence[str]) -> tuple[Codec, ...]:
+    """int8 first, then the others once each."""
+    from accel.codecs import parse_codec
+
+    return tuple(dict.fromkeys(map(parse_codec, ("int8", *texts))))
+
+
+def _machines(arguments: argparse.Namespace) -> tuple[Machine, ...]:
+    from accel.machine import load_machine
+
+    machines = [load_machine(spec, arguments.overrides) for spec in arguments.machines or (DEFAULT_MACHINE,)]
+    names = [machine.name for machine in machines]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"-m: two machines are called '{doubled[0]}'; their files would overwrite each other")
+    return tuple(machines)
+
+
+def _compare(
+    arguments: argparse.Namespace,
+    model: LoadedModel,
+    codecs: Sequence[Codec],
+    machines: Sequence[Machine],
+    report: Report,
+) -> tuple[MachineResult, ...]:
+    """Each codec is compressed once, then compiled and simulated for every machine."""
+    from accel.cli.comparison import MachineResult, bandwidth_grid
+
+    grids = [bandwidth_grid(machine, arguments.bandwidths) for machine in machines]
+    found: list[list[CodecResult]] = [[] for _ in machines]
+    for index, codec in enumerate(codecs):
+        results = _one_codec(arguments, model, codec, machines, grids, _part(report, index, len(codecs), str(codec)))
+        for results_of_machine, result in zip(found, results, strict=True):
+            results_of_machine.append(result)
+    return tuple(MachineResult(*row) for row in zip(machines, grids, map(tuple, found), strict=True))
+
+
+def _part(report: Report, index: int, count: int, name: str) -> Report:
+    """Progress within one of ``count`` equal parts of the work."""
+
+    def part(done: float, total: float, what: str) -> None:
+        report(index + done / total, count, f"{name}: {what}")
+
+    return part
+
+
+def _one_codec(
+    arguments: argparse.Namespace,
+    model: LoadedModel,
+    codec: Codec,
+    machines: Sequence[Machine],
+    grids: Sequence[tuple[float, ...]],
+    report: Report,
+) -> Iterator[CodecResult]:
+    from accel.cli.compress import compress_loaded
+    from compiler import compile_model
+
+    result = compress_loaded(model, codec, arguments, _part(report, 0, 2, "compressing"))
+    for index, (machine, grid) in enumerate(zip(machines, grids, strict=True)):
+        report(1 + index / len(machines), 2, f"compiling and simulating on {machine.name}")
+        program = compile_model(result.packed, machine, batch=arguments.batch)
+        yield _simulated(codec, result.reports, program, machine, grid)
+
+
+def _simulated(
+    codec: Codec, reports: Sequence[LayerReport], program: Program, machine: Machine, grid: Sequence[float]
+) -> CodecResult:
+    from accel.cli.comparison import CodecResult
+    from accel.cli.compress import bits_per_weight, mean_relative_error
+    from sim import simulate
+
+    free_vector = replace(machine, vector=replace(machine.vector, lanes=0))
+    return CodecResult(
+        codec=str(codec),
+        bits_per_weight=bits_per_weight(reports),
+        relative_error=mean_relative_error(reports),
+        whole=simulate(program, machine),
+        gemm_only=simulate(program, free_vector),
+        curve=_curve(program, machine, grid),
+        gemm_curve=_curve(program, free_vector, grid),
+    )
+
+
+def _curve(program: Program, machine: Machine, grid: Sequence[float]) -> tuple[int, ...]:
+    """Total cycles of the same program at each bandwidth, with ideal DRAM of the machine's latency."""
+    from sim import simulate
+
+    swept = (replace(machine.dram, standard="ideal", bandwidth_bytes_per_cycle=bandwidth) for bandwidth in grid)
+    return tuple(simulate(program, replace(machine, dram=dram)).total_cycles for dram in swept)
+
+
+def _text(results: Sequence[MachineResult], curve_file: str) -> str:
+    """A table and a verdict for each machine."""
+    from accel.cli.comparison import TABLE_NOTES, comparison_table, verdict
+    from accel.reporting import to_text
+
+    parts = [f"{to_text(comparison_table([result]))}\n{_wrapped(verdict(result, curve_file))}\n" for result in results]
+    return "\n".join([*parts, "\n".join(f"note: {note}" for note in TABLE_NOTES) + "\n"])
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(paragraph, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def _write_all(folder: Path, results: Sequence[MachineResult], document: Mapping[str, Any]) -> None:
+    from accel.atomic import write_text
+    from accel.cli.comparison import comparison_table
+    from accel.reporting import to_csv
+
+    write_text(folder / "table.txt", _text(results, str(folder / CURVE_FILE)))
+    write_text(folder / "table.csv", to_csv(comparison_table(results)))
+    write_text(folder / "comparison.json", json.dumps(document, indent=1) + "\n")
+    _write_runs(folder, results)
+    _write_plots(folder, results)
+
+
+def _write_runs(folder: Path, results: Sequence[MachineResult]) -> None:
+    from accel.run import write_run
+
+    for result in results:
+        for each in result.results:
+            stem = f"{result.machine.name}.{re.sub('[^A-Za-z0-9]+', '-', each.codec)}"
+            write_run(each.whole, folder / f"{stem}.run.json")
+            write_run(each.gemm_only, folder / f"{stem}.gemm-only.run.json")
+
+
+def _write_plots(folder: Path, results: Sequence[MachineResult]) -> None:
+    from accel.cli.run_tables import dram_text
+    from accel.plots import layers_figure, speedup_figure, traffic_figure, write_figure
+
+    groups: dict[str, Sequence[Run]] = {
+        f"{result.machine.name}, {dram_text(result.machine)}": [each.whole for each in result.results]
+        for result in results
+    }
+    write_figure(traffic_figure(groups), folder / "traffic.png")
+    write_figure(speedup_figure([_panel(result) for result in results]), folder / CURVE_FILE)
+    pairs = [each.whole for result in results for each in result.highlights]
+    write_figure(layers_figure(pairs), folder / "layers.png")
+
+
+def _panel(result: MachineResult) -> Any:
+    """The curves of one machine; the best format's GEMM-only curve is drawn as a thin reference."""
+    from accel.cli.comparison import WORTHWHILE_GAIN
+    from accel.plots import Curve, SpeedupPanel
+
+    best = result.best
+    curves = [Curve(each.codec, result.bandwidths, result.speedup_curve(each)) for each in result.results]
+    label = f"{best.codec}, GEMM-only"
+    curves.append(Curve(label, result.bandwidths, result.gemm_speedup_curve(best), reference=True))
+    program = best.whole.program
+    return SpeedupPanel(
+        title=f"{program.get('model')} on {result.machine.name}: whole network",
+        curves=curves,
+        own_bandwidth=result.machine.bandwidth_bytes_per_cycle,
+        crossover=result.crossover.bandwidth,
+        caption=f"crossover: above it the fastest format, {best.codec}, gains less than {WORTHWHILE_GAIN}x over int8",
+    )

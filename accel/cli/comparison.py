@@ -1,0 +1,270 @@
+"""What ``accel compare`` concludes from its runs: speed-ups, the crossover of the curve, and why it is where it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accel import __version__
+from accel.cli.run_tables import dram_text, weights_text
+from accel.machine import Machine, machine_to_document
+from accel.metrics import CAUSES, METRICS
+from accel.reporting import Column, Table, bound_text, dominant, dram_busy, metric_column, ratio, to_records
+from accel.run import Run
+
+COMPARISON_SCHEMA = "accel.comparison/1"
+WORTHWHILE_GAIN = 1.1  # a speed-up below this is called none
+GRID_OCTAVES = tuple(k * 2 / 3 for k in range(-7, 7))  # 14 points, 1/25 to 16 times the machine's bandwidth
+
+
+@dataclass(frozen=True, slots=True)
+class CodecResult:
+    """One codec on one machine. ``curve`` and ``gemm_curve`` are total cycles at each bandwidth of the sweep.
+
+    ``gemm_only`` is the same program on the same machine with a free vector unit (``vector.lanes = 0``).
+    """
+
+    codec: str
+    bits_per_weight: float
+    relative_error: float
+    whole: Run
+    gemm_only: Run
+    curve: tuple[int, ...]
+    gemm_curve: tuple[int, ...]
+
+    @property
+    def vector_share(self) -> float:
+        """Share of the cycles that disappear when the vector unit is free."""
+        return 1 - (ratio(self.gemm_only.total_cycles, self.whole.total_cycles) or 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossover:
+    """Where a falling speed-up curve passes ``WORTHWHILE_GAIN``; ``bandwidth`` in B/cycle only if it does so inside."""
+
+    status: str  # "crosses", "never gains" or "always gains" within the sweep
+    bandwidth: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineResult:
+    """All codecs on one machine, int8 first; ``bandwidths`` (B/cycle, ascending) are those of the sweep."""
+
+    machine: Machine
+    bandwidths: tuple[float, ...]
+    results: tuple[CodecResult, ...]
+
+    @property
+    def baseline(self) -> CodecResult:
+        """The int8 result every ratio refers to."""
+        return self.results[0]
+
+    @property
+    def best(self) -> CodecResult:
+        """The compressed format with fewest cycles here, then fewest DRAM bytes; int8 itself when it is alone."""
+        return min(self.results[1:] or self.results, key=lambda r: (r.whole.total_cycles, r.whole.dram_bytes_total))
+
+    @property
+    def highlights(self) -> tuple[CodecResult, ...]:
+        """int8 and the best format: what verdicts and layer plots set side by side."""
+        return (self.baseline,) if self.best is self.baseline else (self.baseline, self.best)
+
+    def speedup(self, result: CodecResult) -> float:
+        """Whole-network speed-up over int8 on the machine as it is."""
+        return self.baseline.whole.total_cycles / result.whole.total_cycles
+
+    def gemm_speedup(self, result: CodecResult) -> float:
+        """Speed-up over int8 when vector work is free for both."""
+        return self.baseline.gemm_only.total_cycles / result.gemm_only.total_cycles
+
+    def traffic_ratio(self, result: CodecResult) -> float:
+        """How many times fewer DRAM bytes than int8."""
+        return self.baseline.whole.dram_bytes_total / result.whole.dram_bytes_total
+
+    def speedup_curve(self, result: CodecResult) -> tuple[float, ...]:
+        """Whole-network speed-up over int8 at each bandwidth of the sweep."""
+        return _quotients(self.baseline.curve, result.curve)
+
+    def gemm_speedup_curve(self, result: CodecResult) -> tuple[float, ...]:
+        """The same with a free vector unit."""
+        return _quotients(self.baseline.gemm_curve, result.gemm_curve)
+
+    @property
+    def crossover(self) -> Crossover:
+        """Of the best format's whole-network curve."""
+        return find_crossover(self.bandwidths, self.speedup_curve(self.best))
+
+
+def _quotients(numerators: Sequence[int], denominators: Sequence[int]) -> tuple[float, ...]:
+    return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+def bandwidth_grid(machine: Machine, wanted: Sequence[float] = ()) -> tuple[float, ...]:
+    """Bandwidths of the sweep, B/cycle, ascending: those wanted or a logarithmic grid, and the machine's own."""
+    own = machine.bandwidth_bytes_per_cycle
+    return tuple(sorted({own, *(wanted or (own * 2**octaves for octaves in GRID_OCTAVES))}))
+
+
+def find_crossover(bandwidths: Sequence[float], speedups: Sequence[float]) -> Crossover:
+    """The highest bandwidth at which the speed-up falls through ``WORTHWHILE_GAIN``, linear in log bandwidth."""
+    above = [i for i, speedup in enumerate(speedups) if speedup >= WORTHWHILE_GAIN]
+    if not above:
+        return Crossover("never gains")
+    last = above[-1]
+    if last == len(speedups) - 1:
+        return Crossover("always gains")
+    high, low = speedups[last], speedups[last + 1]
+    a, b = math.log2(bandwidths[last]), math.log2(bandwidths[last + 1])
+    return Crossover("crosses", 2 ** (a + (b - a) * (high - WORTHWHILE_GAIN) / (high - low)))
+
+
+COLUMNS = (
+    Column("codec", "codec"),
+    Column("bits_per_weight", "bits/weight", "bit"),
+    Column("relative_error", "mean rel. error", "1"),
+    metric_column("dram_bytes_total", "DRAM"),
+    Column("traffic_ratio", "less traffic", "1", "ratio"),
+    metric_column("total_cycles", "cycles"),
+    metric_column("speedup", "speed-up", "ratio"),
+    Column("speedup_gemm_only", "GEMM-only speed-up", METRICS["speedup"].unit, "ratio"),
+    Column("vector_share", "vector unit costs", "1", "share"),
+    metric_column("energy_total", "energy"),
+    Column("bound", "bound by"),
+)
+
+
+def comparison_table(results: Sequence[MachineResult]) -> Table:
+    """One row a codec and machine; the machine's column only where there are several."""
+    rows = tuple(row for result in results for row in _rows(result))
+    if len(results) == 1:
+        return Table(_title(results[0].machine), COLUMNS, rows)
+    return Table("Comparison", (Column("machine", "machine"), *COLUMNS), rows)
+
+
+def _title(machine: Machine) -> str:
+    array = machine.array
+    return f"{machine.name}: {array.rows}x{array.columns} {array.dataflow}, {dram_text(machine)}"
+
+
+def _rows(result: MachineResult) -> Iterator[dict[str, Any]]:
+    for each in result.results:
+        yield {
+            "machine": result.machine.name,
+            "codec": each.codec,
+            "bits_per_weight": each.bits_per_weight,
+            "relative_error": each.relative_error,
+            "dram_bytes_total": each.whole.dram_bytes_total,
+            "traffic_ratio": result.traffic_ratio(each),
+            "total_cycles": each.whole.total_cycles,
+            "speedup": result.speedup(each),
+            "speedup_gemm_only": result.gemm_speedup(each),
+            "vector_share": each.vector_share,
+            "energy_total": each.whole.energy_total,
+            "bound": bound_text(each.whole.cycles_by_cause),
+        }
+
+
+TABLE_NOTES = (
+    "less traffic, speed-up: against int8 on the same machine; GEMM-only: vector work free (vector.lanes = 0) for both",
+    "bits/weight: all that is stored for conv and gemm weights, codebooks and scales included",
+    "mean rel. error: squared error over squared weights, averaged over weights; it is not an accuracy",
+)
+
+
+def verdict(result: MachineResult, curve_file: str) -> str:
+    """One paragraph: what the best format gains on this machine, why, and up to which bandwidth."""
+    sentences = (_gain(result), _why(result), _vector(result), crossover_text(result, curve_file), _caveats(result))
+    return f"{result.machine.name}: " + " ".join(filter(None, sentences))
+
+
+def _gain(result: MachineResult) -> str:
+    best, int8 = result.best, result.baseline
+    if best is int8:
+        return f"int8 alone: {int8.whole.total_cycles:,} cycles; there is no compressed format to compare with."
+    speedup = result.speedup(best)
+    gains = "compression pays" if speedup >= WORTHWHILE_GAIN else "compression does not pay here"
+    return (
+        f"{gains}: {best.codec}, the fastest format, runs {speedup:.2f}x as fast as int8 (whole network; "
+        f"GEMM-only {result.gemm_speedup(best):.2f}x) and moves {best.whole.dram_bytes_total / 1e6:.3f} MB instead of "
+        f"{int8.whole.dram_bytes_total / 1e6:.3f} MB ({result.traffic_ratio(best):.2f}x less)."
+    )
+
+
+def _why(result: MachineResult) -> str:
+    return "; ".join(f"{each.codec} is {_bound_sentence(each.whole)}" for each in result.highlights) + "."
+
+
+def _bound_sentence(run: Run) -> str:
+    """``bound by compute (87 % of cycles: the array streams ...; DRAM is busy 20 %)``, from the table of causes."""
+    cause, share = dominant(run.cycles_by_cause)
+    name = cause.replace("_", " ")
+    return f"bound by {name} ({_percent(share)} of cycles: {CAUSES[cause]}; DRAM is busy {_percent(dram_busy(run))})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _vector(result: MachineResult) -> str:
+    if not result.machine.vector.lanes:
+        return "The vector unit is free on this machine (vector.lanes = 0)."
+    shares = " and ".join(f"{_percent(each.vector_share)} of the cycles of {each.codec}" for each in result.highlights)
+    return f"The vector unit accounts for {shares}."
+
+
+def crossover_text(result: MachineResult, curve_file: str) -> str:
+    """Where on the curve this machine stands, and where the gain ends; never a number without its curve."""
+    if result.best is result.baseline:
+        return ""
+    low, high = result.bandwidths[0], result.bandwidths[-1]
+    crossover, codec = result.crossover, result.best.codec
+    own = f"this machine has {result.machine.bandwidth_bytes_per_cycle:.3g} B/cycle"
+    if crossover.bandwidth is not None:
+        where = f"Crossover: above {crossover.bandwidth:.3g} B/cycle {codec} gains less than {WORTHWHILE_GAIN}x"
+    elif crossover.status == "never gains":
+        where = f"Crossover: below {low:.3g} B/cycle, the lowest tried; {codec} never gains {WORTHWHILE_GAIN}x"
+    else:
+        where = f"Crossover: above {high:.3g} B/cycle, the highest tried; {codec} gains {WORTHWHILE_GAIN}x throughout"
+    return f"{where}; {own}; the speed-up is one point of the curve in {curve_file}."
+
+
+def _caveats(result: MachineResult) -> str:
+    run = result.baseline.whole
+    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights_text(run.program)}."
+
+
+def comparison_document(
+    results: Sequence[MachineResult], source: Mapping[str, Any], batch: int, curve_file: str
+) -> dict[str, Any]:
+    """The whole comparison as JSON values, schema ``accel.comparison/1``."""
+    return {
+        "schema": COMPARISON_SCHEMA,
+        "tool": __version__,
+        "source": dict(source),
+        "batch": batch,
+        "gain_threshold": WORTHWHILE_GAIN,
+        "rows": to_records(Table("", (Column("machine", ""), *COLUMNS), tuple(r for m in results for r in _rows(m)))),
+        "machines": [_machine_document(result, curve_file) for result in results],
+    }
+
+
+def _machine_document(result: MachineResult, curve_file: str) -> dict[str, Any]:
+    return {
+        "machine": machine_to_document(result.machine),
+        "own_bandwidth_bytes_per_cycle": result.machine.bandwidth_bytes_per_cycle,
+        "bandwidths_bytes_per_cycle": list(result.bandwidths),
+        "curves": {
+            each.codec: {
+                "total_cycles": list(each.curve),
+                "speedup": list(result.speedup_curve(each)),
+                "total_cycles_gemm_only": list(each.gemm_curve),
+                "speedup_gemm_only": list(result.gemm_speedup_curve(each)),
+            }
+            for each in result.results
+        },
+        "best": result.best.codec,
+        "crossover": {"status": result.crossover.status, "bandwidth_bytes_per_cycle": result.crossover.bandwidth},
+        "verdict": verdict(result, curve_file),
+    }

@@ -1,0 +1,175 @@
+"""Compress a model's weights, layer by layer, and say what that costs in error and saves in bytes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from accel.cli.options import add_compression, add_json, add_output, print_json, say
+from accel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accel.cli.progress import Report
+    from accel.codecs import Codec
+    from accel.packed import Packed
+    from accel.reporting import Table
+    from compiler.compress import Compression, LayerReport
+    from compiler.frontend import LoadedModel
+
+HELP = "compress a model's weights"
+EXAMPLE = "accel compress deit_tiny --codec ssvq:k=16,d=8 --keep 'head*=int8' -o net.vq.safetensors"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("model", metavar="MODEL", help="a path (.onnx, .pt2), ARCH[:FILE] or zoo:NAME (accel models)")
+    parser.add_argument("--codec", required=True, help="e.g. int8 or ssvq:k=16,d=8 (accel codecs)")
+    parser.add_argument(
+        "--keep",
+        metavar="GLOB=CODEC",
+        action="append",
+        default=[],
+        help="another codec for the weights or operators a pattern names (repeatable; the last match wins)",
+    )
+    add_compression(parser)
+    add_output(parser, "the packed file to write (*.vq.safetensors)")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compress, write, and print one row a layer and the totals."""
+    from accel.cli.progress import progress
+    from accel.codecs import parse_codec
+    from accel.packed import write_packed
+    from accel.reporting import to_records, to_text
+    from compiler.frontend import load_model
+
+    codec, keep = parse_codec(arguments.codec), [_kept(text) for text in arguments.keep]
+    model = load_model(arguments.model, seed=arguments.seed, progress=say)
+    with progress() as report:
+        result = compress_loaded(model, codec, arguments, report, keep)
+    write_packed(result.packed, arguments.output)
+    totals = _totals(result)
+    table = _layers_table(result.reports, totals)
+    if arguments.json:
+        print_json({"source": dict(model.source), **totals, "layers": to_records(table)[:-1]})
+    else:
+        print(f"{model.source['spec']}: {model.source['description']}\n\n{to_text(table)}", end="")
+    say(f"wrote {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
+    return 0
+
+
+def compress_loaded(
+    model: LoadedModel,
+    codec: Codec,
+    arguments: argparse.Namespace,
+    report: Report,
+    keep: Sequence[tuple[str, Codec]] = (),
+) -> Compression:
+    """Compress with the options of ``add_compression``; the result remembers where the weights came from."""
+    from compiler.compress import compress
+
+    return compress(
+        model.graph,
+        model.weights,
+        codec,
+        keep,
+        arguments.scale,
+        seed=arguments.seed,
+        progress=report,
+        description=source_facts(model.source),
+    )
+
+
+def source_facts(source: Mapping[str, Any]) -> dict[str, str]:
+    """What the packed file records of where its weights came from."""
+    weights = "trained" if source["trained"] else "random"
+    return {"spec": str(source["spec"]), "description": str(source["description"]), "weights": weights}
+
+
+def _kept(text: str) -> tuple[str, Codec]:
+    from accel.codecs import parse_codec
+
+    glob, equals, codec = text.partition("=")
+    if not (glob and equals):
+        raise ConfigError(f"--keep {text}; allowed: GLOB=CODEC, e.g. 'head*=int8'")
+    return glob, parse_codec(codec)
+
+
+def _totals(result: Compression) -> dict[str, float]:
+    weights = sum(report.shape[0] * report.shape[1] for report in result.reports)
+    stored = sum(sum(report.bytes_by_kind.values()) for report in result.reports)
+    side = parameter_bytes(result.packed)
+    return {
+        "weights": weights,
+        "bits_per_weight": bits_per_weight(result.reports),
+        "relative_error": mean_relative_error(result.reports),
+        "weight_bytes": stored,
+        "parameter_bytes": side,
+        "ratio_to_int8": weights / stored,
+        "ratio_to_float32": 4 * weights / stored,
+    }
+
+
+def parameter_bytes(packed: Packed) -> int:
+    """Bytes of everything no codec touches (biases, norms, embeddings) as the packed file stores it."""
+    return sum(array.nbytes for array in packed.parameters.values())
+
+
+def bits_per_weight(reports: Sequence[LayerReport]) -> float:
+    """All bits stored for conv and gemm weights, codebooks and scales included, over those weights."""
+    stored = sum(sum(report.bytes_by_kind.values()) for report in reports)
+    return 8 * stored / sum(report.shape[0] * report.shape[1] for report in reports)
+
+
+def mean_relative_error(reports: Sequence[LayerReport]) -> float:
+    """Relative squared error of the layers, averaged over their weights."""
+    weights = [report.shape[0] * report.shape[1] for report in reports]
+    errors = [report.relative_error for report in reports]
+    return sum(w * e for w, e in zip(weights, errors, strict=True)) / sum(weights)
+
+
+def _layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float]) -> Table:
+    from accel.reporting import Column, Table
+
+    columns = (
+        Column("layer", "layer"),
+        Column("shape", "out x reduction"),
+        Column("codec", "codec"),
+        Column("bits_per_weight", "bits/weight", "bit"),
+        Column("relative_error", "relative error", "1"),
+        Column("bytes", "stored", "B", "kB"),
+        Column("padded_weights", "padding", "1", "count"),
+        Column("reason", "why another codec"),
+    )
+    total = {
+        "layer": "all",
+        "bits_per_weight": totals["bits_per_weight"],
+        "relative_error": totals["relative_error"],
+        "bytes": totals["weight_bytes"],
+        "padded_weights": sum(report.padded_weights for report in reports),
+        "reason": "",
+    }
+    notes = (
+        "relative error: squared error over squared weights, averaged over weights in the last row",
+        f"{totals['weights']:,} weights in {totals['weight_bytes']:,} bytes (codebooks and scales included): "
+        f"{totals['ratio_to_int8']:.2f}x less than one byte a weight (int8), "
+        f"{totals['ratio_to_float32']:.2f}x less than fp32",
+        f"biases, norms and embeddings take {totals['parameter_bytes']:,} bytes beside that, uncompressed",
+    )
+    return Table("Layers", columns, (*_layer_rows(reports), total), notes)
+
+
+def _layer_rows(reports: Sequence[LayerReport]) -> Iterator[dict[str, Any]]:
+    for report in reports:
+        yield {
+            "layer": report.name,
+            "shape": f"{report.shape[0]}x{report.shape[1]}",
+            "codec": str(report.codec),
+            "bits_per_weight": report.bits_per_weight,
+            "relative_error": report.relative_error,
+            "bytes": sum(report.bytes_by_kind.values()),
+            "padded_weights": report.padded_weights,
+            "reason": report.reason,
+        }

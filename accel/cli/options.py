@@ -1,0 +1,132 @@
+"""Arguments several verbs share, and where their output goes: data on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accel.machine import Machine
+    from accel.reporting import Table
+
+DEFAULT_MACHINE = "edge64"
+
+
+def output_file(text: str) -> Path:
+    """The path of a file to write; refused at once, before any work is done, when its folder is missing."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is a folder; expected the name of a file to write")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write '{text}': folder '{path.parent}' does not exist")
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """The path of a folder to create (its parents too) or to write into."""
+    path = Path(text)
+    for ancestor in (path, *path.parents):
+        if ancestor.exists() and not ancestor.is_dir():
+            raise argparse.ArgumentTypeError(f"cannot write into '{text}': '{ancestor}' is not a folder")
+    return path
+
+
+def positive_integer(text: str) -> int:
+    """A whole number of at least 1."""
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: a whole number of at least 1")
+    return int(text)
+
+
+def non_negative_integer(text: str) -> int:
+    """A whole number of at least 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: a whole number of at least 0")
+    return int(text)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: a number above 0")
+    return number
+
+
+def add_output(parser: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
+    """``-o FILE``."""
+    parser.add_argument("-o", "--output", metavar="FILE", type=output_file, required=required, help=what)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """``--set KEY=VALUE``, repeatable."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override one key of the machine, e.g. sram.weight_bytes=32768 (repeatable)",
+    )
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    """``--batch N``."""
+    parser.add_argument("--batch", metavar="N", type=positive_integer, default=1, help="inputs a run (default 1)")
+
+
+def add_compression(parser: argparse.ArgumentParser) -> None:
+    """How weights are scaled and where random choices start, the same for every verb that compresses."""
+    parser.add_argument(
+        "--scale",
+        choices=("channel", "tensor"),
+        default="channel",
+        help="one weight scale an output channel, or one a tensor (default channel)",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=non_negative_integer,
+        default=0,
+        help="start of everything random: k-means, and weights of an ARCH without a file (default 0)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON of exact values instead of text")
+
+
+def print_table(table: Table, *, as_json: bool) -> None:
+    """One table on stdout: text, or a JSON list of its rows."""
+    from accel.reporting import to_records, to_text
+
+    if as_json:
+        print_json(to_records(table))
+    else:
+        print(to_text(table), end="")
+
+
+def print_json(document: Any) -> None:
+    """A JSON document on stdout."""
+    print(json.dumps(document, indent=1))
+
+
+def say(lines: str | Iterable[str]) -> None:
+    """Messages for people, on stderr."""
+    for line in [lines] if isinstance(lines, str) else lines:
+        print(line, file=sys.stderr)
+
+
+def overridden(machine: Machine, overrides: Iterable[str]) -> Machine:
+    """``machine`` with ``--set`` applied; raises ``ConfigError``."""
+    from accel.machine import _with_overrides, machine_from_document, machine_to_document
+
+    return machine_from_document(_with_overrides(machine_to_document(machine), overrides), machine.name)

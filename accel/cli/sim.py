@@ -1,0 +1,54 @@
+"""Simulate a compiled program: how long it takes, what it moves, and what each cycle was spent on."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from accel.cli.options import add_json, add_output, add_overrides, overridden, say
+
+if TYPE_CHECKING:
+    from accel.program import Program
+
+HELP = "simulate a program, cycle by cycle"
+EXAMPLE = "accel sim net.prog.safetensors -o net.run.json --set vector.lanes=0"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("program", metavar="PROG", help="a *.prog.safetensors file from accel compile")
+    add_output(parser, "write the run (*.run.json) for accel report", required=False)
+    add_overrides(parser)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="also decode every weight stream and compare it with the codec's own answer",
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the tables of the run; exit code 1 when ``--check`` finds wrong weights."""
+    from accel.cli.report import print_report
+    from accel.program import read_program
+    from accel.run import run_to_json, write_run
+    from sim import simulate
+
+    program = read_program(arguments.program)
+    wrong = _failed_checks(program) if arguments.check else ()
+    result = simulate(program, overridden(program.machine, arguments.overrides))
+    if arguments.output:
+        write_run(result, arguments.output)
+    if arguments.json:
+        print(run_to_json(result), end="")
+    else:
+        print_report([result])
+    say(wrong)
+    return 1 if wrong else 0
+
+
+def _failed_checks(program: Program) -> tuple[str, ...]:
+    """One line a weight stream that does not decode to what the compiler promised."""
+    from sim import check_weights
+
+    return tuple(check_weights(program))

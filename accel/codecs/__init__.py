@@ -1,0 +1,122 @@
+"""Codecs: how weights are stored and decoded. ``CODECS`` lists them, ``parse_codec`` reads their spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from accel.codecs.base import (
+    VECTOR_AXES,
+    Codebook,
+    Codec,
+    Codes,
+    EncodedLayer,
+    VectorAxis,
+    codes_shape,
+    layer_bytes,
+    padded_bytes,
+    padded_weights,
+    stored_bytes,
+)
+from accel.codecs.integer import Int4, Int8
+from accel.codecs.ssvq import SSVQ
+from accel.codecs.vq import VQ
+from accel.errors import CodecError, listed, nearest
+
+__all__ = [
+    "CODECS",
+    "SSVQ",
+    "VECTOR_AXES",
+    "VQ",
+    "Codebook",
+    "Codec",
+    "CodecFamily",
+    "CodecParameter",
+    "Codes",
+    "EncodedLayer",
+    "Int4",
+    "Int8",
+    "VectorAxis",
+    "codes_shape",
+    "layer_bytes",
+    "padded_bytes",
+    "padded_weights",
+    "parse_codec",
+    "stored_bytes",
+]
+
+
+def _integer(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ValueError("a whole number")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class CodecParameter:
+    """One ``name=value`` of a spelling. ``parse`` raises ``ValueError`` saying what it wants instead."""
+
+    name: str
+    doc: str
+    parse: Callable[[str], Any] = _integer
+
+
+@dataclass(frozen=True, slots=True)
+class CodecFamily:
+    """One row of ``CODECS``: the class that parameters, by name, construct."""
+
+    codec: Callable[..., Codec]
+    doc: str
+    example: str
+    parameters: tuple[CodecParameter, ...] = ()
+
+
+_K = CodecParameter("k", "codewords in a layer's codebook: a power of two, 2 to 65536")
+_D = CodecParameter("d", "weights in a codeword: 1 to 64")
+
+CODECS: Mapping[str, CodecFamily] = MappingProxyType(
+    {
+        "int8": CodecFamily(Int8, "8-bit integers, the baseline", "int8"),
+        "int4": CodecFamily(Int4, "4-bit integers", "int4"),
+        "vq": CodecFamily(VQ, "vector quantisation, int8 codewords", "vq:k=256,d=4", (_K, _D)),
+        "ssvq": CodecFamily(
+            SSVQ,
+            "sign-splitting vector quantisation: magnitude codewords, one sign bit a weight",
+            "ssvq:k=16,d=8",
+            (_K, _D),
+        ),
+    }
+)
+
+
+def parse_codec(text: str) -> Codec:
+    """The codec spelled ``family`` or ``family:name=value,...``; ``CodecError`` says what is wrong and what is near."""
+    name, _, rest = text.strip().partition(":")
+    family = CODECS.get(name)
+    if family is None:
+        raise CodecError(f"codec '{text}': unknown family '{name}'; allowed: {listed(CODECS)}{nearest(name, CODECS)}")
+    where = f"codec '{text}'"
+    values = _values(rest, family, where)
+    missing = [row.name for row in family.parameters if row.name not in values]
+    if missing:
+        raise CodecError(f"{where}: parameter {listed(missing)} missing; expected e.g. '{family.example}'")
+    return family.codec(**values)
+
+
+def _values(text: str, family: CodecFamily, where: str) -> dict[str, Any]:
+    rows = {row.name: row for row in family.parameters}
+    values: dict[str, Any] = {}
+    for part in text.split(",") if text else ():
+        name, _, value = part.partition("=")
+        if name not in rows:
+            allowed = listed(rows) or "none"
+            raise CodecError(f"{where}: unknown parameter '{name}'; allowed: {allowed}{nearest(name, rows)}")
+        if name in values:
+            raise CodecError(f"{where}: parameter '{name}' is given twice")
+        try:
+            values[name] = rows[name].parse(value)
+        except ValueError as error:
+            raise CodecError(f"{where}: {name}='{value}'; expected {error}, e.g. '{family.example}'") from None
+    return values

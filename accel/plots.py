@@ -1,0 +1,233 @@
+"""Figures of runs. Series differ in more than colour (hatch, marker, dash), so that they read in black and white.
+
+Figures are drawn without pyplot, so nothing global is left open, and written atomically in the format of the suffix.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from accel.atomic import write_bytes
+from accel.errors import ConfigError, listed
+from accel.metrics import CAUSES, TRAFFIC
+from accel.reporting import run_labels
+from accel.run import LayerRun, Run
+
+FORMATS = ("png", "svg", "pdf")
+DPI = 130
+
+# Okabe and Ito's palette, which colour-blind readers tell apart, and grey; hatches repeat the distinction.
+_COLOURS = ("#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#BBBBBB", "#555555")
+_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "|||", "---", "ooo")
+_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
+_LINE_COLOURS = (*_COLOURS[:6], *_COLOURS[7:])  # yellow is too pale for a line
+_LARGEST_NAME = 30
+_MOST_LAYERS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line of a speed-up plot; ``reference`` lines are thin and carry no markers."""
+
+    label: str
+    bandwidths: Sequence[float]
+    speedups: Sequence[float]
+    reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedupPanel:
+    """Speed-up over int8 against DRAM bandwidth on one machine.
+
+    ``own_bandwidth`` is the machine's and ``crossover`` the bandwidth marked as such, both in B/cycle.
+    """
+
+    title: str
+    curves: Sequence[Curve]
+    own_bandwidth: float
+    crossover: float | None
+    caption: str
+
+
+def plot_format(path: Path) -> str:
+    """The format a suffix stands for; raises ``ConfigError`` for one we do not write."""
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        raise ConfigError(f"plot file '{path}': suffix '.{suffix}'; allowed: {listed('.' + name for name in FORMATS)}")
+    return suffix
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write atomically; raises ``ConfigError`` for a suffix not in ``FORMATS``, ``FormatError`` if the disk refuses."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=plot_format(path), dpi=DPI)
+    write_bytes(path, buffer.getvalue())
+
+
+def _bar_style(index: int) -> dict[str, Any]:
+    return {"color": _COLOURS[index % 9], "hatch": _HATCHES[index % 9], "edgecolor": "black", "linewidth": 0.4}
+
+
+def _stacked(
+    axes: Axes, labels: Sequence[str], parts: Sequence[Mapping[str, float]], keys: Mapping[str, str], scale: float
+) -> None:
+    """Horizontal bars, first label on top, one segment a key; keys that are nowhere used stay out of the legend."""
+    left = [0.0] * len(labels)
+    for index, key in enumerate(keys):
+        values = [part.get(key, 0) * scale for part in parts]
+        if any(values):
+            axes.barh(range(len(labels)), values, left=left, height=0.8, label=key, **_bar_style(index))
+            left = [a + b for a, b in zip(left, values, strict=True)]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.grid(axis="x", alpha=0.4)
+    axes.set_axisbelow(True)
+
+
+def _shortened(name: str) -> str:
+    """Long names lose their middle: both ends tell layers apart."""
+    if len(name) <= _LARGEST_NAME:
+        return name
+    head = _LARGEST_NAME // 3
+    return f"{name[:head]}…{name[head + 1 - _LARGEST_NAME :]}"
+
+
+def _shown_layers(layers: Sequence[LayerRun]) -> tuple[list[str], list[Mapping[str, int]]]:
+    """Names and causes of the bars to draw: layers in order, the cheapest of a very deep network as one last bar."""
+    costly = [layer for layer in layers if layer.cycles]
+    kept = sorted(costly, key=lambda layer: layer.cycles, reverse=True)[:_MOST_LAYERS]
+    rest = [layer for layer in costly if not any(layer is other for other in kept)]
+    shown = [layer for layer in costly if any(layer is other for other in kept)]
+    names = [_shortened(layer.name) for layer in shown]
+    causes = [layer.cycles_by_cause for layer in shown]
+    if rest:
+        names.append(f"({len(rest)} cheaper layers)")
+        causes.append({cause: sum(layer.cycles_by_cause.get(cause, 0) for layer in rest) for cause in CAUSES})
+    return names, causes
+
+
+def layers_figure(runs: Sequence[Run]) -> Figure:
+    """What bounds each layer: cycles by cause, stacked, one column a run, one bar a layer (free layers left out)."""
+    drawn = [_shown_layers(run.layers) for run in runs]
+    rows = max(len(names) for names, _ in drawn)
+    figure = _figure(7.0 * len(runs), max(3.0, 1.4 + 0.16 * rows))
+    panels = figure.subplots(1, len(runs), squeeze=False)[0]
+    limit = max((sum(causes.values()) for _, bars in drawn for causes in bars), default=1) / 1e3
+    for axes, label, run, (names, causes) in zip(panels, run_labels(runs), runs, drawn, strict=True):
+        _stacked(axes, names, causes, CAUSES, 1e-3)
+        axes.set_title(f"{label} on {run.machine.name}: {run.total_cycles:,} cycles", fontsize=10)
+        axes.set_xlabel("thousand cycles (same scale for every run)" if len(runs) > 1 else "thousand cycles")
+        axes.set_xlim(0, (limit or 1) * 1.02)
+        axes.tick_params(axis="y", labelsize=7)
+    _shared_legend(figure, panels, "cause of a cycle")
+    return figure
+
+
+def _shared_legend(figure: Figure, panels: Iterable[Axes], title: str) -> None:
+    """One legend below all panels, each key once."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 5) or 1, title=title,
+        fontsize=8, handleheight=1.4, handlelength=2.4,
+    )  # fmt: skip
+
+
+def comparison_figure(runs: Sequence[Run]) -> Figure:
+    """Total cycles by cause and DRAM bytes by kind, one bar a run."""
+    figure = _figure(10, 3.4 + 0.5 * len(runs))
+    cycles, traffic = figure.subplots(2, 1)
+    labels = run_labels(runs)
+    _stacked(cycles, labels, [run.cycles_by_cause for run in runs], CAUSES, 1e-3)
+    _stacked(traffic, labels, [run.dram_bytes for run in runs], TRAFFIC, 1e-6)
+    cycles.set_xlabel("thousand cycles, by cause")
+    traffic.set_xlabel("DRAM MB (1e6 B) a run, by kind")
+    for axes in (cycles, traffic):
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handleheight=1.4, handlelength=2.4)
+    return figure
+
+
+def traffic_figure(groups: Mapping[str, Sequence[Run]]) -> Figure:
+    """DRAM bytes by kind, one bar a run, its total written beside it; one panel a machine."""
+    rows = sum(map(len, groups.values()))
+    figure = _figure(9, 1.8 + 0.9 * len(groups) + 0.42 * rows)
+    ratios = [len(runs) + 1 for runs in groups.values()]
+    panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": ratios})[:, 0]
+    for axes, (title, runs) in zip(panels, groups.items(), strict=True):
+        _stacked(axes, [str(run.program.get("codec")) for run in runs], [run.dram_bytes for run in runs], TRAFFIC, 1e-6)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("DRAM MB (1e6 B) a run")
+        widest = max(run.dram_bytes_total for run in runs) / 1e6
+        axes.set_xlim(0, (widest or 1) * 1.14)
+        for row, run in enumerate(runs):
+            megabytes = run.dram_bytes_total / 1e6
+            axes.text(megabytes + widest * 0.01, row, f"{megabytes:.3f}", va="center", fontsize=8)
+    _shared_legend(figure, panels, "kind of DRAM traffic")
+    return figure
+
+
+def speedup_figure(panels: Sequence[SpeedupPanel]) -> Figure:
+    """Speed-up over int8 against DRAM bandwidth: a panel a machine, a line a codec, crossover and machine marked."""
+    figure = _figure(9.5, 5.4 * len(panels))
+    for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
+        _draw_speedup(axes, panel)
+    return figure
+
+
+def _draw_speedup(axes: Axes, panel: SpeedupPanel) -> None:
+    for index, curve in enumerate(panel.curves):
+        axes.plot(curve.bandwidths, curve.speedups, label=curve.label, **_curve_style(index, curve.reference))
+    _mark(axes, panel.own_bandwidth, f"this machine: {panel.own_bandwidth:.3g} B/cycle", "-", 0.985)
+    if panel.crossover is not None:
+        _mark(axes, panel.crossover, f"crossover: {panel.crossover:.3g} B/cycle", "--", 0.915)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(LogLocator(base=2, numticks=16))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylim(0, max(max(curve.speedups) for curve in panel.curves) * 1.18)
+    axes.set_xlabel(f"DRAM bandwidth [B/cycle], log scale\n{panel.caption}", fontsize=9)
+    axes.set_ylabel("speed-up over int8 [x]")
+    axes.set_title(panel.title, fontsize=10)
+    axes.grid(alpha=0.4)
+    axes.legend(fontsize=8, handlelength=4, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _curve_style(index: int, reference: bool) -> dict[str, Any]:
+    if reference:
+        return {"linewidth": 1.0, "color": "black", "linestyle": _DASHES[index % 8]}
+    return {
+        "linewidth": 1.8,
+        "linestyle": _DASHES[index % 8],
+        "color": _LINE_COLOURS[index % 8],
+        "marker": _MARKERS[index % 10],
+        "markersize": 6,
+        "markeredgecolor": "black",
+        "markeredgewidth": 0.6,
+    }
+
+
+def _mark(axes: Axes, bandwidth: float, text: str, dash: str, height: float) -> None:
+    """A vertical line with its label beside it, each at a height of its own so that two never collide."""
+    axes.axvline(bandwidth, color="black", linestyle=dash, linewidth=1.2)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.9}
+    axes.annotate(
+        text, (bandwidth, height), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
+        va="top", fontsize=8, bbox=box,
+    )  # fmt: skip

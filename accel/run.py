@@ -1,0 +1,134 @@
+"""A run: what one simulation measured, as JSON of schema ``accel.run/1``. Sums are checked when it is built."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accel import __version__
+from accel.atomic import write_atomically
+from accel.errors import FormatError
+from accel.machine import Machine, machine_from_document, machine_to_document
+from accel.metrics import CAUSES, RUN_SCHEMA, TRAFFIC
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRun:
+    """One layer's share of a run. ``bound`` is the cause with most cycles, in the words of ``CAUSES``."""
+
+    name: str
+    kind: str
+    macs: int
+    cycles: int
+    cycles_by_cause: Mapping[str, int]
+    dram_bytes: Mapping[str, int]
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Result of ``sim.simulate``; see ``accel.metrics`` for units and definitions."""
+
+    machine: Machine
+    program: Mapping[str, Any]
+    total_cycles: int
+    macs: int
+    cycles_by_cause: Mapping[str, int]
+    dram_bytes: Mapping[str, int]
+    energy_joules: Mapping[str, float]
+    layers: tuple[LayerRun, ...]
+    notes: tuple[str, ...] = ()
+    tool: str = field(default=__version__)
+
+    def __post_init__(self) -> None:
+        _check_keys("cycles_by_cause", self.cycles_by_cause, CAUSES)
+        _check_keys("dram_bytes", self.dram_bytes, TRAFFIC)
+        _check_sum("cycles_by_cause", sum(self.cycles_by_cause.values()), self.total_cycles)
+        _check_sum("cycles of layers", sum(layer.cycles for layer in self.layers), self.total_cycles)
+        for kind in TRAFFIC:
+            by_layer = sum(layer.dram_bytes.get(kind, 0) for layer in self.layers)
+            _check_sum(f"dram_bytes.{kind} of layers", by_layer, self.dram_bytes[kind])
+
+    @property
+    def seconds(self) -> float:
+        """Total time at the machine's clock."""
+        return self.total_cycles / self.machine.clock.hz
+
+    @property
+    def dram_bytes_total(self) -> int:
+        """All DRAM traffic, instructions included."""
+        return sum(self.dram_bytes.values())
+
+    @property
+    def utilisation(self) -> float:
+        """Achieved share of the array's peak multiply-accumulates."""
+        return self.macs / (self.total_cycles * self.machine.macs_per_cycle) if self.total_cycles else 0.0
+
+    @property
+    def energy_total(self) -> float:
+        """Joules over all components."""
+        return math.fsum(self.energy_joules.values())
+
+
+def _check_keys(where: str, values: Mapping[str, int], table: Mapping[str, str]) -> None:
+    if set(values) != set(table):
+        raise FormatError(f"run {where}: keys {sorted(values)}; expected {sorted(table)}")
+
+
+def _check_sum(where: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise FormatError(f"run {where}: sums to {found}; expected {expected}")
+
+
+def run_to_document(run: Run) -> dict[str, Any]:
+    """The run as JSON values, derived figures included."""
+    document = asdict(run) | {
+        "machine": machine_to_document(run.machine),
+        "schema": RUN_SCHEMA,
+        "seconds": run.seconds,
+        "dram_bytes_total": run.dram_bytes_total,
+        "utilisation": run.utilisation,
+        "energy_total": run.energy_total,
+        "bandwidth_bytes_per_cycle": run.machine.bandwidth_bytes_per_cycle,
+    }
+    return document
+
+
+def run_to_json(run: Run) -> str:
+    """The run as text of a ``*.run.json`` file."""
+    return json.dumps(run_to_document(run), indent=1) + "\n"
+
+
+def write_run(run: Run, path: str | Path) -> None:
+    """Write ``path`` atomically."""
+    write_atomically(path, run_to_json(run).encode())
+
+
+def read_run(path: str | Path) -> Run:
+    """Read and check a run file; raises ``FormatError`` with one line for anything amiss."""
+    try:
+        document = json.loads(Path(path).read_text())
+        if document["schema"] != RUN_SCHEMA:
+            raise FormatError(f"schema {document['schema']!r}; this tool reads {RUN_SCHEMA}")
+        return _from_document(document)
+    except (FormatError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise FormatError(f"run file '{path}': {type(error).__name__}: {error}") from error
+
+
+def _from_document(document: dict[str, Any]) -> Run:
+    return Run(
+        machine=machine_from_document(document["machine"], "run file"),
+        program=document["program"],
+        total_cycles=int(document["total_cycles"]),
+        macs=int(document["macs"]),
+        cycles_by_cause=document["cycles_by_cause"],
+        dram_bytes=document["dram_bytes"],
+        energy_joules=document["energy_joules"],
+        layers=tuple(LayerRun(**row) for row in document["layers"]),
+        notes=tuple(document["notes"]),
+        tool=str(document["tool"]),
+    )

@@ -1,0 +1,30 @@
+"""``python -m benchmarks NAME``: run one benchmark; exit 0 if it meets its requirement, 1 if not, 2 on a wrong name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+
+# name: module with ``main() -> bool`` (whether its requirement is met), what it measures
+BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "packing": ("benchmarks.packing", "bit packing and unpacking of weight streams, MB/s of weights on one core"),
+    }
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the benchmark named in ``arguments``."""
+    if len(arguments) != 1 or arguments[0] not in BENCHMARKS:
+        print("usage: python -m benchmarks NAME", file=sys.stderr)
+        for name, (_, doc) in BENCHMARKS.items():
+            print(f"  {name:<12}{doc}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(BENCHMARKS[arguments[0]][0])
+    return 0 if module.main() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

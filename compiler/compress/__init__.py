@@ -1,0 +1,17 @@
+"""Post-training compression: k-means codebooks, integer rounding, scales; a graph and its weights become ``Packed``."""
+
+from __future__ import annotations
+
+from compiler.compress.layer import compress_layer, relative_error
+from compiler.compress.model import Compression, LayerReport, compress
+from compiler.compress.scales import SCALE_MODES, ScaleMode
+
+__all__ = [
+    "SCALE_MODES",
+    "Compression",
+    "LayerReport",
+    "ScaleMode",
+    "compress",
+    "compress_layer",
+    "relative_error",
+]

@@ -1,0 +1,52 @@
+"""Lloyd's k-means with faiss: one codebook from the vectors of one layer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ITERATIONS = 25
+# Vectors trained on: all of them up to this many, then a seeded random sample. On 110,592 Gaussian vectors, k=256, the
+# sample costs 0.5 % of error; the sample grows with k so that every codeword sees enough vectors.
+SAMPLE_VECTORS = 1 << 16
+SAMPLE_PER_CODEWORD = 64
+
+
+def cluster(vectors: npt.NDArray[np.float32], k: int, seed: int) -> npt.NDArray[np.float32]:
+    """Centroids ``float32[k, d]`` minimising the squared error over ``vectors[n, d]``; zeros beyond ``n`` if ``n < k``.
+
+    The start is a seeded random choice of vectors. A cluster that falls empty is re-seeded by faiss: it takes over a
+    copy of another cluster's centroid, chosen with a probability growing with its size, and the two are moved apart
+    by 1/1024 in opposite directions. The result depends on the seed alone: one thread does the arithmetic, which for
+    layers of this size is also faster than several.
+    """
+    import faiss
+
+    count = min(k, len(vectors))
+    trainer = faiss.Kmeans(
+        vectors.shape[1],
+        count,
+        niter=ITERATIONS,
+        seed=seed & 0x7FFFFFFF,
+        min_points_per_centroid=1,  # silences a warning; small layers are legitimate
+        max_points_per_centroid=max(SAMPLE_PER_CODEWORD, SAMPLE_VECTORS // count),
+    )
+    with _one_thread(faiss):
+        trainer.train(np.ascontiguousarray(vectors, np.float32))
+    centroids = np.zeros((k, vectors.shape[1]), np.float32)
+    centroids[:count] = trainer.centroids
+    return centroids
+
+
+@contextlib.contextmanager
+def _one_thread(faiss: Any) -> Iterator[None]:
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)

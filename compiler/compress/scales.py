@@ -1,0 +1,65 @@
+"""Scales of a layer: what weights are divided by before they are coded, per output channel or per tensor."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+ScaleMode = Literal["channel", "tensor"]
+SCALE_MODES: tuple[ScaleMode, ...] = ("channel", "tensor")
+
+Matrix = npt.NDArray[np.float32]
+Scales = npt.NDArray[np.float32]
+
+# Below 8 bits the largest weight is worth clipping (for Gaussian weights in 4 bits at 0.7 to 0.8 of the maximum); the
+# least error on this grid is taken.
+CLIP_RATIOS = np.linspace(0.5, 1.0, 11)
+_CLIPPING_PAYS_BELOW = 127
+
+
+def integer_scale(weights: Matrix, limit: int, mode: ScaleMode) -> Scales:
+    """Step of integers ``-limit..limit`` for ``weights[out, reduction]``: max-abs, or the clip with the least error."""
+    largest = positive(_rows(np.abs(weights), mode).max(axis=1) / limit)
+    if limit >= _CLIPPING_PAYS_BELOW:
+        return largest
+    steps = [positive(largest * ratio) for ratio in CLIP_RATIOS]
+    errors = np.stack([_rounding_error(weights, step, limit, mode) for step in steps])
+    return np.asarray(np.stack(steps)[errors.argmin(axis=0), np.arange(len(largest))], np.float32)
+
+
+def root_mean_square(weights: Matrix, mode: ScaleMode) -> Scales:
+    """RMS of each output channel, or of the tensor; 1 where all weights are zero."""
+    squares = _rows(np.square(weights, dtype=np.float64), mode).mean(axis=1)
+    return positive(np.where(squares > 0, np.sqrt(squares), 1.0))
+
+
+def refitted(weights: Matrix, decoded: npt.NDArray[np.int8], scale: Scales) -> Scales:
+    """The scale with the least squared error for these decoded integers, ``<w, q> / <q, q>``.
+
+    It may be zero (a channel of zeros); where the fit says nothing or turns the sign, ``scale`` stays.
+    """
+    mode: ScaleMode = "tensor" if scale.shape == (1,) else "channel"
+    codes = decoded.astype(np.float32)
+    match = _rows(weights * codes, mode).sum(axis=1, dtype=np.float64)
+    power = _rows(np.square(codes), mode).sum(axis=1, dtype=np.float64)
+    fit = np.divide(match, power, out=scale.astype(np.float64), where=power > 0)
+    return np.where(fit >= 0, fit, scale).astype(np.float32)
+
+
+def positive(scale: npt.NDArray[np.floating[Any]]) -> Scales:
+    """``scale`` in float32, kept off zero so that it can divide."""
+    kept: Scales = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
+    return kept
+
+
+def _rows(weights: npt.NDArray[np.floating[Any]], mode: ScaleMode) -> npt.NDArray[np.floating[Any]]:
+    return weights if mode == "channel" else weights.reshape(1, -1)
+
+
+def _rounding_error(weights: Matrix, step: Scales, limit: int, mode: ScaleMode) -> npt.NDArray[np.floating[Any]]:
+    rows = _rows(weights, mode)
+    rounded = np.clip(np.rint(rows / step[:, None]), -limit, limit) * step[:, None]
+    error: npt.NDArray[np.float64] = np.square(rows - rounded).sum(axis=1, dtype=np.float64)
+    return error

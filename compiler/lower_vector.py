@@ -1,0 +1,236 @@
+"""Lowering of everything the vector unit does, and of operators that only move data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from accel.errors import CompileError
+from accel.graph import Op
+from compiler.layouts import default_strides
+from compiler.lower import UNARY, Lowering, as_image, conv_window, hwc, is_image, unravel
+from compiler.steps import VectorStep, Window
+from compiler.views import View, broadcast_to, dense_strides, narrow, reshape, select, transpose
+
+
+def _output(state: Lowering, op: Op, *inputs: str) -> View:
+    """Where an element-wise result goes: over an input nobody else reads, else a place of its own."""
+    for tensor in inputs:
+        reusable = tensor in state.fresh and state.only_consumer(tensor) is op
+        if reusable and op.output not in state.planned and state.shape(tensor) == state.shape(op.output):
+            state.views[op.output] = state.views[tensor]
+            state.fresh.add(op.output)
+            return state.views[tensor]
+    likes = [state.views[t] for t in inputs if t in state.views and state.shape(t) == state.shape(op.output)]
+    return state.allocate(op.output, likes[0] if likes else None)
+
+
+def lower_unary(state: Lowering, op: Op) -> None:
+    """An element-wise function that no GEMM absorbed."""
+    x = state.operand(op.inputs[0])
+    index = state.layer(op, "vector")
+    state.steps.append(VectorStep(index, op.kind, x, _output(state, op, op.inputs[0])))
+
+
+def lower_binary(state: Lowering, op: Op) -> None:
+    """Two operands, broadcasting; a product with one constant folds into requantisation and costs nothing."""
+    if op.kind in ("mul", "div") and state.is_scalar(op.inputs[1]):
+        state.alias(op, reshape_or_same(state, op))
+        return
+    index = state.layer(op, "vector")
+    shape = state.shape(op.output)
+    a, b = (broadcast_to(state.operand(tensor), shape) for tensor in op.inputs)
+    state.steps.append(VectorStep(index, op.kind, a, _output(state, op, *op.inputs), b))
+
+
+def reshape_or_same(state: Lowering, op: Op) -> View:
+    """The first operand's view in the shape of the output (they hold the same elements)."""
+    view = state.operand(op.inputs[0])
+    shaped = reshape(view, state.shape(op.output))
+    assert shaped is not None, op
+    return shaped
+
+
+def chain_vector_step(state: Lowering, op: Op, layer: int, scores: View, item: int) -> None:
+    """One operator of an attention chain on one head's score map, in place."""
+    if len(op.inputs) == 1:
+        state.steps.append(VectorStep(layer, op.kind, scores, scores))
+        return
+    shape = state.shape(op.output)
+    other = broadcast_to(state.operand(op.inputs[1]), shape)
+    state.steps.append(VectorStep(layer, op.kind, scores, scores, select(other, unravel(item, shape[:-2]))))
+
+
+def lower_softmax(state: Lowering, op: Op) -> None:
+    """Softmax along any axis: rows run along it."""
+    x, out = state.operand(op.inputs[0]), _output(state, op, op.inputs[0])
+    axis = op.attributes["axis"] % len(x.shape)
+    perm = (*(i for i in range(len(x.shape)) if i != axis), axis)
+    index = state.layer(op, "vector")
+    state.steps.append(VectorStep(index, "softmax", transpose(x, perm), transpose(out, perm)))
+
+
+def lower_layernorm(state: Lowering, op: Op) -> None:
+    """Layer normalisation over the last axis; gamma and beta are constants."""
+    x, out = state.operand(op.inputs[0]), _output(state, op, op.inputs[0])
+    index = state.layer(op, "vector")
+    state.steps.append(VectorStep(index, "layernorm", x, out, constants=op.inputs[1:]))
+
+
+def _image_in_out(state: Lowering, op: Op, layer: int) -> tuple[View, View, View | None]:
+    """NHWC input and output of a windowed operator; third is where to copy the output when it must lie elsewhere."""
+    x = as_image(state, state.operand(op.inputs[0]), layer)
+    out = state.allocate(op.output, image=True)
+    if is_image(out):
+        return x, out, None
+    buffer = state.new_buffer(f"{op.output}/image", out.elements)
+    return x, View(buffer, 0, out.shape, dense_strides(out.shape, (0, 2, 3, 1))), out
+
+
+def _lower_windowed(state: Lowering, op: Op, function: str, window: Window) -> None:
+    index = state.layer(op, "vector")
+    x, out, target = _image_in_out(state, op, index)
+    for n in range(x.shape[0]):
+        state.steps.append(VectorStep(index, function, hwc(x, n), hwc(out, n), window=window))
+    if target is not None:
+        state.steps.append(VectorStep(index, "copy", out, target))
+
+
+def lower_pool(state: Lowering, op: Op) -> None:
+    """Max and average pooling."""
+    _lower_windowed(state, op, op.kind, conv_window(op))
+
+
+def lower_resize(state: Lowering, op: Op) -> None:
+    """Nearest or bilinear resizing of an image."""
+    _lower_windowed(state, op, f"resize_{op.attributes['mode']}", Window())
+
+
+def lower_mean(state: Lowering, op: Op) -> None:
+    """Mean over axes: reduced axes become rows, kept axes columns; images of a batch one after another."""
+    x = state.operand(op.inputs[0])
+    rank = len(x.shape)
+    reduced = sorted(axis % rank for axis in op.attributes["axes"])
+    kept = [axis for axis in range(rank) if axis not in reduced]
+    index = state.layer(op, "vector")
+    rows = _collapse(x, reduced, kept)
+    if rows is None:
+        rows = _collapse(state.dense(x, index, "mean"), reduced, kept)
+    out = state.allocate(op.output)
+    flat = reshape(out, (out.elements,))
+    if rows is None or flat is None:
+        raise CompileError(f"node '{op.name}' (mean): axes {reduced} of {list(x.shape)} interleave with the kept ones")
+    state.steps.append(VectorStep(index, "mean", rows, flat))
+
+
+def _collapse(view: View, rows: list[int], columns: list[int]) -> View | None:
+    """``[prod(rows), prod(columns)]`` of a view, or ``None``."""
+    ordered = transpose(view, (*rows, *columns))
+    count = 1
+    for axis in rows:
+        count *= view.shape[axis]
+    return reshape(ordered, (count, view.elements // count))
+
+
+def lower_reshape(state: Lowering, op: Op) -> None:
+    """A new shape: a view where strides allow, else a copy."""
+    if _is_planned(state, op):
+        return
+    x = state.operand(op.inputs[0])
+    view = reshape(x, state.shape(op.output))
+    if view is None:
+        index = state.layer(op, "vector")
+        view = reshape(state.dense(x, index, "reshape"), state.shape(op.output))
+        assert view is not None
+        state.views[op.output] = view
+        return
+    state.alias(op, view)
+
+
+def _is_planned(state: Lowering, op: Op) -> bool:
+    """Whether the producer already wrote this view operator's result where it belongs."""
+    source = op.inputs[0]
+    if op.output in state.planned and source in state.planned and state.planned[source].buffer == (
+        state.planned[op.output].buffer
+    ):
+        state.allocate(op.output)
+        return True
+    return False
+
+
+def lower_transpose(state: Lowering, op: Op) -> None:
+    """Permuted axes: always a view."""
+    if not _is_planned(state, op):
+        state.alias(op, transpose(state.operand(op.inputs[0]), op.attributes["perm"]))
+
+
+def lower_slice(state: Lowering, op: Op) -> None:
+    """A range of one axis: always a view."""
+    x = state.operand(op.inputs[0])
+    axis = op.attributes["axis"] % len(x.shape)
+    state.views[op.output] = narrow(x, axis, op.attributes["start"], op.attributes["stop"])
+
+
+def lower_concat(state: Lowering, op: Op) -> None:
+    """Joined tensors: inputs planned to lie there already cost nothing, the others are copied."""
+    out = state.allocate(op.output)
+    axis, at, index = op.attributes["axis"] % len(out.shape), 0, -1
+    for tensor in op.inputs:
+        size = state.shape(tensor)[axis]
+        piece = narrow(out, axis, at, at + size)
+        at += size
+        if state.operand(tensor) != piece:
+            index = state.layer(op, "vector") if index < 0 else index
+            state.steps.append(VectorStep(index, "copy", state.operand(tensor), piece))
+
+
+def lower_pad(state: Lowering, op: Op) -> None:
+    """Zeros around a tensor: fill, then copy the inside."""
+    x = state.operand(op.inputs[0])
+    index = state.layer(op, "vector")
+    out = state.allocate(op.output, x)
+    inner = out
+    for axis, (before, size) in enumerate(zip(op.attributes["before"], x.shape, strict=True)):
+        inner = narrow(inner, axis, before, before + size)
+    state.steps.append(VectorStep(index, "fill", out, out))
+    state.steps.append(VectorStep(index, "copy", x, inner))
+
+
+def lower_roll(state: Lowering, op: Op) -> None:
+    """A cyclic shift: two copies."""
+    x = state.operand(op.inputs[0])
+    axis, index = op.attributes["axis"] % len(x.shape), state.layer(op, "vector")
+    out = state.allocate(op.output, x)
+    size = x.shape[axis]
+    shift = op.attributes["shift"] % size
+    for start, stop, target in ((0, size - shift, shift), (size - shift, size, 0)):
+        if start < stop:
+            piece = narrow(out, axis, target, target + stop - start)
+            state.steps.append(VectorStep(index, "copy", narrow(x, axis, start, stop), piece))
+
+
+def lower_expand(state: Lowering, op: Op) -> None:
+    """Broadcast as a copy with stride 0."""
+    x = broadcast_to(state.operand(op.inputs[0]), state.shape(op.output))
+    index = state.layer(op, "vector")
+    buffer = state.new_buffer(op.output, x.elements)
+    state.views[op.output] = View(buffer, 0, x.shape, default_strides(x.shape, None))
+    state.steps.append(VectorStep(index, "copy", x, state.views[op.output]))
+
+
+VECTOR_RULES: dict[str, Callable[[Lowering, Op], None]] = {
+    **dict.fromkeys(UNARY, lower_unary),
+    **dict.fromkeys(("add", "sub", "mul", "div"), lower_binary),
+    "softmax": lower_softmax,
+    "layernorm": lower_layernorm,
+    "maxpool": lower_pool,
+    "avgpool": lower_pool,
+    "mean": lower_mean,
+    "resize": lower_resize,
+    "pad": lower_pad,
+    "reshape": lower_reshape,
+    "transpose": lower_transpose,
+    "slice": lower_slice,
+    "concat": lower_concat,
+    "roll": lower_roll,
+    "expand": lower_expand,
+}

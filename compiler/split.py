@@ -1,0 +1,86 @@
+"""Cutting steps into parts along their rows, and repeating them for every item of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compiler.steps import GatherStep, GemmStep, ProductStep, Step, VectorStep
+from compiler.views import View, narrow
+
+WINDOWED = frozenset(("maxpool", "avgpool", "resize_nearest", "resize_bilinear"))
+ROW_WISE = frozenset(("softmax", "layernorm"))
+
+
+def split_axis(step: Step) -> int:
+    """Axis of ``step.out`` along which it can be cut."""
+    if not isinstance(step, VectorStep) or step.function in WINDOWED or step.function == "mean":
+        return 0
+    axes = range(len(step.out.shape) - (step.function in ROW_WISE))
+    cuttable = [axis for axis in axes if step.out.shape[axis] > 1]
+    return max(cuttable, key=lambda axis: step.out.strides[axis], default=0)
+
+
+def most_parts(step: Step) -> int:
+    """Into how many parts the step can be cut at most."""
+    return step.out.shape[split_axis(step)]
+
+
+def split(step: Step, parts: int) -> tuple[Step, ...]:
+    """``parts`` steps of nearly equal rows that together do what ``step`` does."""
+    size = most_parts(step)
+    edges = [size * i // parts for i in range(parts + 1)]
+    return tuple(_cut(step, start, stop) for start, stop in zip(edges, edges[1:], strict=False) if start < stop)
+
+
+def _cut(step: Step, start: int, stop: int) -> Step:
+    axis = split_axis(step)
+    out = narrow(step.out, axis, start, stop)
+    if isinstance(step, GemmStep) or (isinstance(step, VectorStep) and step.function in WINDOWED):
+        return _cut_window(step, out, start, stop)
+    if isinstance(step, GatherStep):
+        return replace(step, ids=narrow(step.ids, 0, start, stop), out=out)
+    if isinstance(step, ProductStep):
+        return replace(step, a=narrow(step.a, 0, start, stop), out=out)
+    if step.function == "mean":
+        return replace(step, a=narrow(step.a, 1, start, stop), out=out)
+    b = None if step.b is None else narrow(step.b, axis, start, stop)
+    return replace(step, a=narrow(step.a, axis, start, stop), b=b, out=out)
+
+
+def _cut_window(step: GemmStep | VectorStep, out: View, start: int, stop: int) -> Step:
+    window = step.window
+    assert window is not None
+    height = step.a.shape[0]
+    if isinstance(step, VectorStep) and step.function.startswith("resize"):
+        first, last = _resize_rows(height, step.out.shape[0], start, stop)
+        return replace(step, a=narrow(step.a, 0, first, last), out=out)
+    first = start * window.stride[0] - window.pad_top
+    last = (stop - 1) * window.stride[0] - window.pad_top + (window.kernel[0] - 1) * window.dilation[0] + 1
+    low, high = max(first, 0), min(last, height)
+    if low >= high:  # the window lies in the padding altogether: keep one row so that the view is not empty
+        low, high = (height - 1, height) if low >= height else (0, 1)
+    piece = replace(window, pad_top=max(low - first, 0))
+    return replace(step, a=narrow(step.a, 0, low, high), out=out, window=piece)
+
+
+def _resize_rows(height: int, out_height: int, start: int, stop: int) -> tuple[int, int]:
+    """Input rows that output rows ``start..stop-1`` interpolate between (half-pixel centres)."""
+    scale = height / out_height
+    first = max(0, int((start + 0.5) * scale - 0.5))
+    last = min(height, int((stop - 0.5) * scale - 0.5) + 2)
+    return first, last
+
+
+def shifted(step: Step, offsets: dict[str, int]) -> Step:
+    """The step with every view of a buffer in ``offsets`` moved by that many bytes."""
+
+    def move(view: View) -> View:
+        return replace(view, offset=view.offset + offsets.get(view.buffer, 0))
+
+    if isinstance(step, GatherStep):
+        return replace(step, ids=move(step.ids), out=move(step.out))
+    if isinstance(step, ProductStep):
+        return replace(step, a=move(step.a), b=move(step.b), out=move(step.out))
+    if isinstance(step, GemmStep):
+        return replace(step, a=move(step.a), out=move(step.out))
+    return replace(step, a=move(step.a), b=None if step.b is None else move(step.b), out=move(step.out))

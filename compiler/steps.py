@@ -1,0 +1,166 @@
+"""What lowering produces: buffers, and steps that read and write strided views of them. All frozen.
+
+A step is what one visit of the array, the vector unit or the gather engine does for one layer. Steps can be cut into
+parts along their rows (``compiler.split``); the parts are steps too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from accel.program import Layer
+from compiler.views import View
+
+Home = Literal["input", "output", "constant", "activation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """``size_bytes`` of storage. Inputs, outputs and constants live in DRAM; activations in SRAM unless spilled."""
+
+    name: str
+    size_bytes: int
+    home: Home = "activation"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """An im2col or pooling window over an NHWC image; the fields of GMC and VWN (see ``accel.isa``)."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_top: int = 0
+    pad_left: int = 0
+    channel_major: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GemmStep:
+    """Moving operand ``a[H, W, C]`` times the weights of ``weight``, through ``window``, to ``out[OH, OW, N]``.
+
+    ``bias`` and ``column_scales`` name the constants the output stage adds and multiplies per column on the way out.
+    """
+
+    layer: int
+    a: View
+    out: View
+    window: Window
+    weight: str
+    groups: int
+    bias: str
+    column_scales: tuple[str, ...]
+    activation: str
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        """Views this step reads."""
+        return (self.a,)
+
+    @property
+    def writes(self) -> View:
+        """The view this step writes."""
+        return self.out
+
+
+@dataclass(frozen=True, slots=True)
+class ProductStep:
+    """``a[M, K]`` times ``b`` (``[K, N]``, or ``[N, K]`` when ``transpose_b``), both activations, to ``out[M, N]``."""
+
+    layer: int
+    a: View
+    b: View
+    out: View
+    transpose_b: bool
+    activation: str = "none"
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        """Views this step reads."""
+        return (self.a, self.b)
+
+    @property
+    def writes(self) -> View:
+        """The view this step writes."""
+        return self.out
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStep:
+    """One vector function. Element-wise: ``a``, ``b`` and ``out`` have one shape. Row-wise (softmax, layernorm): rows
+    along all axes but the last. Windowed: ``a[H, W, C]`` to ``out[OH, OW, C]``. ``mean``: ``a[R, C]`` to ``out[C]``.
+
+    ``constants`` names norm parameters, fetched as fp16 into the parameter area; ``out`` may be ``a`` (in place).
+    """
+
+    layer: int
+    function: str
+    a: View
+    out: View
+    b: View | None = None
+    window: Window | None = None
+    constants: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        """Views this step reads."""
+        if self.function == "fill":
+            return ()
+        return (self.a,) if self.b is None else (self.a, self.b)
+
+    @property
+    def writes(self) -> View:
+        """The view this step writes."""
+        return self.out
+
+
+@dataclass(frozen=True, slots=True)
+class GatherStep:
+    """Rows of the constant ``table`` (``row_bytes`` each) picked by the int32 ``ids``, to ``out[T, D]``."""
+
+    layer: int
+    ids: View
+    table: str
+    row_bytes: int
+    out: View
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        """Views this step reads."""
+        return (self.ids,)
+
+    @property
+    def writes(self) -> View:
+        """The view this step writes."""
+        return self.out
+
+
+Step = GemmStep | ProductStep | VectorStep | GatherStep
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A lowered network: steps in execution order over buffers, the layer map, and the views of inputs and outputs.
+
+    ``constants`` maps constant buffers to the graph parameter they hold.
+    """
+
+    steps: tuple[Step, ...]
+    buffers: Mapping[str, Buffer]
+    layers: tuple[Layer, ...]
+    inputs: Mapping[str, View]
+    outputs: Mapping[str, View]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Steps executed one after another that share one layer and, for GEMMs, one weight stream."""
+
+    parts: tuple[Step, ...]
+
+    @property
+    def step(self) -> Step:
+        """The first part; layer, function and weight are the same for all."""
+        return self.parts[0]

@@ -1,0 +1,164 @@
+"""Cutting weight matrices into array tiles, and the DRAM streams that deliver them tile by tile.
+
+A stream is a sequence of strips (``tile_columns`` output channels wide, the whole reduction deep), each one continuous
+record stream that starts on a 64-byte block. Within a strip codes follow the array row by row, so tiles are consecutive
+stretches of it whatever their height.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.codecs.base import EncodedLayer, codes_shape
+from accel.codecs.records import RecordLayout, pack_records
+from accel.errors import CompileError
+from accel.isa import BLOCK_BYTES, BY_MNEMONIC
+from accel.machine import Machine
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How one weight matrix meets the array. ``gemms`` separate matrices (convolution groups too large to share a tile)
+    of ``rows`` x ``columns`` each; otherwise ``groups_per_tile`` groups lie side by side in a tile."""
+
+    layout: RecordLayout
+    vector_axis: str
+    rows: int
+    columns: int
+    gemms: int
+    groups_per_tile: int
+    tile_rows: int
+    tile_columns: int
+
+    @property
+    def strips(self) -> int:
+        """Strips of one matrix."""
+        return -(-self.columns // self.tile_columns)
+
+    def strip_columns(self, strip: int) -> int:
+        """Columns of one strip; the last may be narrower."""
+        return min(self.tile_columns, self.columns - strip * self.tile_columns)
+
+    def strip_codes(self, strip: int) -> int:
+        """Codes that make up one strip."""
+        columns, d = self.strip_columns(strip), self.layout.vector_length
+        return self.rows * -(-columns // d) if self.vector_axis == "out" else -(-self.rows // d) * columns
+
+    def strip_blocks(self, strip: int) -> int:
+        """64-byte blocks of one strip."""
+        return -(-self.layout.stream_bytes(self.strip_codes(strip)) // BLOCK_BYTES)
+
+    @property
+    def gemm_blocks(self) -> int:
+        """64-byte blocks of one of the ``gemms`` matrices."""
+        return (self.strips - 1) * self.strip_blocks(0) + self.strip_blocks(self.strips - 1)
+
+
+def tile_layer(layer: EncodedLayer, groups: int, machine: Machine, name: str) -> Tiling:
+    """Choose tiles for one layer; raises ``CompileError`` when its vectors do not fit the array."""
+    codec = layer.codec
+    layout = RecordLayout(codec.code_bits, codec.vector_length, codec.has_signs)
+    out, reduction = layer.shape
+    if codec.codebook_bytes > machine.decoder.codebook_bytes:
+        raise CompileError(
+            f"weight '{name}': codebook of {codec} takes {codec.codebook_bytes} bytes; allowed on machine "
+            f"'{machine.name}': decoder.codebook_bytes = {machine.decoder.codebook_bytes}"
+        )
+    rows_step = codec.vector_length if layer.vector_axis == "in" else 1
+    columns_step = codec.vector_length if layer.vector_axis == "out" else 1
+    if rows_step > machine.array.rows or columns_step > machine.array.columns:
+        raise CompileError(
+            f"weight '{name}': vectors of {codec.vector_length} along '{layer.vector_axis}' exceed the array of "
+            f"{machine.array.rows}x{machine.array.columns}; allowed: shorter vectors or a larger array"
+        )
+    shared = _side_by_side(reduction, out // groups, groups, rows_step, columns_step, machine) if groups > 1 else None
+    if shared is not None:
+        side, tile_rows = shared
+        return Tiling(layout, layer.vector_axis, reduction, out, 1, side, tile_rows, side * (out // groups))
+    columns = out // groups
+    if groups > 1 and columns % columns_step:
+        raise CompileError(
+            f"weight '{name}': {groups} groups of {columns} channels; allowed with {codec} along 'out': groups of a "
+            f"multiple of {columns_step} channels"
+        )
+    tile_rows = machine.array.rows // rows_step * rows_step
+    tile_columns = machine.array.columns // columns_step * columns_step
+    return Tiling(layout, layer.vector_axis, reduction, columns, groups, 1, tile_rows, tile_columns)
+
+
+def _side_by_side(
+    reduction: int, columns: int, groups: int, rows_step: int, columns_step: int, machine: Machine
+) -> tuple[int, int] | None:
+    """``(groups_per_tile, tile_rows)`` when at least one whole set of groups fits beside another, else ``None``.
+
+    Groups come in multiples that fill whole vectors; a kernel too tall for the array is cut along its taps.
+    """
+    unit = columns_step // math.gcd(columns_step, columns)
+    most = min(machine.array.columns // columns, machine.array.rows // rows_step, _limit("GEM", "groups_per_tile"))
+    if most < max(unit, 2) or columns * unit > machine.array.columns:
+        return None
+    whole = min(most, machine.array.rows // reduction) // unit * unit
+    side = min(whole or unit, -(-groups // unit) * unit)
+    tile_rows = min(reduction, machine.array.rows // side // rows_step * rows_step)
+    return side, tile_rows
+
+
+def _limit(mnemonic: str, field: str) -> int:
+    return BY_MNEMONIC[mnemonic].field(field).limit - 1
+
+
+def reduction_order(weight_shape: tuple[int, ...], vector_axis: str) -> npt.NDArray[np.intp]:
+    """Source reduction index of every streamed row: tap row, tap column, channel (NHWC order) for axis ``out``.
+
+    Vectors along ``in`` tie neighbours in source order together, so there the array walks channels outermost instead.
+    """
+    reduction = math.prod(weight_shape[1:])
+    index = np.arange(reduction)
+    if len(weight_shape) == 4 and vector_axis == "out":
+        return index.reshape(weight_shape[1:]).transpose(1, 2, 0).reshape(-1)
+    return index
+
+
+def pack_stream(layer: EncodedLayer, tiling: Tiling, order: npt.NDArray[np.intp]) -> Bytes:
+    """The layer's blocks as they lie in DRAM: gemm after gemm, strip after strip."""
+    d = tiling.layout.vector_length
+    codes, negative = layer.codes.reshape(codes_shape(layer.codec, layer.shape, layer.vector_axis)), layer.negative
+    if layer.vector_axis == "out":
+        codes = codes[:, order]
+        negative = None if negative is None else negative[:, order]
+    step = d if layer.vector_axis == "out" else 1
+    parts = []
+    for gemm in range(tiling.gemms):
+        for strip in range(tiling.strips):
+            start = gemm * tiling.columns + strip * tiling.tile_columns
+            stop = start + tiling.strip_columns(strip)
+            lines = slice(start // step, -(-stop // step))
+            parts.append(_pack_strip(codes[lines], None if negative is None else negative[lines], tiling, strip))
+    return np.concatenate(parts)
+
+
+def _pack_strip(
+    codes: npt.NDArray[np.uint16], negative: npt.NDArray[np.bool_] | None, tiling: Tiling, strip: int
+) -> Bytes:
+    """One strip, array row by array row, padded to whole blocks."""
+    signs = None
+    if negative is not None:
+        signs = np.ascontiguousarray(negative.transpose(1, 0, 2)).reshape(-1, tiling.layout.vector_length)
+    data = pack_records(np.ascontiguousarray(codes.T).reshape(-1), signs, tiling.layout)
+    padded = np.zeros(tiling.strip_blocks(strip) * BLOCK_BYTES, np.uint8)
+    padded[: data.size] = data
+    return padded
+
+
+def stream_digests(layer: EncodedLayer, tiling: Tiling, order: npt.NDArray[np.intp]) -> tuple[str, ...]:
+    """SHA-256 of each gemm's decoded ``int8[columns, rows]``, rows in streamed order, by the codec's reference."""
+    decoded = layer.codec.decode(layer)[:, order]
+    blocks = (decoded[g * tiling.columns : (g + 1) * tiling.columns] for g in range(tiling.gemms))
+    return tuple(hashlib.sha256(np.ascontiguousarray(block).data).hexdigest() for block in blocks)

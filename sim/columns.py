@@ -1,0 +1,226 @@
+"""What the kernel reads of a program: one int64 column per quantity, prepared with NumPy, and who waits for whom.
+
+The k-th token popped from a queue is the k-th one pushed there, and both sides run in order, so every pop has one known
+producer instruction: tokens turn into completion times of other instructions, and counters are not needed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.codecs.records import RecordLayout
+from accel.isa import BLOCK_BYTES, BY_MNEMONIC, INSTRUCTIONS, OPCODE_BITS, QUEUES, VECTOR_FUNCTIONS
+from sim.decode import Column, Decoded, Rows
+from sim.params import Params
+
+CONFIGURE, TRANSFER, WEIGHTS, DECODE_TILES, GEMM, GEMM_STATIONARY, VECTOR_WORK, FINISH = range(8)
+ACTIONS = {
+    "LDA": TRANSFER,
+    "LDW": WEIGHTS,
+    "LDC": TRANSFER,
+    "GTH": TRANSFER,
+    "DEC": DECODE_TILES,
+    "GMC": CONFIGURE,
+    "GMO": CONFIGURE,
+    "GEM": GEMM,
+    "GMS": GEMM_STATIONARY,
+    "VST": CONFIGURE,
+    "VBT": CONFIGURE,
+    "VWN": CONFIGURE,
+    "VEC": VECTOR_WORK,
+    "STA": TRANSFER,
+    "FIN": FINISH,
+}
+NO_TOKEN, NEVER = -1, -2  # in ``producers``: nothing is popped from that queue; the token popped is never pushed
+
+
+class Columns(NamedTuple):
+    """``int64[n]`` each unless noted; what an instruction does not use is 0.
+
+    ``position``: place within its queue; ``members[members_start[q] + position]``: the instruction there;
+    ``next_array[position of the compute queue]``: the first GEM or GMS at or behind it, or -1; ``producers[n, queue]``:
+    the instruction whose completion a pop waits for. Transfers: ``rows`` ranges of ``row_bytes``, ``stride`` apart.
+    ``cycles``: vector work. The rest are instruction fields.
+    """
+
+    action: Column
+    queue: Column
+    layer: Column
+    position: Column
+    members: Column
+    members_start: Column
+    next_array: Column
+    producers: npt.NDArray[np.int64]
+    address: Column
+    rows: Column
+    row_bytes: Column
+    stride: Column
+    columns: Column
+    reduction: Column
+    tile_rows: Column
+    tile_columns: Column
+    groups: Column
+    chunk: Column
+    passes: Column
+    fence: Column
+    transpose: Column
+    vector_length: Column
+    axis_in: Column
+    codebook: Column
+    release: Column
+    vectors_per_record: Column
+    record_bits: Column
+    cycles: Column
+
+
+def build_columns(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], params: Params) -> Columns:
+    """Columns of a program whose vector work runs on ``params.lanes``."""
+    count = len(decoded)
+    filled = {name: np.zeros(count, np.int64) for name in Columns._fields}
+    action_of_opcode = np.zeros(1 << OPCODE_BITS, np.int64)
+    for row in INSTRUCTIONS:
+        action_of_opcode[row.opcode] = ACTIONS[row.mnemonic]
+    filled["action"] = action_of_opcode[decoded.opcode]
+    filled["queue"] = decoded.queue
+    filled["layer"] = instruction_layer.astype(np.int64)
+    filled["producers"] = pair_tokens(decoded)
+    _fill_queues(filled)
+    _fill_transfers(filled, decoded)
+    _fill_decode(filled, decoded["DEC"])
+    _fill_gemm(filled, decoded)
+    filled["cycles"][decoded["VEC"].index] = vector_cycles(decoded, params.lanes)
+    return Columns(**filled)
+
+
+def pair_tokens(decoded: Decoded) -> npt.NDArray[np.int64]:
+    """``int64[n, queues]``: the instruction each pop waits for, ``NO_TOKEN`` or ``NEVER``."""
+    producers = np.full((len(decoded), len(QUEUES)), NO_TOKEN, np.int64)
+    for source in range(len(QUEUES)):
+        for target in range(len(QUEUES)):
+            pushers = np.flatnonzero((decoded.queue == source) & (decoded.push >> target & 1 == 1))
+            poppers = np.flatnonzero((decoded.queue == target) & (decoded.pop >> source & 1 == 1))
+            matched = min(len(pushers), len(poppers))
+            producers[poppers[:matched], source] = pushers[:matched]
+            producers[poppers[matched:], source] = NEVER
+    return producers
+
+
+def last_before(index: Column, configuration: Column) -> Column:
+    """For each of ``index``, the place in ``configuration`` (sorted) of the last one before it, or -1."""
+    return np.searchsorted(configuration, index) - 1
+
+
+def in_force(rows: Rows, name: str, index: Column, default: int) -> Column:
+    """Value of a configuration field at each of ``index``; ``default`` before the first configuration."""
+    places = last_before(index, rows.index)
+    return np.concatenate([rows[name], [default]]).astype(np.int64)[places]
+
+
+def vector_cycles(decoded: Decoded, lanes: int) -> Column:
+    """Cycles of every VEC: ceil(lane operations / lanes), 0 without lanes."""
+    operations = vector_operations(decoded)
+    return -(-operations // lanes) if lanes else np.zeros_like(operations)
+
+
+def vector_operations(decoded: Decoded) -> Column:
+    """Lane operations of every VEC: elements x repetitions x passes, times the window for windowed functions."""
+    passes = np.array([row.passes for row in VECTOR_FUNCTIONS], np.int64)
+    return vector_elements(decoded) * vector_windows(decoded) * passes[decoded["VEC"]["function"]]
+
+
+def vector_elements(decoded: Decoded) -> Column:
+    """Elements of every VEC, repetitions included. Capped far above what fits a run, so that products cannot wrap."""
+    vec = decoded["VEC"]
+    return np.minimum(vec["rows"] * vec["columns"] * in_force(decoded["VBT"], "count", vec.index, 1), 1 << 44)
+
+
+def vector_windows(decoded: Decoded) -> Column:
+    """Taps of every VEC: the window in force for windowed functions, else 1."""
+    vec, window = decoded["VEC"], decoded["VWN"]
+    windowed = np.array([row.windowed for row in VECTOR_FUNCTIONS])
+    taps = in_force(window, "kernel_h", vec.index, 1) * in_force(window, "kernel_w", vec.index, 1)
+    return np.where(windowed[vec["function"]], taps, 1)
+
+
+def _fill_queues(filled: dict[str, npt.NDArray[np.int64]]) -> None:
+    queue = filled["queue"]
+    order = np.argsort(queue, kind="stable").astype(np.int64)
+    starts = np.searchsorted(queue[order], np.arange(len(QUEUES) + 1)).astype(np.int64)
+    filled["members"], filled["members_start"] = order, starts
+    filled["position"][order] = np.arange(len(queue)) - starts[queue[order]]
+    filled["next_array"] = _next_array(filled)
+
+
+def _next_array(filled: dict[str, npt.NDArray[np.int64]]) -> Column:
+    compute = QUEUES.index("compute")
+    begin, end = filled["members_start"][compute : compute + 2]
+    members = filled["members"][begin:end]
+    uses = np.isin(filled["action"][members], (GEMM, GEMM_STATIONARY))
+    places = np.append(np.flatnonzero(uses), len(members))
+    following = places[np.searchsorted(places, np.arange(len(members) + 1))]
+    return np.append(members, -1)[following].astype(np.int64)
+
+
+def _fill_transfers(filled: dict[str, npt.NDArray[np.int64]], decoded: Decoded) -> None:
+    for mnemonic in ("LDA", "STA"):
+        move = decoded[mnemonic]
+        dense = (move["stride"] == move["row_bytes"]) | (move["rows"] == 1)
+        rows = np.where(dense, np.minimum(move["rows"], 1), move["rows"])
+        row_bytes = np.where(dense, move["rows"] * move["row_bytes"], move["row_bytes"])
+        _put_transfer(filled, move.index, move["address"], rows, row_bytes, move["stride"])
+    one, gather, blocks = 1, decoded["GTH"], decoded["LDW"]
+    padded = -(-gather["row_bytes"] // BLOCK_BYTES) * BLOCK_BYTES
+    aligned = gather["address"] // BLOCK_BYTES * BLOCK_BYTES
+    _put_transfer(filled, gather.index, aligned, gather["rows"], gather["row_bytes"], padded)
+    _put_transfer(filled, blocks.index, blocks["address"], one, blocks["blocks"] * BLOCK_BYTES, 0)
+    _put_transfer(filled, decoded["LDC"].index, decoded["LDC"]["address"], one, decoded["LDC"]["bytes"], 0)
+
+
+def _put_transfer(
+    filled: dict[str, npt.NDArray[np.int64]],
+    index: Column,
+    address: Column,
+    rows: Column | int,
+    row_bytes: Column,
+    stride: Column | int,
+) -> None:
+    for name, values in (("address", address), ("rows", rows), ("row_bytes", row_bytes), ("stride", stride)):
+        filled[name][index] = values
+
+
+def _fill_decode(filled: dict[str, npt.NDArray[np.int64]], dec: Rows) -> None:
+    for name in ("rows", "columns", "tile_rows", "tile_columns", "passes", "release", "axis_in", "codebook"):
+        filled[name][dec.index] = dec[name]
+    filled["vector_length"][dec.index] = dec["vector_length"]
+    filled["groups"][dec.index] = dec["groups_per_tile"]
+    shapes = np.stack([dec["code_bits"], dec["vector_length"], dec["signed"]], axis=1)
+    kinds, which = np.unique(shapes, axis=0, return_inverse=True)
+    records = [_record(RecordLayout(int(bits), int(length), bool(signed))) for bits, length, signed in kinds]
+    sizes = np.array(records, np.int64).reshape(-1, 2)[which.reshape(-1)]
+    filled["vectors_per_record"][dec.index], filled["record_bits"][dec.index] = sizes.T
+
+
+def _record(layout: RecordLayout) -> tuple[int, int]:
+    """Vectors and bits that count as one when a tile's last byte is looked for: records with signs, else codes."""
+    if layout.has_signs:
+        return layout.vectors_per_record, layout.record_bytes * 8
+    return 1, layout.code_bits
+
+
+def _fill_gemm(filled: dict[str, npt.NDArray[np.int64]], decoded: Decoded) -> None:
+    output = decoded["GMO"]
+    for mnemonic in ("GEM", "GMS"):
+        gemm = decoded[mnemonic]
+        for name in ("rows", "columns", "chunk", "fence"):
+            filled[name][gemm.index] = gemm[name]
+        for name in ("reduction", "tile_rows", "tile_columns"):
+            filled[name][gemm.index] = in_force(output, name, gemm.index, 0)
+    filled["groups"][decoded["GEM"].index] = decoded["GEM"]["groups_per_tile"]
+    filled["groups"][decoded["GMS"].index] = 1
+    filled["transpose"][decoded["GMS"].index] = decoded["GMS"]["transpose_b"]
+
+
+assert set(ACTIONS) == set(BY_MNEMONIC), "every instruction has an action"

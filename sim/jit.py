@@ -1,0 +1,52 @@
+"""One ``jit`` for every kernel, with a disk cache that cannot go stale.
+
+Numba checks only the file that defines a kernel; constants and helpers from other files are baked in unseen. So the
+cache folder is named by a digest of all ``accel`` and ``sim`` sources: ``$ACCEL_CACHE/numba/DIGEST``, by default under
+``~/.cache/accel``. A folder that cannot be written only costs the compilation at each start.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def source_digest() -> str:
+    """SHA-256, shortened, over names and contents of the sources kernels are made from."""
+    root = Path(__file__).resolve().parent.parent
+    state = hashlib.sha256()
+    for package in ("accel", "sim"):
+        for path in sorted((root / package).rglob("*.py")):
+            content = path.read_bytes()
+            state.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+    return state.hexdigest()[:20]
+
+
+@functools.cache
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept, or ``None`` if no such folder can be written."""
+    base = os.environ.get("ACCEL_CACHE") or Path.home() / ".cache" / "accel"
+    folder = Path(base) / "numba" / source_digest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def jit(function: Kernel) -> Kernel:
+    """Compile ``function`` on first call, cached on disk; the interpreted twin stays reachable as ``.py_func``."""
+    folder, previous = cache_folder(), numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder or previous)
+    try:
+        return cast(Kernel, numba.njit(cache=folder is not None, nogil=True)(function))
+    finally:
+        numba.config.CACHE_DIR = previous

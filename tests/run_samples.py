@@ -1,0 +1,73 @@
+"""Runs made up from a closed form (the longer of computing and waiting for weights), for tests of what reads runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from accel.machine import Machine, load_machine
+from accel.metrics import CAUSES, TRAFFIC
+from accel.run import LayerRun, Run
+
+BITS = {"int8": (8, 0), "int4": (4, 0), "vq:k=256,d=4": (2, 0), "ssvq:k=256,d=8": (1, 1), "ssvq:k=16,d=8": (0.5, 1)}
+ROWS = 197  # tokens of DeiT-tiny
+PROJECTIONS = (("qkv", 192, 576), ("proj", 192, 192), ("fc1", 192, 768), ("fc2", 768, 192))
+
+
+def sample_run(codec: str = "int8", machine: Machine | None = None, blocks: int = 12, trained: bool = False) -> Run:
+    """A DeiT-like run; vector work costs nothing when the machine has no lanes."""
+    machine = machine or load_machine("edge64-ideal")
+    layers = tuple(_layers(codec, machine, blocks))
+    program = {
+        "digest": "0" * 64,
+        "model": "sample",
+        "codec": codec,
+        "source": {"weights": "trained" if trained else "random"},
+    }
+    return Run(
+        machine=machine,
+        program=program,
+        total_cycles=sum(layer.cycles for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+        cycles_by_cause={cause: sum(layer.cycles_by_cause[cause] for layer in layers) for cause in CAUSES},
+        dram_bytes={kind: sum(layer.dram_bytes[kind] for layer in layers) for kind in TRAFFIC},
+        energy_joules={"dram": 1e-4 * BITS[codec][0], "array": 5e-5},
+        layers=layers,
+        notes=("a made-up run",),
+    )
+
+
+def _layers(codec: str, machine: Machine, blocks: int) -> Iterator[LayerRun]:
+    for block in range(blocks):
+        for name, reduction, columns in PROJECTIONS:
+            yield _product(f"transformer.encoder.blocks.{block}.{name}", codec, machine, reduction, columns)
+        yield _vector(f"transformer.encoder.blocks.{block}.norm", machine)
+
+
+def _product(name: str, codec: str, machine: Machine, reduction: int, columns: int) -> LayerRun:
+    code_bits, sign_bits = BITS[codec]
+    weights = reduction * columns
+    traffic = dict.fromkeys(TRAFFIC, 0)
+    traffic["indices" if ":" in codec else "weights"] = math.ceil(weights * code_bits / 8)
+    traffic |= {"signs": weights * sign_bits // 8, "codebooks": 1024 if ":" in codec else 0, "parameters": 4 * columns}
+    tiles = math.ceil(reduction / machine.array.rows) * math.ceil(columns / machine.array.columns)
+    compute = tiles * max(ROWS, machine.array.rows)
+    memory = math.ceil(sum(traffic.values()) / machine.bandwidth_bytes_per_cycle)
+    causes = dict.fromkeys(CAUSES, 0) | {"compute": compute, "weight_dma": max(0, memory - compute)}
+    return _layer(name, "gemm", ROWS * weights, causes, traffic)
+
+
+def _vector(name: str, machine: Machine) -> LayerRun:
+    cycles = 3 * ROWS * 192 // machine.vector.lanes if machine.vector.lanes else 0
+    return _layer(name, "vector", 0, dict.fromkeys(CAUSES, 0) | {"vector": cycles}, dict.fromkeys(TRAFFIC, 0))
+
+
+def _layer(name: str, kind: str, macs: int, causes: dict[str, int], traffic: dict[str, int]) -> LayerRun:
+    bound = max(causes, key=lambda cause: causes[cause])
+    return LayerRun(name, kind, macs, sum(causes.values()), causes, traffic, bound)
+
+
+def with_bandwidth(machine: Machine, bandwidth: float) -> Machine:
+    """The machine with ideal DRAM of that many bytes a cycle."""
+    return replace(machine, dram=replace(machine.dram, standard="ideal", bandwidth_bytes_per_cycle=bandwidth))

@@ -1,0 +1,241 @@
+"""Codec spellings, and encode/decode against twins that look at one vector at a time."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accel.codecs import (
+    CODECS,
+    SSVQ,
+    VECTOR_AXES,
+    VQ,
+    EncodedLayer,
+    Int4,
+    Int8,
+    codes_shape,
+    layer_bytes,
+    padded_bytes,
+    padded_weights,
+    parse_codec,
+)
+from accel.errors import CodecError
+
+ONE = np.ones(1, np.float32)
+
+
+def random_codebook(codec, rng):
+    low = 0 if codec.has_signs else -127
+    return rng.integers(low, 128, (codec.k, codec.d)).astype(np.int8)
+
+
+def slow_vectors(shape, codec, axis):
+    """For every code, in row-major order: the (row, column) of each of its weights, ``None`` where it is padding."""
+    rows, columns = codes_shape(codec, shape, axis)
+    for row in range(rows):
+        for column in range(columns):
+            places = [
+                (row * codec.vector_length + i, column) if axis == "out" else (row, column * codec.vector_length + i)
+                for i in range(codec.vector_length)
+            ]
+            yield (row, column), [(r, c) if r < shape[0] and c < shape[1] else None for r, c in places]
+
+
+def slow_encode(weights, codec, codebook, scale, axis):
+    codes = np.zeros(codes_shape(codec, weights.shape, axis), np.uint16)
+    negative = np.zeros((*codes.shape, codec.d), bool)
+    for place, sources in slow_vectors(weights.shape, codec, axis):
+        vector = [0.0 if at is None else float(weights[at]) / float(scale[at[0] % len(scale)]) for at in sources]
+        negative[place] = [value < 0 for value in vector]
+        if codec.has_signs:
+            vector = [abs(value) for value in vector]
+        distances = [sum((x - float(c)) ** 2 for x, c in zip(vector, word, strict=True)) for word in codebook]
+        codes[place] = distances.index(min(distances))
+    return codes, negative if codec.has_signs else None
+
+
+def slow_decode(layer):
+    weights = np.zeros(layer.shape, np.int8)
+    for place, sources in slow_vectors(layer.shape, layer.codec, layer.vector_axis):
+        for i, at in enumerate(sources):
+            if at is not None:
+                sign = -1 if layer.negative is not None and layer.negative[place][i] else 1
+                weights[at] = sign * int(layer.codebook[layer.codes[place], i])
+    return weights
+
+
+@st.composite
+def vector_cases(draw):
+    codec = draw(st.sampled_from([VQ, SSVQ]))(draw(st.sampled_from([2, 4, 16])), draw(st.integers(1, 9)))
+    shape = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    codebook = random_codebook(codec, rng)
+    codebook[1] = codebook[0]  # a tie everywhere
+    weights = rng.integers(-130, 131, shape).astype(np.float32)
+    scale = 2.0 ** rng.integers(-3, 4, draw(st.sampled_from([1, shape[0]])))  # powers of two: exact quotients
+    return weights, codec, codebook, scale.astype(np.float32), draw(st.sampled_from(VECTOR_AXES))
+
+
+@given(vector_cases())
+def test_vector_codecs_agree_with_the_slow_twin(case):
+    weights, codec, codebook, scale, axis = case
+    layer = codec.encode(weights, codebook, scale, axis)
+    codes, negative = slow_encode(weights, codec, codebook, scale, axis)
+    np.testing.assert_array_equal(layer.codes, codes)
+    if negative is None:
+        assert layer.negative is None
+    else:
+        np.testing.assert_array_equal(layer.negative, negative)
+    np.testing.assert_array_equal(codec.decode(layer), slow_decode(layer))
+
+
+@given(st.sampled_from([Int8(), Int4()]), st.integers(0, 2**32))
+def test_integer_codecs_round_and_clip(codec, seed):
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(0, codec.limit, (5, 7)).astype(np.float32)
+    scale = rng.uniform(0.5, 2, 5).astype(np.float32)
+    layer = codec.encode(weights, None, scale)
+    decoded = codec.decode(layer)
+    for (row, column), weight in np.ndenumerate(weights):
+        expected = max(-codec.limit, min(codec.limit, round(float(weight) / float(scale[row]))))
+        assert decoded[row, column] == expected
+        assert layer.codes[row, column] == expected % (1 << codec.width)
+
+
+def test_every_integer_survives():
+    for codec in (Int8(), Int4()):
+        values = np.arange(-codec.limit, codec.limit + 1, dtype=np.float32)[None]
+        np.testing.assert_array_equal(codec.decode(codec.encode(values, None, ONE)), values)
+
+
+def test_blocks_do_not_show():
+    """More vectors than one block of distances; a vector equal to a codeword finds it, or an equal one before it."""
+    codec, rng = VQ(4096, 2), np.random.default_rng(0)
+    codebook = random_codebook(codec, rng)
+    picked = rng.integers(0, codec.k, 1000)
+    weights = codebook[picked].astype(np.float32).reshape(1, -1)
+    layer = codec.encode(weights, codebook, ONE, "in")
+    np.testing.assert_array_equal(codec.decode(layer), weights)
+    first = [int(np.flatnonzero((codebook == codebook[index]).all(axis=1))[0]) for index in picked]
+    assert layer.codes.reshape(-1).tolist() == first
+
+
+@pytest.mark.parametrize("row", CODECS.values(), ids=CODECS)
+def test_spellings_round_trip(row):
+    codec = parse_codec(row.example)
+    assert str(codec) == row.example
+    assert isinstance(codec, row.codec)
+    assert parse_codec(str(codec)) == codec
+    assert set(CODECS) >= {codec.family}
+
+
+def test_parameters_come_in_any_order():
+    assert parse_codec("ssvq:d=8,k=16") == SSVQ(k=16, d=8)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("svq:k=16,d=8", "unknown family 'svq'; allowed: int8, int4, vq, ssvq; did you mean 'ssvq'?"),
+        ("", "unknown family ''"),
+        ("vq", "parameter k, d missing; expected e.g. 'vq:k=256,d=4'"),
+        ("vq:k=16", "parameter d missing"),
+        ("vq:k=16,k=16,d=4", "parameter 'k' is given twice"),
+        ("vq:k=16,dd=4", "unknown parameter 'dd'; allowed: k, d; did you mean 'd'?"),
+        ("int8:k=4", "unknown parameter 'k'; allowed: none"),
+        ("vq:k=sixteen,d=4", "k='sixteen'; expected a whole number"),
+        ("vq:k=16.0,d=4", "k='16.0'; expected a whole number"),
+        ("vq:k=-16,d=4", "expected a whole number"),
+        ("vq:k=99999999999999999999,d=4", "expected a whole number"),
+        ("vq:k=100,d=4", "k=100 is not a power of two from 2 to 65536; nearest: 64 and 128"),
+        ("vq:k=1,d=4", "nearest: 2"),
+        ("vq:k=0,d=4", "nearest: 2"),
+        ("vq:k=131072,d=4", "nearest: 65536"),
+        ("vq:k=16,d=0", "d=0 weights a vector; allowed: 1 to 64"),
+        ("vq:k=16,d=65", "d=65 weights a vector; allowed: 1 to 64"),
+    ],
+)
+def test_wrong_spellings_say_what_is_wrong(text, message):
+    with pytest.raises(CodecError) as caught:
+        parse_codec(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, bits", [("int8", 8), ("int4", 4), ("vq:k=256,d=4", 2), ("ssvq:k=256,d=8", 2), ("ssvq:k=16,d=8", 1.5)]
+)
+def test_bits_per_weight_of_the_design_table(text, bits):
+    assert parse_codec(text).bits_per_weight == bits
+
+
+def test_bytes_by_kind():
+    codec, weights = SSVQ(16, 8), np.ones((12, 5), np.float32)
+    layer = codec.encode(weights, np.ones((16, 8), np.int8), np.ones(12, np.float32))
+    assert layer.codes.shape == (2, 5)
+    expected = {"weights": 0, "indices": 5, "signs": 10, "codebooks": 128, "scales": 48}
+    assert layer_bytes(layer) == expected
+    assert padded_weights(codec, (12, 5), "out") == 20
+    assert padded_weights(codec, (12, 5), "in") == 36
+    assert padded_bytes(codec, (12, 5), "out") == 20 * 1.5 / 8
+    assert layer_bytes(Int4().encode(weights, None, ONE)) == {
+        "weights": 30, "indices": 0, "signs": 0, "codebooks": 0, "scales": 4
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("codec", [Int8(), VQ(2, 2), SSVQ(2, 2)], ids=str)
+def test_weights_that_are_not_finite_are_refused(codec, value):
+    weights = np.ones((2, 2), np.float32)
+    weights[1, 0] = value
+    codebook = np.ones((2, 2), np.int8) if codec.codebook_entries else None
+    with pytest.raises(CodecError, match="1 of 4 weights are NaN or infinite"):
+        codec.encode(weights, codebook, ONE)
+
+
+@pytest.mark.parametrize("scale", [[0.0], [-1.0], [math.nan], [math.inf], [1.0, 1.0, 1.0], []])
+def test_scales_that_cannot_divide_are_refused(scale):
+    with pytest.raises(CodecError, match="scale"):
+        Int8().encode(np.ones((2, 2), np.float32), None, np.array(scale, np.float32))
+
+
+@pytest.mark.parametrize("codebook", [None, np.zeros((3, 2), np.int8), np.zeros((2, 2), np.uint8)])
+def test_wrong_codebooks_are_refused(codebook):
+    with pytest.raises(CodecError, match=r"expected int8\[2, 2\]"):
+        VQ(2, 2).encode(np.ones((2, 2), np.float32), codebook, ONE)
+
+
+def legal_layer(codec):
+    weights = np.random.default_rng(0).normal(0, 40, (4, 3)).astype(np.float32)
+    codebook = random_codebook(codec, np.random.default_rng(1)) if codec.codebook_entries else None
+    return codec.encode(weights, codebook, ONE)
+
+
+@pytest.mark.parametrize(
+    "codec, change, message",
+    [
+        (SSVQ(4, 2), {"codes": np.full((2, 3), 4, np.uint16)}, "code 4 is out of range; allowed: below 4"),
+        (SSVQ(4, 2), {"codes": np.zeros((3, 2), np.uint16)}, "codes of shape"),
+        (SSVQ(4, 2), {"codes": np.zeros((2, 3), np.int64)}, "codes of type int64"),
+        (SSVQ(4, 2), {"negative": None}, "signs of shape None"),
+        (SSVQ(4, 2), {"codebook": None}, "codebook of shape None"),
+        (SSVQ(4, 2), {"codebook": np.full((4, 2), -1, np.int8)}, "codebook element -1; allowed: 0 to 127"),
+        (VQ(4, 2), {"codebook": np.full((4, 2), -128, np.int8)}, "codebook element -128; allowed: -127 to 127"),
+        (VQ(4, 2), {"negative": np.zeros((2, 3, 2), bool)}, "signs of shape"),
+        (VQ(4, 2), {"vector_axis": "both"}, "vector axis 'both'; allowed: out, in"),
+        (VQ(4, 2), {"scale": np.array([math.nan], np.float32)}, "NaN or infinite"),
+        (VQ(4, 2), {"scale": np.ones(3, np.float32)}, "scale of shape"),
+        (VQ(4, 2), {"shape": (4, 0)}, "two positive sizes"),
+        (Int8(), {"codes": np.full((4, 3), 128, np.uint16)}, "integer -128 is out of range"),
+        (Int4(), {"codes": np.full((4, 3), 8, np.uint16)}, "integer -8 is out of range"),
+        (Int8(), {"codebook": np.zeros((1, 1), np.int8)}, "codebook of shape"),
+    ],
+)
+def test_illegal_layers_cannot_be_built(codec, change, message):
+    layer = legal_layer(codec)
+    assert isinstance(layer, EncodedLayer)
+    with pytest.raises(CodecError, match=message):
+        dataclasses.replace(layer, **change)

@@ -1,0 +1,105 @@
+"""Figures: they are written whole or not at all, labels never collide, and no two series look alike without colour."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from run_samples import BITS, sample_run
+
+from accel import plots
+from accel.errors import ConfigError, FormatError
+from accel.metrics import CAUSES, TRAFFIC
+from accel.plots import (
+    Curve,
+    SpeedupPanel,
+    comparison_figure,
+    layers_figure,
+    speedup_figure,
+    traffic_figure,
+    write_figure,
+)
+
+BANDWIDTHS = (0.5, 1, 2, 4, 8)
+
+
+def _panel(crossover: float | None = 3.0) -> SpeedupPanel:
+    curves = [Curve(codec, BANDWIDTHS, (3, 3, 2, 1.1, 1)) for codec in BITS]
+    curves.append(Curve("GEMM-only", BANDWIDTHS, (4, 3, 2, 1.1, 1), reference=True))
+    return SpeedupPanel("title", curves, 2.0, crossover, "caption")
+
+
+def _figures() -> dict[str, Figure]:
+    runs = [sample_run(codec) for codec in BITS]
+    return {
+        "layers": layers_figure(runs[:2]),
+        "comparison": comparison_figure(runs),
+        "traffic": traffic_figure({"one": runs, "two": runs[:1]}),
+        "speedup": speedup_figure([_panel(), _panel(None)]),
+    }
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_figures_are_written_in_the_format_of_the_suffix(tmp_path: Path, suffix: str, magic: bytes) -> None:
+    for name, figure in _figures().items():
+        path = tmp_path / f"{name}.{suffix}"
+        write_figure(figure, path)
+        assert path.read_bytes().startswith(magic)
+
+
+def test_other_suffixes_and_missing_folders_leave_nothing_behind(tmp_path: Path) -> None:
+    figure = comparison_figure([sample_run()])
+    with pytest.raises(ConfigError, match=r"\.jpeg'; allowed: \.png, \.svg, \.pdf"):
+        write_figure(figure, tmp_path / "plot.jpeg")
+    with pytest.raises(FormatError):
+        write_figure(figure, tmp_path / "missing" / "plot.png")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("blocks", [1, 12, 60])
+def test_layer_names_do_not_overlap(blocks: int) -> None:
+    figure = layers_figure([sample_run(blocks=blocks), sample_run("int4", blocks=blocks)])
+    figure.canvas.draw()
+    for axes in figure.axes:
+        boxes = sorted((label.get_window_extent() for label in axes.get_yticklabels()), key=lambda box: box.y0)
+        assert len(boxes) > 4
+        assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
+
+
+def test_a_very_deep_network_keeps_every_cycle_in_its_bars() -> None:
+    run = sample_run(blocks=60)
+    names, bars = plots._shown_layers(run.layers)
+    assert sum(sum(causes.values()) for causes in bars) == run.total_cycles
+    assert names[-1] == f"({len(run.layers) - 120} cheaper layers)"
+
+
+def test_names_are_shortened_in_the_middle() -> None:
+    name = "transformer.encoder.blocks.11.attention.qkv"
+    short = plots._shortened(name)
+    assert len(short) == 30 and name.startswith(short.split("…")[0]) and name.endswith(short.split("…")[1])
+    assert plots._shortened("head") == "head"
+
+
+def test_marks_of_machine_and_crossover_do_not_overlap() -> None:
+    figure = speedup_figure([_panel(crossover=2.01)])
+    figure.canvas.draw()
+    first, second = (text.get_window_extent() for text in figure.axes[0].texts)
+    assert not first.overlaps(second)
+
+
+def test_series_differ_without_colour() -> None:
+    for keys in (CAUSES, TRAFFIC):
+        assert len({plots._bar_style(i)["hatch"] for i in range(len(keys))}) == len(keys)
+    lines = [plots._curve_style(i, reference=False) for i in range(8)]
+    assert len({(str(style["linestyle"]), style["marker"]) for style in lines}) == 8
+
+
+def test_bars_carry_the_numbers_of_the_runs() -> None:
+    run = sample_run("ssvq:k=16,d=8")
+    cycles, traffic = comparison_figure([run]).axes
+    drawn = {container.get_label(): container[0].get_width() for container in (*cycles.containers, *traffic.containers)}
+    assert drawn["compute"] == pytest.approx(run.cycles_by_cause["compute"] / 1e3)
+    assert drawn["signs"] == pytest.approx(run.dram_bytes["signs"] / 1e6)
+    assert "weights" not in drawn
