@@ -22,9 +22,6 @@ from accel.weightflow import used_tiles
 Clock = tuple[int, ...]  # completed instructions by queue, in the order of QUEUES
 _START: Clock = (0,) * len(QUEUES)
 
-# Queues whose instructions begin only when the one before is complete; the others overlap their neighbours.
-_SERIAL = ("decode", "vector")
-
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -159,7 +156,7 @@ class _Walk:
         if not all(sources):
             return False
         clock = queue.start_clock
-        if queue.name in _SERIAL or instruction["fence"]:
+        if instruction["fence"]:
             clock = _joined(clock, queue.done_clock)
         for source in sources:
             clock = _joined(clock, source.popleft())

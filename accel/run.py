@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accel import __version__
-from accel.atomic import write_atomically
+from accel.atomic import write_text
 from accel.errors import FormatError
 from accel.machine import Machine, machine_from_document, machine_to_document
 from accel.metrics import CAUSES, RUN_SCHEMA, TRAFFIC
@@ -105,7 +105,7 @@ def run_to_json(run: Run) -> str:
 
 def write_run(run: Run, path: str | Path) -> None:
     """Write ``path`` atomically."""
-    write_atomically(path, run_to_json(run).encode())
+    write_text(path, run_to_json(run))
 
 
 def read_run(path: str | Path) -> Run:

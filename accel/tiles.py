@@ -52,7 +52,7 @@ def tile_codes(rows: int, columns: int, vector_length: int, axis_in: bool) -> in
 
 
 def record_stream_bytes(codes: int, layout: RecordLayout) -> int:
-    """Bytes that hold the first ``codes`` codes: whole records with signs, else whole bytes."""
+    """Bytes the decoder needs for the first ``codes`` codes: whole records with signs, else whole bytes."""
     return layout.stream_bytes(codes) if layout.has_signs else ceil_div(codes * layout.code_bits, 8)
 
 
@@ -63,7 +63,7 @@ def strip_of(layout: RecordLayout, axis_in: bool, rows: int, columns: int, tile_
     for first in range(0, rows, tile_rows):
         codes += tile_codes(min(tile_rows, rows - first), columns, layout.vector_length, axis_in)
         needed.append(record_stream_bytes(codes, layout))
-    return Strip(tuple(needed), ceil_div(needed[-1], BLOCK_BYTES) * BLOCK_BYTES)
+    return Strip(tuple(needed), ceil_div(layout.stream_bytes(codes), BLOCK_BYTES) * BLOCK_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from accel.metrics import CAUSES
-from sim.columns import GEMM, Columns
+from sim.columns import GEMM, NOBODY
 from sim.jit import jit
-from sim.state import DECODE, LOAD, NOBODY, STORE, VECTOR, State
+from sim.state import DECODE, LOAD, STORE, VECTOR, State
 
 _NAMES = list(CAUSES)
 STREAM_TICKS, WEIGHT_TICKS, ACTIVATION_TICKS, DECODE_TICKS = (
@@ -26,52 +24,55 @@ def charge(state: State, layer: int, cause: int, begin: int, end: int) -> None:
 
 
 @jit
-def _charge_dispatched(
-    columns: Columns, state: State, i: int, layer: int, cause: int, begin: int, end: int
-) -> None:
+def _charge_dispatched(state: State, i: int, layer: int, cause: int, begin: int, end: int) -> None:
     """Charge ``[begin, end)`` to ``cause``, its part before ``i`` was dispatched to dependency."""
-    split = min(max(state.dispatched[i], begin), end)
+    split = min(max(state.times[i].dispatched, begin), end)
     charge(state, layer, DEPENDENCY_TICKS, begin, split)
     charge(state, layer, cause, split, end)
 
 
 @jit
-def _released_by(columns: Columns, state: State, i: int, at: int) -> int:
+def _released_by(state: State, i: int, at: int) -> int:
     """The instruction whose completion let ``i`` start at ``at``: a token's, or its predecessor in the vector or store
     queue; ``NOBODY`` if it only waited for its dispatch."""
-    for queue in range(columns.producers.shape[1]):
-        producer = columns.producers[i, queue]
-        if producer >= 0 and state.completed[producer] >= at:
+    for queue in range(state.producers.shape[1]):
+        producer = state.producers[i, queue]
+        if producer >= 0 and state.times[producer].completed >= at:
             return int(producer)
-    queue = columns.queue[i]
-    if state.dispatched[i] >= at or columns.position[i] == 0 or queue not in (VECTOR, STORE):
+    queue = state.code[i].queue
+    if state.times[i].dispatched >= at or (queue != VECTOR and queue != STORE):
         return NOBODY
-    return int(columns.members[columns.members_start[queue] + columns.position[i] - 1])
+    return int(state.code[i].predecessor)
 
 
 @jit
-def charge_wait(columns: Columns, state: State, i: int, layer: int, load_cause: int, begin: int, end: int) -> None:
+def _charge_run(state: State, i: int, store_layer: int, begin: int, end: int) -> int:
+    """Charge the time a VEC or STA ran, up to ``end``; returns when it started (at least ``begin``)."""
+    ran = max(begin, state.times[i].started)
+    if state.code[i].queue == VECTOR:
+        charge(state, state.code[i].layer, VECTOR_TICKS, ran, end)
+    else:
+        charge(state, store_layer, ACTIVATION_TICKS, ran, end)
+    return int(ran)
+
+
+@jit
+def charge_wait(state: State, i: int, layer: int, load_cause: int, begin: int, end: int) -> None:
     """Charge ``[begin, end)``, at whose end ``i`` started, to what it waited for.
 
     While a VEC or a STA ran, to that; before it started, to whatever it waited for in turn.
     """
-    waiter = i
     while end > begin:
-        source = _released_by(columns, state, waiter, end)
+        source = _released_by(state, i, end)
         if source == NOBODY:
             charge(state, layer, DEPENDENCY_TICKS, begin, end)
             return
-        queue = columns.queue[source]
-        if queue not in (VECTOR, STORE):
-            _charge_dispatched(columns, state, waiter, layer, _cause_of_queue(queue, load_cause), begin, end)
+        queue = state.code[source].queue
+        if queue != VECTOR and queue != STORE:
+            _charge_dispatched(state, i, layer, _cause_of_queue(queue, load_cause), begin, end)
             return
-        ran = max(begin, state.started[source])
-        if queue == VECTOR:
-            charge(state, columns.layer[source], VECTOR_TICKS, ran, end)
-        else:
-            charge(state, layer, ACTIVATION_TICKS, ran, end)
-        load_cause = ACTIVATION_TICKS
-        waiter, end = source, ran
+        end = _charge_run(state, source, layer, begin, end)
+        i, load_cause = source, ACTIVATION_TICKS
 
 
 @jit
@@ -82,56 +83,59 @@ def _cause_of_queue(queue: int, load_cause: int) -> int:
 
 
 @jit
-def charge_gap(columns: Columns, state: State, registers: Any, i: int, fence: int, stream: int) -> None:
+def charge_gap(state: State, i: int, fence: int, stream: int) -> None:
     """Charge the idle time between the last tile and this one of ``i``, which streams from ``stream`` on.
 
     ``fence``: when the results ``i`` waits for have left the array, 0 without a fence.
     """
-    begin, layer = registers.stream_end, columns.layer[i]
+    begin, layer, now = state.now.stream_end, state.code[i].layer, state.now
     if stream <= begin:
         return
-    if registers.loaded < stream:
-        _charge_start(columns, state, i, fence, begin, stream)
+    if now.loaded < stream:
+        _charge_start(state, i, fence, begin, stream)
         return
-    loading = max(begin, registers.load_start)
+    loading = max(begin, now.load_start)
     charge(state, layer, DECODE_TICKS, loading, stream)
-    dec = registers.shadow_dec
-    if columns.action[i] != GEMM:
-        _charge_start(columns, state, i, fence, begin, loading)
-    elif registers.data_arrival >= state.started[dec]:
-        _charge_dispatched(columns, state, dec, layer, WEIGHT_TICKS, begin, loading)
+    if state.code[i].action != GEMM:
+        _charge_start(state, i, fence, begin, loading)
+    elif now.data_arrival >= state.times[now.shadow_dec].started:
+        _charge_dispatched(state, now.shadow_dec, layer, WEIGHT_TICKS, begin, loading)
     else:
-        charge_wait(columns, state, dec, layer, CODEBOOK_TICKS, begin, loading)
+        charge_wait(state, now.shadow_dec, layer, CODEBOOK_TICKS, begin, loading)
 
 
 @jit
-def _charge_start(columns: Columns, state: State, i: int, fence: int, begin: int, end: int) -> None:
+def _charge_start(state: State, i: int, fence: int, begin: int, end: int) -> None:
     """``i`` could not begin before ``end``: its fence, or whatever its start waited for."""
+    layer = state.code[i].layer
     if fence >= end:
-        charge(state, columns.layer[i], DRAIN_TICKS, begin, end)
+        charge(state, layer, DRAIN_TICKS, begin, end)
     else:
-        charge_wait(columns, state, i, columns.layer[i], ACTIVATION_TICKS, begin, end)
+        charge_wait(state, i, layer, ACTIVATION_TICKS, begin, end)
 
 
 @jit
-def charge_tail(columns: Columns, state: State, begin: int) -> None:
+def charge_tail(state: State, begin: int) -> None:
     """Charge what follows the last tile, each piece to the layer of the instruction that ran last."""
-    last = 0
-    for i in range(len(state.completed)):
-        if state.completed[i] >= state.completed[last]:
-            last = i
-    end = state.completed[last] if len(state.completed) else begin
-    while end > begin:
-        queue, layer = columns.queue[last], columns.layer[last]
-        if queue not in (VECTOR, STORE):
-            charge(state, layer, ACTIVATION_TICKS if queue == LOAD else DRAIN_TICKS, begin, end)
-            return
-        ran = max(begin, state.started[last])
-        charge(state, layer, VECTOR_TICKS if queue == VECTOR else ACTIVATION_TICKS, ran, end)
-        source = _released_by(columns, state, last, ran)
+    i = _last_completed(state)
+    end = state.times[i].completed if i != NOBODY else begin
+    while end > begin and (state.code[i].queue == VECTOR or state.code[i].queue == STORE):
+        layer = state.code[i].layer
+        end = _charge_run(state, i, layer, begin, end)
+        source = _released_by(state, i, end)
         if source == NOBODY:
-            charge(state, layer, DRAIN_TICKS, begin, ran)
+            charge(state, layer, DRAIN_TICKS, begin, end)
             return
-        last, end = source, ran
+        i = source
+    if end > begin:
+        cause = ACTIVATION_TICKS if state.code[i].queue == LOAD else DRAIN_TICKS
+        charge(state, state.code[i].layer, cause, begin, end)
 
 
+@jit
+def _last_completed(state: State) -> int:
+    last = NOBODY
+    for i in range(len(state.times)):
+        if last == NOBODY or state.times[i].completed >= state.times[last].completed:
+            last = i
+    return last

@@ -1,4 +1,4 @@
-"""What the kernel reads of a program: one int64 column per quantity, prepared with NumPy, and who waits for whom.
+"""What the kernel reads of a program: one record of integers per instruction, and who waits for whom. All by NumPy.
 
 The k-th token popped from a queue is the k-th one pushed there, and both sides run in order, so every pop has one known
 producer instruction: tokens turn into completion times of other instructions, and counters are not needed.
@@ -6,7 +6,7 @@ producer instruction: tokens turn into completion times of other instructions, a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,65 +34,38 @@ ACTIONS = {
     "STA": TRANSFER,
     "FIN": FINISH,
 }
-NO_TOKEN, NEVER = -1, -2  # in ``producers``: nothing is popped from that queue; the token popped is never pushed
+NOBODY = -1
+NO_TOKEN, NEVER = NOBODY, -2  # in ``producers``: nothing is popped from that queue; the token popped is never pushed
 
 
-class Columns(NamedTuple):
-    """``int64[n]`` each unless noted; what an instruction does not use is 0.
-
-    ``position``: place within its queue; ``members[members_start[q] + position]``: the instruction there;
-    ``next_array[position of the compute queue]``: the first GEM or GMS at or behind it, or -1; ``producers[n, queue]``:
-    the instruction whose completion a pop waits for. Transfers: ``rows`` ranges of ``row_bytes``, ``stride`` apart.
-    ``cycles``: vector work. The rest are instruction fields.
-    """
-
-    action: Column
-    queue: Column
-    layer: Column
-    position: Column
-    members: Column
-    members_start: Column
-    next_array: Column
-    producers: npt.NDArray[np.int64]
-    address: Column
-    rows: Column
-    row_bytes: Column
-    stride: Column
-    columns: Column
-    reduction: Column
-    tile_rows: Column
-    tile_columns: Column
-    groups: Column
-    chunk: Column
-    passes: Column
-    fence: Column
-    transpose: Column
-    vector_length: Column
-    axis_in: Column
-    codebook: Column
-    release: Column
-    vectors_per_record: Column
-    record_bits: Column
-    cycles: Column
+# One record per instruction; what an instruction does not use is 0. ``successor``, ``predecessor``: neighbours in its
+# queue; ``slot_ahead``: the instruction that must have started for this one to find a free slot; ``next_array``: the
+# first GEM or GMS at or behind it in its queue; all ``NOBODY`` where there is none. Transfers move ``rows`` ranges of
+# ``row_bytes``, ``stride`` apart. ``cycles`` is vector work. The rest are instruction fields.
+FIELDS = (
+    *("action", "queue", "layer", "successor", "predecessor", "slot_ahead", "next_array"),
+    *("address", "rows", "row_bytes", "stride", "cycles"),
+    *("columns", "reduction", "tile_rows", "tile_columns", "groups", "chunk", "passes", "fence", "transpose"),
+    *("vector_length", "axis_in", "codebook", "release", "vectors_per_record", "record_bits"),
+)
+Code = np.recarray[Any, np.dtype[np.record]]
 
 
-def build_columns(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], params: Params) -> Columns:
-    """Columns of a program whose vector work runs on ``params.lanes``."""
-    count = len(decoded)
-    filled = {name: np.zeros(count, np.int64) for name in Columns._fields}
+def build_code(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], params: Params) -> Code:
+    """The records of a program whose vector work runs on ``params.lanes``."""
+    code = np.recarray(len(decoded), [(name, np.int64) for name in FIELDS])
+    code.view(np.int64)[:] = 0
     action_of_opcode = np.zeros(1 << OPCODE_BITS, np.int64)
     for row in INSTRUCTIONS:
         action_of_opcode[row.opcode] = ACTIONS[row.mnemonic]
-    filled["action"] = action_of_opcode[decoded.opcode]
-    filled["queue"] = decoded.queue
-    filled["layer"] = instruction_layer.astype(np.int64)
-    filled["producers"] = pair_tokens(decoded)
-    _fill_queues(filled)
-    _fill_transfers(filled, decoded)
-    _fill_decode(filled, decoded["DEC"])
-    _fill_gemm(filled, decoded)
-    filled["cycles"][decoded["VEC"].index] = vector_cycles(decoded, params.lanes)
-    return Columns(**filled)
+    code["action"] = action_of_opcode[decoded.opcode]
+    code["queue"], code["layer"] = decoded.queue, instruction_layer
+    _link_queues(code, params.queue_depth)
+    _fill_transfers(code, decoded)
+    _fill_decode(code, decoded["DEC"])
+    _fill_gemm(code, decoded)
+    code["cycles"][decoded["VEC"].index] = vector_cycles(decoded, params.lanes)
+    return code
 
 
 def pair_tokens(decoded: Decoded) -> npt.NDArray[np.int64]:
@@ -116,7 +89,8 @@ def last_before(index: Column, configuration: Column) -> Column:
 def in_force(rows: Rows, name: str, index: Column, default: int) -> Column:
     """Value of a configuration field at each of ``index``; ``default`` before the first configuration."""
     places = last_before(index, rows.index)
-    return np.concatenate([rows[name], [default]]).astype(np.int64)[places]
+    values: Column = np.append(rows[name], default)
+    return values[places]
 
 
 def vector_cycles(decoded: Decoded, lanes: int) -> Column:
@@ -145,42 +119,39 @@ def vector_windows(decoded: Decoded) -> Column:
     return np.where(windowed[vec["function"]], taps, 1)
 
 
-def _fill_queues(filled: dict[str, npt.NDArray[np.int64]]) -> None:
-    queue = filled["queue"]
-    order = np.argsort(queue, kind="stable").astype(np.int64)
-    starts = np.searchsorted(queue[order], np.arange(len(QUEUES) + 1)).astype(np.int64)
-    filled["members"], filled["members_start"] = order, starts
-    filled["position"][order] = np.arange(len(queue)) - starts[queue[order]]
-    filled["next_array"] = _next_array(filled)
+def _link_queues(code: Code, queue_depth: int) -> None:
+    for queue in range(len(QUEUES)):
+        members = np.flatnonzero(code["queue"] == queue)
+        code["successor"][members] = np.append(members, NOBODY)[1:][: len(members)]
+        code["predecessor"][members] = _delayed(members, 1)
+        code["slot_ahead"][members] = _delayed(members, queue_depth)
+        uses = np.isin(code["action"][members], (GEMM, GEMM_STATIONARY))
+        places = np.append(np.flatnonzero(uses), len(members))
+        following = places[np.searchsorted(places, np.arange(len(members)))]
+        code["next_array"][members] = np.append(members, NOBODY)[following]
 
 
-def _next_array(filled: dict[str, npt.NDArray[np.int64]]) -> Column:
-    compute = QUEUES.index("compute")
-    begin, end = filled["members_start"][compute : compute + 2]
-    members = filled["members"][begin:end]
-    uses = np.isin(filled["action"][members], (GEMM, GEMM_STATIONARY))
-    places = np.append(np.flatnonzero(uses), len(members))
-    following = places[np.searchsorted(places, np.arange(len(members) + 1))]
-    return np.append(members, -1)[following].astype(np.int64)
+def _delayed(members: Column, places: int) -> Column:
+    return np.concatenate([np.full(places, NOBODY, np.int64), members])[: len(members)]
 
 
-def _fill_transfers(filled: dict[str, npt.NDArray[np.int64]], decoded: Decoded) -> None:
+def _fill_transfers(code: Code, decoded: Decoded) -> None:
     for mnemonic in ("LDA", "STA"):
         move = decoded[mnemonic]
         dense = (move["stride"] == move["row_bytes"]) | (move["rows"] == 1)
         rows = np.where(dense, np.minimum(move["rows"], 1), move["rows"])
         row_bytes = np.where(dense, move["rows"] * move["row_bytes"], move["row_bytes"])
-        _put_transfer(filled, move.index, move["address"], rows, row_bytes, move["stride"])
+        _put_transfer(code, move.index, move["address"], rows, row_bytes, move["stride"])
     one, gather, blocks = 1, decoded["GTH"], decoded["LDW"]
     padded = -(-gather["row_bytes"] // BLOCK_BYTES) * BLOCK_BYTES
     aligned = gather["address"] // BLOCK_BYTES * BLOCK_BYTES
-    _put_transfer(filled, gather.index, aligned, gather["rows"], gather["row_bytes"], padded)
-    _put_transfer(filled, blocks.index, blocks["address"], one, blocks["blocks"] * BLOCK_BYTES, 0)
-    _put_transfer(filled, decoded["LDC"].index, decoded["LDC"]["address"], one, decoded["LDC"]["bytes"], 0)
+    _put_transfer(code, gather.index, aligned, gather["rows"], gather["row_bytes"], padded)
+    _put_transfer(code, blocks.index, blocks["address"], one, blocks["blocks"] * BLOCK_BYTES, 0)
+    _put_transfer(code, decoded["LDC"].index, decoded["LDC"]["address"], one, decoded["LDC"]["bytes"], 0)
 
 
 def _put_transfer(
-    filled: dict[str, npt.NDArray[np.int64]],
+    code: Code,
     index: Column,
     address: Column,
     rows: Column | int,
@@ -188,19 +159,19 @@ def _put_transfer(
     stride: Column | int,
 ) -> None:
     for name, values in (("address", address), ("rows", rows), ("row_bytes", row_bytes), ("stride", stride)):
-        filled[name][index] = values
+        code[name][index] = values
 
 
-def _fill_decode(filled: dict[str, npt.NDArray[np.int64]], dec: Rows) -> None:
+def _fill_decode(code: Code, dec: Rows) -> None:
     for name in ("rows", "columns", "tile_rows", "tile_columns", "passes", "release", "axis_in", "codebook"):
-        filled[name][dec.index] = dec[name]
-    filled["vector_length"][dec.index] = dec["vector_length"]
-    filled["groups"][dec.index] = dec["groups_per_tile"]
+        code[name][dec.index] = dec[name]
+    code["vector_length"][dec.index] = dec["vector_length"]
+    code["groups"][dec.index] = dec["groups_per_tile"]
     shapes = np.stack([dec["code_bits"], dec["vector_length"], dec["signed"]], axis=1)
     kinds, which = np.unique(shapes, axis=0, return_inverse=True)
     records = [_record(RecordLayout(int(bits), int(length), bool(signed))) for bits, length, signed in kinds]
     sizes = np.array(records, np.int64).reshape(-1, 2)[which.reshape(-1)]
-    filled["vectors_per_record"][dec.index], filled["record_bits"][dec.index] = sizes.T
+    code["vectors_per_record"][dec.index], code["record_bits"][dec.index] = sizes.T
 
 
 def _record(layout: RecordLayout) -> tuple[int, int]:
@@ -210,17 +181,17 @@ def _record(layout: RecordLayout) -> tuple[int, int]:
     return 1, layout.code_bits
 
 
-def _fill_gemm(filled: dict[str, npt.NDArray[np.int64]], decoded: Decoded) -> None:
+def _fill_gemm(code: Code, decoded: Decoded) -> None:
     output = decoded["GMO"]
     for mnemonic in ("GEM", "GMS"):
         gemm = decoded[mnemonic]
         for name in ("rows", "columns", "chunk", "fence"):
-            filled[name][gemm.index] = gemm[name]
+            code[name][gemm.index] = gemm[name]
         for name in ("reduction", "tile_rows", "tile_columns"):
-            filled[name][gemm.index] = in_force(output, name, gemm.index, 0)
-    filled["groups"][decoded["GEM"].index] = decoded["GEM"]["groups_per_tile"]
-    filled["groups"][decoded["GMS"].index] = 1
-    filled["transpose"][decoded["GMS"].index] = decoded["GMS"]["transpose_b"]
+            code[name][gemm.index] = in_force(output, name, gemm.index, 0)
+    code["groups"][decoded["GEM"].index] = decoded["GEM"]["groups_per_tile"]
+    code["groups"][decoded["GMS"].index] = 1
+    code["transpose"][decoded["GMS"].index] = decoded["GMS"]["transpose_b"]
 
 
 assert set(ACTIONS) == set(BY_MNEMONIC), "every instruction has an action"

@@ -1,8 +1,8 @@
 """The event kernel: all queues advance as far as times are known, then the DRAM channel serves one block, and so on.
 
 Only the channel needs events in global time order, to arbitrate; everything else is a recurrence of maxima over times
-that are already known. Each turn serves one block, so a run is bounded by the blocks of its program; when nobody can ask
-for a block any more, it is over or deadlocked. Time is int64 ticks (``TICKS`` per cycle).
+that are already known. Each turn serves one block, so a run is bounded by the blocks of its program; when nobody can
+ask for a block any more, it is over or deadlocked. Time is int64 ticks (``TICKS`` per cycle).
 
 How the timing rules are read where they leave room:
 
@@ -24,47 +24,44 @@ How the timing rules are read where they leave room:
 
 from __future__ import annotations
 
-from typing import Any
-
 from sim.array import advance_compute, advance_decode
 from sim.causes import charge_tail
-from sim.columns import Columns
-from sim.jit import jit
-from sim.params import Params
+from sim.columns import NOBODY
+from sim.jit import jit, jit_entry
 from sim.queues import advance_vector, dispatch
-from sim.state import FETCH, NOBODY, State
-from sim.transfers import choose, grant_fetch, grant_move, move_all
+from sim.state import FETCH, LOAD, MOVE_IN, MOVE_OUT, STORE, State
+from sim.transfers import choose, grant_fetch, grant_move, start_transfer
 
 DONE, STALLED = range(2)
 
 
-@jit
-def run(params: Params, columns: Columns, state: State, registers: Any) -> int:
-    """Run to the end; returns ``DONE`` or ``STALLED`` (``state.head`` tells where each queue stands)."""
-    settle(params, columns, state, registers)
-    requester = choose(params, columns, state, registers)
+@jit_entry
+def run(state: State) -> int:
+    """Run to the end; returns ``DONE`` or ``STALLED`` (``state.queues`` tells where each queue stands)."""
+    settle(state)
+    requester = choose(state)
     while requester != NOBODY:
         if requester == FETCH:
-            grant_fetch(params, state, registers)
+            grant_fetch(state)
         else:
-            grant_move(params, columns, state, registers, requester)
-        settle(params, columns, state, registers)
-        requester = choose(params, columns, state, registers)
-    if state.head.sum() < len(columns.action):
-        return STALLED
-    charge_tail(columns, state, registers.stream_end)
+            grant_move(state, requester)
+        settle(state)
+        requester = choose(state)
+    for queue in range(len(state.queues)):
+        if state.queues[queue].head != NOBODY:
+            return STALLED
+    charge_tail(state, state.now.stream_end)
     return DONE
 
 
 @jit
-def settle(params: Params, columns: Columns, state: State, registers: Any) -> None:
+def settle(state: State) -> None:
     """Advance every queue until no more times can be known without another block from DRAM."""
     moved = True
     while moved:
-        moved = dispatch(params, columns, state, registers)
-        moved |= move_all(columns, state)
-        moved |= advance_vector(columns, state)
-        while advance_decode(params, columns, state, registers):
-            moved = True
-        while advance_compute(columns, state, registers):
-            moved = True
+        moved = dispatch(state)
+        moved |= start_transfer(state, MOVE_IN, LOAD)
+        moved |= start_transfer(state, MOVE_OUT, STORE)
+        moved |= advance_vector(state)
+        moved |= advance_decode(state)
+        moved |= advance_compute(state)

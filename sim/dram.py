@@ -5,23 +5,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sim.jit import jit
-from sim.params import Params
+from sim.state import State
 
 
 @jit
-def serve(params: Params, registers: Any, at: int, address: int, is_write: bool) -> int:
+def serve(state: State, at: int, address: int, is_write: bool) -> int:
     """Serve the block at byte ``address`` from tick ``at`` on; returns the tick at which its service ends."""
-    end: int = at + params.block_ticks
-    registers.channel_free = end
-    return end
+    state.now.channel_free = at + state.params.block_ticks
+    return int(state.now.channel_free)
 
 
 @jit
-def arrival(params: Params, service_end: int, is_write: bool) -> int:
+def arrival(state: State, service_end: int, is_write: bool) -> int:
     """When the requester has its data (reads), or the block is written (writes)."""
-    if is_write:
-        return service_end
-    return service_end + params.latency_ticks
+    return service_end if is_write else service_end + state.params.latency_ticks

@@ -43,10 +43,23 @@ def cache_folder() -> Path | None:
 
 
 def jit(function: Kernel) -> Kernel:
-    """Compile ``function`` on first call, cached on disk; the interpreted twin stays reachable as ``.py_func``."""
+    """Compile a kernel that only other kernels call: no wrapper for Python, which halves the time to compile.
+
+    The interpreted twin stays reachable as ``.py_func``.
+    """
+    return _compiled(function, no_cpython_wrapper=True)
+
+
+def jit_entry(function: Kernel) -> Kernel:
+    """Compile a kernel that Python calls."""
+    return _compiled(function, no_cpython_wrapper=False)
+
+
+def _compiled(function: Kernel, no_cpython_wrapper: bool) -> Kernel:
     folder, previous = cache_folder(), numba.config.CACHE_DIR
+    options = {"nogil": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": no_cpython_wrapper}
     numba.config.CACHE_DIR = str(folder or previous)
     try:
-        return cast(Kernel, numba.njit(cache=folder is not None, nogil=True)(function))
+        return cast(Kernel, numba.njit(cache=folder is not None, **options)(function))
     finally:
         numba.config.CACHE_DIR = previous

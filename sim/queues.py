@@ -2,82 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sim.columns import NO_TOKEN, Columns
+from sim.columns import NO_TOKEN, NOBODY
 from sim.jit import jit
-from sim.params import TICKS, Params
-from sim.state import NOBODY, PER_BLOCK, UNKNOWN, VECTOR, State
+from sim.params import TICKS
+from sim.state import UNKNOWN, VECTOR, State
 
 
 @jit
-def dispatch(params: Params, columns: Columns, state: State, registers: Any) -> bool:
+def dispatch(state: State) -> bool:
     """Dispatch all instructions whose words have come and whose queue is known to get a free slot."""
-    first = registers.next_dispatch
-    while registers.next_dispatch < len(columns.action):
-        i = registers.next_dispatch
-        at = max(registers.dispatch_time, state.fetch_arrival[i // PER_BLOCK])
-        freed = _slot_free(params, columns, state, i)
-        if state.fetch_arrival[i // PER_BLOCK] == UNKNOWN or freed == UNKNOWN:
+    now, first = state.now, state.now.next_dispatch
+    while now.next_dispatch < len(state.code):
+        i = now.next_dispatch
+        freed = _slot_free(state, i)
+        if state.times[i].fetched == UNKNOWN or freed == UNKNOWN:
             break
-        registers.dispatch_time = state.dispatched[i] = max(at, freed)
-        registers.next_dispatch += 1
-    return bool(registers.next_dispatch != first)
+        now.dispatch_time = max(now.dispatch_time, state.times[i].fetched, freed)
+        state.times[i].dispatched = now.dispatch_time
+        now.next_dispatch += 1
+    return bool(now.next_dispatch != first)
 
 
 @jit
-def _slot_free(params: Params, columns: Columns, state: State, i: int) -> int:
-    """When the instruction ``queue_depth`` places ahead in the queue of ``i`` starts, hence leaves its slot."""
-    ahead = columns.position[i] - params.queue_depth
-    if ahead < 0:
-        return 0
-    return int(state.started[columns.members[columns.members_start[columns.queue[i]] + ahead]])
+def _slot_free(state: State, i: int) -> int:
+    """When a slot in the queue of ``i`` is free: its user has started."""
+    ahead = state.code[i].slot_ahead
+    return 0 if ahead == NOBODY else int(state.times[ahead].started)
 
 
 @jit
-def current(columns: Columns, state: State, queue: int) -> int:
-    """The instruction at the head of ``queue``, or ``NOBODY`` when all have gone."""
-    place = columns.members_start[queue] + state.head[queue]
-    if place >= columns.members_start[queue + 1]:
-        return NOBODY
-    return int(columns.members[place])
-
-
-@jit
-def ready(columns: Columns, state: State, i: int) -> int:
+def ready(state: State, i: int) -> int:
     """When ``i`` is dispatched and has its tokens, or ``UNKNOWN``."""
-    at = state.dispatched[i]
+    at = state.times[i].dispatched
     if at == UNKNOWN:
         return UNKNOWN
-    for queue in range(columns.producers.shape[1]):
-        producer = columns.producers[i, queue]
+    for queue in range(state.producers.shape[1]):
+        producer = state.producers[i, queue]
         if producer != NO_TOKEN:
-            if producer < 0 or state.completed[producer] == UNKNOWN:
+            if producer < 0 or state.times[producer].completed == UNKNOWN:
                 return UNKNOWN
-            at = max(at, state.completed[producer])
+            at = max(at, state.times[producer].completed)
     return int(at)
 
 
 @jit
-def complete(columns: Columns, state: State, i: int, at: int) -> None:
+def complete(state: State, i: int, at: int) -> None:
     """``i`` completes at ``at``, but not before its predecessor, and leaves the head of its queue."""
-    queue = columns.queue[i]
-    state.last_completed[queue] = max(state.last_completed[queue], at)
-    state.completed[i] = state.last_completed[queue]
-    state.head[queue] += 1
+    queue = state.queues[state.code[i].queue]
+    queue.last_completed = max(queue.last_completed, at)
+    queue.head = state.code[i].successor
+    state.times[i].completed = queue.last_completed
 
 
 @jit
-def advance_vector(columns: Columns, state: State) -> bool:
-    """Run the vector queue as far as token times are known."""
-    moved = False
-    i = current(columns, state, VECTOR)
-    while i != NOBODY:
-        at = ready(columns, state, i)
-        if at == UNKNOWN:
-            break
-        state.started[i] = max(at, state.last_completed[VECTOR])
-        complete(columns, state, i, state.started[i] + columns.cycles[i] * TICKS)
-        moved = True
-        i = current(columns, state, VECTOR)
-    return moved
+def advance_vector(state: State) -> bool:
+    """Run the next VEC (or configuration) of the vector queue, if its token times are known."""
+    i = state.queues[VECTOR].head
+    if i == NOBODY:
+        return False
+    at = ready(state, i)
+    if at == UNKNOWN:
+        return False
+    state.times[i].started = max(at, state.queues[VECTOR].last_completed)
+    complete(state, i, state.times[i].started + state.code[i].cycles * TICKS)
+    return True

@@ -1,4 +1,4 @@
-"""Everything the kernel writes: preallocated arrays and one record of named integers. Times are ticks; -1 is unknown."""
+"""Everything the kernel works on: preallocated arrays and a record of named integers. Times are ticks; -1: unknown."""
 
 from __future__ import annotations
 
@@ -9,39 +9,42 @@ import numpy.typing as npt
 
 from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES, QUEUES
 from accel.metrics import CAUSES
-from sim.columns import Columns
-from sim.decode import Column
+from sim.columns import NOBODY, Code
 from sim.params import Params
 
 UNKNOWN = -1
 LOAD, DECODE, COMPUTE, VECTOR, STORE = (QUEUES.index(q) for q in ("load", "decode", "compute", "vector", "store"))
 FETCH, MOVE_IN, MOVE_OUT = range(3)  # requesters of the DRAM channel
-NOBODY = -1
 PER_BLOCK = BLOCK_BYTES // INSTRUCTION_BYTES  # instructions of one fetched block
 
 
+Records = np.recarray[Any, np.dtype[np.record]]
+
+
 class State(NamedTuple):
-    """``dispatched``, ``started``, ``completed``, ``blocks`` (moved): per instruction. ``head``: place of each queue's
-    current instruction. ``ring_arrival``, ``ring_freed``: per block slot of the weight ring. ``active``, ``row``,
-    ``block``, ``last_block``, ``request``: per requester, the instruction it moves, the row and DRAM block it is at,
-    the last block of that row, and when the next request stands. ``causes``: ticks ``[layer, cause]``."""
+    """All a kernel works on. ``code`` and ``producers`` (see ``columns``) are read, the rest is written.
 
-    dispatched: Column
-    started: Column
-    completed: Column
-    blocks: Column
-    fetch_arrival: Column
-    head: Column
-    last_completed: Column
-    ring_arrival: Column
-    ring_freed: Column
-    active: Column
-    row: Column
-    block: Column
-    last_block: Column
-    request: Column
+    ``times[n]``: ``fetched``, ``dispatched``, ``started``, ``completed``, and ``blocks`` moved. ``queues``: the
+    instruction at the ``head``, and when the last one completed. ``ring``: per block slot, when its data arrived and
+    when it was last freed. ``movers`` (requesters): the instruction at work, the row and DRAM block it is at, the last
+    block of that row, and since when the next request stands. ``causes``: ticks ``[layer, cause]``. ``now``: registers.
+    """
+
+    params: Params
+    code: Code
+    producers: npt.NDArray[np.int64]
+    times: Records
+    queues: Records
+    ring: Records
+    movers: Records
     causes: npt.NDArray[np.int64]
+    now: Any
 
+
+TIMES = ("fetched", "dispatched", "started", "completed", "blocks")
+QUEUE = ("head", "last_completed")
+RING = ("arrival", "freed")
+MOVER = ("active", "row", "block", "last_block", "request")
 
 # Name -> first value of the single integers.
 REGISTERS = {
@@ -53,7 +56,6 @@ REGISTERS = {
     "last_mover": MOVE_OUT,  # of load and store, who was granted last: the other goes first
     "grant_time": 0,
     "ring_requested": 0,  # blocks, counted from the start of the program
-    "ring_arrived": 0,
     "ring_freed": 0,
     "ring_base": 0,  # block where the region of the current DEC begins
     "strip_offset": 0,  # blocks of its earlier strips
@@ -74,27 +76,31 @@ REGISTERS = {
 }
 
 
-def new_state(columns: Columns, params: Params, layers: int) -> State:
+def new_state(params: Params, code: Code, producers: npt.NDArray[np.int64], layers: int) -> State:
     """State of a machine before its first tick."""
-    count = len(columns.action)
-    per_instruction = {name: np.full(count, UNKNOWN, np.int64) for name in ("dispatched", "started", "completed")}
-    per_requester = {name: np.zeros(MOVE_OUT + 1, np.int64) for name in ("row", "block", "last_block", "request")}
-    return State(
-        **per_instruction,
-        **per_requester,
-        blocks=np.zeros(count, np.int64),
-        fetch_arrival=np.full(-(-count // PER_BLOCK), UNKNOWN, np.int64),
-        head=np.zeros(len(QUEUES), np.int64),
-        last_completed=np.zeros(len(QUEUES), np.int64),
-        ring_arrival=np.zeros(params.ring_blocks, np.int64),
-        ring_freed=np.zeros(params.ring_blocks, np.int64),
-        active=np.full(MOVE_OUT + 1, NOBODY, np.int64),
-        causes=np.zeros((layers, len(CAUSES)), np.int64),
-    )
+    times = _records(TIMES, len(code), UNKNOWN)
+    times["blocks"] = 0
+    queues = _records(QUEUE, len(QUEUES), 0)
+    queues["head"] = _first_of_queues(code)
+    movers = _records(MOVER, MOVE_OUT + 1, 0)
+    movers["active"] = NOBODY
+    ring = _records(RING, params.ring_blocks, 0)
+    causes = np.zeros((layers, len(CAUSES)), np.int64)
+    return State(params, code, producers, times, queues, ring, movers, causes, _new_registers())
 
 
-def new_registers() -> Any:
-    """The named integers as one record, read and written by attribute in kernels and in plain Python alike."""
+def _records(names: tuple[str, ...], count: int, value: int) -> Records:
+    records = np.recarray(count, [(name, np.int64) for name in names])
+    records.view(np.int64)[:] = value
+    return records
+
+
+def _first_of_queues(code: Code) -> list[int]:
+    members = (np.flatnonzero(code["queue"] == queue) for queue in range(len(QUEUES)))
+    return [int(found[0]) if len(found) else NOBODY for found in members]
+
+
+def _new_registers() -> Any:
     registers = np.recarray(1, [(name, np.int64) for name in REGISTERS])
     registers[0] = tuple(REGISTERS.values())
     return registers[0]

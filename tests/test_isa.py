@@ -41,7 +41,7 @@ GOLDEN: list[tuple[str, int, int]] = [
         "LDA kind=parameters sram=0x1000 address=0x2000 rows=1 row_bytes=640 push=compute",
         0x0000_000A_0000_4000, 0x0200_0001_0005_1001,
     ),
-    # 1 | pop bits 6-9 0x3C0 | push bits 11-14 0x7800 | kind 8<<16 | every bit from 20 to 127: five fields at their limits
+    # 1 | pop bits 6-9 0x3C0 | push bits 11-14 0x7800 | kind 8<<16 | bits 20-127 all set: five fields at their limits
     (
         "LDA kind=instructions sram=0xffffff address=0x3ffffffff rows=4095 row_bytes=1048575 stride=262143 "
         "pop=decode,compute,vector,store push=decode,compute,vector,store",

@@ -97,9 +97,9 @@ def test_flat_table_has_all_layers_and_they_sum_to_the_network() -> None:
     assert len(table.rows) == sum(1 + len(run.layers) for run in runs)
     summed = ["macs", "total_cycles", "dram_bytes_total"]
     summed += [f"cycles_{cause}" for cause in CAUSES] + [f"dram_{kind}" for kind in TRAFFIC]
-    for label in run_labels(runs):
+    for label, run in zip(run_labels(runs), runs, strict=True):
         network, *layers = (row for row in table.rows if row["run"] == label)
-        assert network["layer"] == "(network)"
+        assert (network["layer"], network["dram_bytes_total"]) == ("(network)", run.dram_bytes_total)
         assert {key: sum(row[key] for row in layers) for key in summed} == {key: network[key] for key in summed}
 
 
@@ -115,6 +115,14 @@ def test_speedup_is_only_claimed_against_int8_on_the_same_machine() -> None:
     elsewhere = sample_run("int8", load_machine("edge32"))
     rows = metrics_table([elsewhere, sample_run("int4")]).rows
     assert [row["speedup"] for row in rows] == [1.0, None]
+
+
+def test_layers_of_one_run_sum_to_it() -> None:
+    run = sample_run("int4")
+    rows = layers_table([run]).rows
+    assert sum(row["dram_bytes_total"] for row in rows) == run.dram_bytes_total
+    assert sum(row["cycles"] for row in rows) == run.total_cycles
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
 
 
 def test_layers_only_one_run_has_are_shown_without_a_change() -> None:

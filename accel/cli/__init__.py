@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _failed("interrupted")
     except BrokenPipeError:
-        return _reader_left()
+        return _failed("stdout was closed before everything was written")
     except OSError as error:
         where = f"'{error.filename}': " if error.filename else ""
         return _failed(f"{where}{error.strerror or error}")
@@ -78,10 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _failed(message: str) -> int:
     print(f"accel: {' '.join(message.split())}", file=sys.stderr)
+    _settle_stdout()
     return BAD_INPUT
 
 
-def _reader_left() -> int:
-    """Say it once; then keep Python from complaining again when it flushes stdout at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _failed("stdout was closed before everything was written")
+def _settle_stdout() -> None:
+    """Write what is still buffered or, if stdout takes no more, drop it: Python would complain again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

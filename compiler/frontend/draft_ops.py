@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from accel.errors import ModelError
 from accel.graph import Shape
@@ -152,6 +153,15 @@ def _flat(draft: Draft, parameter: str | None, width: int) -> str | None:
     if parameter is None or draft.shapes[parameter] == (width,):
         return parameter
     return draft.parameter(parameter, draft.values[parameter].reshape(width))
+
+
+def one_matrix(value: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """The matrix a constant operand holds, also when it is repeated along batch axes; else ``ModelError``."""
+    stacked = value.reshape(-1, *value.shape[-2:]) if value.ndim >= 2 else value
+    if value.ndim < 2 or not np.array_equal(stacked, np.broadcast_to(stacked[:1], stacked.shape), equal_nan=True):
+        raise ModelError(f"node '{name}': a constant operand of shape {list(value.shape)}; a weight must be one matrix")
+    matrix: npt.NDArray[Any] = stacked[0]
+    return matrix
 
 
 def matmul(draft: Draft, a: str, b: str, name: str, transpose_b: bool = False) -> str:

@@ -115,9 +115,7 @@ def matmul(node: OnnxNode) -> str:
 
 
 def _linear(node: OnnxNode, x: str, position: int, weight: Array) -> str:
-    if weight.ndim < 2 or weight.size != weight.shape[-1] * weight.shape[-2]:
-        raise node.error(f"a constant operand of shape {list(weight.shape)}; a weight must be one matrix")
-    matrix = weight.reshape(weight.shape[-2:]).T
+    matrix = emit.one_matrix(weight, node.name).T
     return node.draft.op("gemm", x, node.parameter(position, "weight", matrix), name=node.name)
 
 

@@ -25,6 +25,9 @@ KEEP_NAME = (
     *("clone", "alias", "detach", "contiguous", "to", "_to_copy", "lift_fresh_copy"),
 )
 
+# What our lowering raises when a node has arguments we did not foresee.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 def import_torch(module: Any, example_inputs: Sequence[Any]) -> tuple[Graph, dict[str, Values]]:
     """Graph and float32 parameter values of a module in evaluation mode; shapes are those of ``example_inputs``.
@@ -125,10 +128,15 @@ def _call(torch: Any, node: Any, environment: Mapping[Any, Any], origins: dict[i
     view = TorchNode(node, args, kwargs, draft, origins)
     if not any(isinstance(value, Activation) for value in flattened((args, kwargs))):
         return _fold(torch, view, origins)
+    if view.kind.startswith("_assert"):
+        return None  # a check of sizes and types that torch itself has just passed; it computes nothing
     lowering = LOWERINGS.get(view.kind)
     if lowering is None:
         raise unsupported(view.name, str(node.target), LOWERINGS)
-    return lowering(view)
+    try:
+        return lowering(view)
+    except MALFORMED as error:
+        raise view.error(f"{type(error).__name__}: {error}") from error
 
 
 def _item(node: Any, results: Any, index: int) -> Any:

@@ -1,4 +1,4 @@
-"""Lowering of ATen operators that only move data: views, slices, joins, padding, rolling, resizing."""
+"""Lowering of ATen operators that only move data: views, slices, joins, padding, resizing, selection."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from compiler.frontend import draft_ops as emit
 from compiler.frontend.interpolation import axis_matrix
-from compiler.frontend.torch_node import Activation, TorchNode
+from compiler.frontend.torch_node import Activation, TorchNode, as_array
 
 
 def same(node: TorchNode) -> str:
@@ -141,6 +143,35 @@ def resize(node: TorchNode) -> str:
     return Activation(emit.resize(node.draft, x, after, mode, node.name, matrices))
 
 
+def compare(node: TorchNode) -> Any:
+    """``scores == -inf``, from torch's decomposed softmax: never, since all our values are finite."""
+    import torch
+
+    if node["other"] != -math.inf:
+        raise node.error("a comparison of activations cannot be lowered")
+    return torch.zeros(node.shape(node.tensor()), dtype=torch.bool)
+
+
+def where(node: TorchNode) -> str:
+    """where, when its condition is known and the same for every element."""
+    condition = node["condition"]
+    chosen = [] if isinstance(condition, Activation) else np.unique(as_array(condition)).tolist()
+    if len(chosen) != 1:
+        raise node.error("the condition is computed at run time or differs between elements; neither can be lowered")
+    value = node.as_tensor(node["self"] if chosen[0] else node["other"], "constant")
+    return Activation(emit.expand(node.draft, value, tuple(node.fx.meta["val"].shape), node.name))
+
+
+def filled(node: TorchNode) -> Any:
+    """full_like, zeros_like, ones_like: only the shape is taken from the activation."""
+    import torch
+
+    value = {"zeros_like": 0, "ones_like": 1}.get(node.kind, node.get("fill_value"))
+    if isinstance(value, Activation):
+        raise node.error("the value is computed at run time")
+    return torch.full(node.shape(node.tensor()), value, dtype=node.fx.meta["val"].dtype)
+
+
 LAYOUT: Mapping[str, Callable[[TorchNode], Any]] = MappingProxyType(
     {
         **dict.fromkeys(("clone", "contiguous", "dropout", "alias", "detach", "lift_fresh_copy"), same),
@@ -160,6 +191,9 @@ LAYOUT: Mapping[str, Callable[[TorchNode], Any]] = MappingProxyType(
         "expand": expand,
         **dict.fromkeys(("pad", "constant_pad_nd"), pad),
         "roll": roll,
+        "eq": compare,
+        "where": where,
+        **dict.fromkeys(("full_like", "zeros_like", "ones_like"), filled),
         **dict.fromkeys(("upsample_nearest2d", "upsample_bilinear2d"), resize),
     }
 )

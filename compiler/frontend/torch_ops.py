@@ -86,10 +86,7 @@ def _product(node: TorchNode, a: Any, b: Any) -> str:
     if isinstance(a, Activation) and isinstance(b, Activation):
         return Activation(emit.matmul(node.draft, a, b, node.name))
     constant = b if isinstance(a, Activation) else a
-    matrix = as_array(constant)
-    if matrix.ndim < 2 or matrix.size != matrix.shape[-1] * matrix.shape[-2]:
-        raise node.error(f"a constant operand of shape {list(matrix.shape)}; a weight must be one matrix")
-    matrix = matrix.reshape(matrix.shape[-2:])
+    matrix = emit.one_matrix(as_array(constant), node.name)
     if isinstance(a, Activation):
         return _gemm(node, a, constant, matrix.T, None)
     rank = len(node.shape(b))

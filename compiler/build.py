@@ -1,0 +1,286 @@
+"""The passes in order, and the Program they add up to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from accel.errors import CompileError
+from accel.graph import weight_name
+from accel.isa import encode_program
+from accel.machine import Machine
+from accel.packed import Packed, packed_digest
+from accel.program import Layer, Port, Program, WeightStream
+from compiler.emit import Emission, Resources, WeightSource, emit
+from compiler.image import Image
+from compiler.lower import lower
+from compiler.parameters import (
+    PRODUCT_SCALE_BYTES,
+    ParameterBlock,
+    constant_data,
+    largest_block_bytes,
+    parameter_block,
+)
+from compiler.place import Placement, aligned, dram_operands, place
+from compiler.plan import Fetch, WeightPlan, batched_buffers, build_visits, fetch_plan, stays_in_ring
+from compiler.steps import GatherStep, GemmStep, Lowered, ProductStep, Visit
+from compiler.tile import Tiling, pack_stream, reduction_order, stream_digests, tile_layer
+from compiler.tokens import add_tokens
+from compiler.verify import verify_lowered, verify_placement, verify_program
+from compiler.views import View
+
+
+def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool) -> Program:
+    """See ``compiler.compile_model``."""
+    if machine.array.dataflow != "ws":
+        raise CompileError(f"array.dataflow = {machine.array.dataflow}; allowed when compiling networks: ws")
+    if not 1 <= batch <= 1024:
+        raise CompileError(f"batch {batch}; allowed: 1 to 1024")
+    lowered = lower(packed.graph)
+    tilings = _tilings(packed, machine)
+    visits = build_visits(lowered, tilings, machine, batch)
+    area = ParameterArea.of(visits, packed, tilings)
+    products = sorted({v.step.layer for v in visits if isinstance(v.step, ProductStep)})
+    reserved = aligned(PRODUCT_SCALE_BYTES * len(products))
+    first_free = reserved + area.size_bytes
+    if first_free >= machine.sram.activation_bytes:
+        raise CompileError(
+            f"sram.activation_bytes = {machine.sram.activation_bytes}: biases and scales of two layers alone take "
+            f"{first_free} bytes; allowed: more than that"
+        )
+    buffers = batched_buffers(lowered.buffers, batch)
+    free = stays_in_ring(tilings, machine)
+    placement = _shifted(place(visits, buffers, machine.sram.activation_bytes - first_free, free), first_free)
+    if verify:
+        verify_lowered(lowered, packed.graph)
+        verify_placement(placement, buffers, machine)
+    plans = _plans(placement, tilings, machine)
+    resources, image = _resources(packed, machine, lowered, placement, tilings, plans, area.moved(reserved), products, batch)
+    emission = emit(resources)
+    program = _program(packed, machine, batch, lowered, resources, emission, image)
+    if verify:
+        verify_program(program, packed)
+    return program
+
+
+def _tilings(packed: Packed, machine: Machine) -> dict[str, Tiling]:
+    tilings: dict[str, Tiling] = {}
+    for op in packed.graph.weight_ops():
+        name = weight_name(op)
+        tilings[name] = tile_layer(packed.layers[name], op.attributes.get("groups", 1), machine, name)
+    return tilings
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterArea:
+    """SRAM for parameter blocks: two halves in turn, each holding the blocks fetched during one visit with weights."""
+
+    addresses: Mapping[int, int]
+    size_bytes: int
+
+    @staticmethod
+    def of(visits: Sequence[Visit], packed: Packed, tilings: Mapping[str, Tiling]) -> ParameterArea:
+        """Assign every visit's block; a new half begins after each visit with weights."""
+        offsets: dict[int, tuple[int, int]] = {}
+        half = used = largest = 0
+        for index, visit in enumerate(visits):
+            offsets[index] = (half, used)
+            used += aligned(largest_block_bytes(visit, packed, tilings))
+            largest = max(largest, used)
+            if isinstance(visit.step, GemmStep):
+                half, used = 1 - half, 0
+        return ParameterArea({i: h * largest + at for i, (h, at) in offsets.items()}, 2 * largest)
+
+    def moved(self, base: int) -> dict[int, int]:
+        """SRAM address of every visit's block when the area begins at ``base``."""
+        return {index: base + at for index, at in self.addresses.items()}
+
+
+def _shifted(placement: Placement, base: int) -> Placement:
+    """The placement with all SRAM addresses moved behind the reserved areas."""
+    return replace(
+        placement,
+        address={name: at + base for name, at in placement.address.items()},
+        staging={i: tuple(tuple(at + base for at in area) for area in sets) for i, sets in placement.staging.items()},
+        peak_bytes=placement.peak_bytes + base,
+    )
+
+
+def _plans(placement: Placement, tilings: Mapping[str, Tiling], machine: Machine) -> dict[int, WeightPlan]:
+    plans = {}
+    for index, visit in enumerate(placement.visits):
+        if isinstance(visit.step, GemmStep):
+            staged = any(dram_operands(part, placement.address) for part in visit.parts)
+            plans[index] = fetch_plan(visit, tilings[visit.step.weight], machine, staged)
+    return plans
+
+
+def _resources(
+    packed: Packed,
+    machine: Machine,
+    lowered: Lowered,
+    placement: Placement,
+    tilings: Mapping[str, Tiling],
+    plans: Mapping[int, WeightPlan],
+    block_sram: Mapping[int, int],
+    products: Sequence[int],
+    batch: int,
+) -> tuple[Resources, Image]:
+    """Lay out DRAM: weight streams in the order they are used, then side data, then scratch."""
+    image = Image()
+    weights = {name: _weight_source(image, packed, name, tiling) for name, tiling in tilings.items()}
+    blocks = _blocks(packed, placement, tilings, plans)
+    block_dram = {index: image.add(block.data) for index, block in blocks.items()}
+    scales = np.ones(len(products), np.float32)
+    product_scales = (image.add(scales) if products else 0, 0, scales.nbytes)
+    buffers = batched_buffers(lowered.buffers, batch)
+    address = {n: image.add(constant_data(packed.parameters[n])) for n, b in buffers.items() if b.home == "constant"}
+    for name, buffer in buffers.items():
+        if buffer.home in ("input", "output") or name in placement.spilled:
+            address[name] = image.reserve(buffer.size_bytes)
+    resources = Resources(
+        machine, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, product_scales
+    )
+    return resources, image
+
+
+def _weight_source(image: Image, packed: Packed, name: str, tiling: Tiling) -> WeightSource:
+    layer = packed.layers[name]
+    order = reduction_order(packed.graph.shapes[name], layer.vector_axis)
+    address = image.add(pack_stream(layer, tiling, order))
+    codebook = image.add(layer.codebook) if layer.codebook is not None else 0
+    return WeightSource(layer, tiling, address, codebook)
+
+
+def _blocks(
+    packed: Packed, placement: Placement, tilings: Mapping[str, Tiling], plans: Mapping[int, WeightPlan]
+) -> dict[int, ParameterBlock]:
+    blocks = {}
+    for index, visit in enumerate(placement.visits):
+        by_strip = index in plans and plans[index].fetch is Fetch.STRIPS
+        block = parameter_block(visit, packed, tilings, by_strip)
+        if block is not None:
+            blocks[index] = block
+    return blocks
+
+
+def _program(
+    packed: Packed,
+    machine: Machine,
+    batch: int,
+    lowered: Lowered,
+    resources: Resources,
+    emission: Emission,
+    image: Image,
+) -> Program:
+    weight_of = {s.layer: s.weight for s in lowered.steps if isinstance(s, GemmStep)}
+    layers = tuple(_with_codec(row, i, packed, weight_of, batch) for i, row in enumerate(lowered.layers))
+    return Program(
+        model=packed.graph.name,
+        codec=_codecs(packed),
+        source=asdict(packed.source),
+        packed_digest=packed_digest(packed),
+        machine=machine,
+        batch=batch,
+        words=encode_program(add_tokens(emission.instructions)),
+        instruction_layer=np.array(emission.layers, np.int32),
+        image=image.data(),
+        dram_bytes=image.dram_bytes,
+        layers=layers,
+        streams=tuple(_streams(packed, resources, weight_of)),
+        inputs=tuple(_ports(lowered.inputs, resources)),
+        outputs=tuple(_ports(lowered.outputs, resources)),
+        notes=tuple(_notes(resources)),
+        report=_report(resources),
+    )
+
+
+def _with_codec(row: Layer, index: int, packed: Packed, weight_of: Mapping[int, str], batch: int) -> Layer:
+    weight = weight_of.get(index)
+    codec = str(packed.layers[weight].codec) if weight else ""
+    return replace(row, codec=codec, macs=row.macs * batch)
+
+
+def _codecs(packed: Packed) -> str:
+    """The codec most weights use; ``mixed`` tells that others occur too."""
+    sizes: dict[str, int] = {}
+    for layer in packed.layers.values():
+        sizes[str(layer.codec)] = sizes.get(str(layer.codec), 0) + math.prod(layer.shape)
+    main = max(sizes, key=lambda name: (sizes[name], name))
+    return main if len(sizes) == 1 else f"{main} (mixed)"
+
+
+def _streams(packed: Packed, resources: Resources, weight_of: Mapping[int, str]) -> Sequence[WeightStream]:
+    layer_of = {weight: layer for layer, weight in reversed(weight_of.items())}
+    rows = []
+    for name, source in resources.weights.items():
+        tiling, encoded = source.tiling, source.layer
+        order = reduction_order(packed.graph.shapes[name], encoded.vector_axis)
+        for gemm, digest in enumerate(stream_digests(encoded, tiling, order)):
+            rows.append(
+                WeightStream(
+                    layer=layer_of[name],
+                    weight=name if tiling.gemms == 1 else f"{name}[{gemm}]",
+                    codec=str(encoded.codec),
+                    vector_axis=encoded.vector_axis,
+                    address=source.address + gemm * tiling.gemm_blocks * 64,
+                    blocks=tiling.gemm_blocks,
+                    rows=tiling.rows,
+                    columns=tiling.columns,
+                    tile_rows=tiling.tile_rows,
+                    tile_columns=tiling.tile_columns,
+                    codebook_address=source.codebook_address,
+                    codebook_bytes=encoded.codec.codebook_bytes,
+                    digest=digest,
+                )
+            )
+    return rows
+
+
+def _ports(views: Mapping[str, View], resources: Resources) -> Sequence[Port]:
+    return [
+        Port(
+            name,
+            view.shape,
+            view.strides,
+            resources.dram_address[view.buffer] + view.offset,
+            resources.buffers[view.buffer].size_bytes - view.offset,
+        )
+        for name, view in views.items()
+    ]
+
+
+def _notes(resources: Resources) -> Sequence[str]:
+    placement, notes = resources.placement, []
+    if placement.spilled:
+        size = sum(resources.buffers[name].size_bytes for name in placement.spilled)
+        notes.append(
+            f"{len(placement.spilled)} activation tensors ({size} bytes) do not fit sram.activation_bytes = "
+            f"{resources.machine.sram.activation_bytes} and are spilled to DRAM; see report.spilled"
+        )
+    reloaded = [
+        placement.visits[i].step.weight  # type: ignore[union-attr]
+        for i, plan in resources.plans.items()
+        if plan.fetch is Fetch.RELOAD
+    ]
+    if reloaded:
+        notes.append(
+            f"{len(reloaded)} weights do not fit sram.weight_bytes = {resources.machine.sram.weight_bytes} and are "
+            f"loaded again for every row part: {', '.join(sorted(set(reloaded))[:4])}{' …' if len(reloaded) > 4 else ''}"
+        )
+    if any(isinstance(visit.step, GatherStep) for visit in placement.visits):
+        notes.append("embedding look-ups are charged as one DRAM row read a token")
+    return notes
+
+
+def _report(resources: Resources) -> dict[str, object]:
+    placement = resources.placement
+    return {
+        "sram_peak_bytes": placement.peak_bytes,
+        "spilled": {name: resources.buffers[name].size_bytes for name in placement.spilled},
+        "reloaded_weights": sum(plan.fetch is Fetch.RELOAD for plan in resources.plans.values()),
+        "weight_stream_bytes": sum(64 * plan.blocks for plan in resources.plans.values()),
+    }

@@ -1,0 +1,306 @@
+"""Where buffers live. Activations share the SRAM by lifetime; what does not fit is spilled to DRAM, and reported.
+
+A visit with an operand in DRAM works on staged copies, in as few row parts as fit beside what is alive; two sets of
+staging areas alternate, so that one part's transfers overlap the next part's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from accel.errors import CompileError
+from accel.isa import BLOCK_BYTES
+from compiler.split import most_parts, split
+from compiler.steps import Buffer, GemmStep, Visit
+from compiler.views import View, dense_strides, physical_order
+
+RETRIES = 24  # restarts of a placement per ordering before something is spilled
+PARTS_WHEN_STAGED = 4  # enough for transfers to overlap work, few enough to keep tiles tall
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """``address`` of every resident buffer in SRAM; the other buffers are in DRAM. ``visits`` carry the final parts.
+
+    ``staging[visit]`` lists, per set (two when there are several parts), the SRAM address of each distinct DRAM operand
+    in the order of ``dram_operands``. ``peak_bytes`` is the highest SRAM byte used.
+    """
+
+    address: Mapping[str, int]
+    visits: tuple[Visit, ...]
+    staging: Mapping[int, tuple[tuple[int, ...], ...]]
+    spilled: tuple[str, ...]
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A resident buffer is alive from visit ``start`` to ``stop``, both included."""
+
+    buffer: Buffer
+    start: int
+    stop: int
+
+
+def staged_view(view: View) -> View:
+    """The dense copy of a DRAM view in SRAM (offset and buffer to be filled in); broadcast axes are stored once."""
+    stored = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
+    strides = dense_strides(stored, physical_order(view))
+    strides = tuple(0 if old == 0 else new for old, new in zip(view.strides, strides, strict=True))
+    return View("", 0, view.shape, strides)
+
+
+def aligned(size: int) -> int:
+    """Rounded up to whole blocks, so that everything starts on one."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def dram_operands(visit_part: object, address: Mapping[str, int]) -> tuple[View, ...]:
+    """Distinct views of a part that are not resident, reads first."""
+    views: list[View] = []
+    for view in (*visit_part.reads, visit_part.writes):  # type: ignore[attr-defined]
+        if view.buffer not in address and view not in views:
+            views.append(view)
+    return tuple(views)
+
+
+def place(visits: Sequence[Visit], buffers: Mapping[str, Buffer], capacity_bytes: int, free_weights: set[str]) -> Placement:
+    """Place everything in ``capacity_bytes``; raises ``CompileError`` naming the layer that cannot work even spilled.
+
+    ``free_weights``: weights that stay in the weight ring, so that cutting their visits costs no second load.
+    """
+    uses = _uses(visits)
+    spilled = {name for name, buffer in buffers.items() if buffer.home != "activation"}
+    _spill_overfull(visits, buffers, uses, spilled, capacity_bytes)
+    while True:
+        lifetimes = [Lifetime(buffers[n], u[0], u[-1]) for n, u in uses.items() if n not in spilled]
+        address, failed = _fit(lifetimes, capacity_bytes)
+        victim = failed
+        if victim is None:
+            staged = _stage(visits, lifetimes, address, capacity_bytes, free_weights)
+            if not isinstance(staged, int):
+                return _placement(staged, address, lifetimes, buffers, spilled)
+            victim = _victim(staged, uses, buffers, spilled)
+            if victim is None:
+                raise CompileError(_too_small(visits[staged], capacity_bytes))
+        spilled.add(victim)
+
+
+def _too_small(visit: Visit, capacity_bytes: int) -> str:
+    return (
+        f"layer {visit.step.layer} ({type(visit.step).__name__} on {list(visit.step.out.shape)}): one row of its "
+        f"operands does not fit the {capacity_bytes} bytes of activation SRAM left beside its parameters; "
+        "allowed: a larger sram.activation_bytes"
+    )
+
+
+def _uses(visits: Sequence[Visit]) -> dict[str, list[int]]:
+    """Visits in which each buffer is touched, ascending."""
+    uses: dict[str, list[int]] = {}
+    for index, visit in enumerate(visits):
+        for part in visit.parts:
+            for view in (*part.reads, part.writes):
+                touched = uses.setdefault(view.buffer, [])
+                if not touched or touched[-1] != index:
+                    touched.append(index)
+    return uses
+
+
+def _spill_overfull(
+    visits: Sequence[Visit],
+    buffers: Mapping[str, Buffer],
+    uses: Mapping[str, list[int]],
+    spilled: set[str],
+    capacity_bytes: int,
+) -> None:
+    """First rough pass: wherever more is alive than fits, spill until it does."""
+    ends: dict[int, list[str]] = {}
+    starts: dict[int, list[str]] = {}
+    for name, used in uses.items():
+        if name not in spilled:
+            starts.setdefault(used[0], []).append(name)
+            ends.setdefault(used[-1], []).append(name)
+    alive: set[str] = set()
+    for index in range(len(visits)):
+        alive.update(starts.get(index, ()))
+        while sum(aligned(buffers[name].size_bytes) for name in alive) > capacity_bytes:
+            victim = _worst(alive, index, uses, buffers)
+            alive.discard(victim)
+            spilled.add(victim)
+        alive.difference_update(ends.get(index, ()))
+
+
+def _worst(
+    alive: set[str], index: int, uses: Mapping[str, list[int]], buffers: Mapping[str, Buffer]
+) -> str:
+    """What to spill at a visit: what it does not touch before what it does, then the largest, then the longest idle."""
+
+    def key(name: str) -> tuple[bool, int, int, str]:
+        later = [use for use in uses[name] if use > index]
+        return index not in uses[name], buffers[name].size_bytes, later[0] if later else index, name
+
+    return max(alive, key=key)
+
+
+def _victim(
+    index: int, uses: Mapping[str, list[int]], buffers: Mapping[str, Buffer], spilled: set[str]
+) -> str | None:
+    alive = {name for name, used in uses.items() if name not in spilled and used[0] <= index <= used[-1]}
+    return _worst(alive, index, uses, buffers) if alive else None
+
+
+def _fit(lifetimes: Sequence[Lifetime], capacity_bytes: int) -> tuple[dict[str, int], str | None]:
+    """Addresses for all lifetimes, or those found and the buffer that never fits.
+
+    Largest first, then longest-lived first; each time the buffer that found no room moves to the front of the queue
+    and the placement starts again (what is awkward to place goes first).
+    """
+    for key in (lambda life: -life.buffer.size_bytes, lambda life: life.start - life.stop):
+        order = sorted(lifetimes, key=lambda life: (key(life), life.start, life.buffer.name))  # noqa: B023
+        for _ in range(RETRIES):
+            address, failed = _first_fit(order, capacity_bytes)
+            if failed is None:
+                return address, None
+            order.insert(0, order.pop(failed))
+    return address, order[0].buffer.name
+
+
+def _first_fit(order: Sequence[Lifetime], capacity_bytes: int) -> tuple[dict[str, int], int | None]:
+    """Each lifetime at the lowest address free for all of it; second is the index of the first that does not fit."""
+    starts, stops, lows, highs = (np.zeros(len(order), np.int64) for _ in range(4))
+    address: dict[str, int] = {}
+    for count, life in enumerate(order):
+        size = aligned(life.buffer.size_bytes)
+        overlap = (starts[:count] <= life.stop) & (stops[:count] >= life.start)
+        taken = sorted(zip(lows[:count][overlap].tolist(), highs[:count][overlap].tolist(), strict=True))
+        low = next(at for at, room in _gaps(taken, capacity_bytes) if room >= size or room < 0)
+        if low < 0:
+            return address, count
+        starts[count], stops[count], lows[count], highs[count] = life.start, life.stop, low, low + size
+        address[life.buffer.name] = low
+    return address, None
+
+
+def _gaps(taken: Sequence[tuple[int, int]], capacity_bytes: int) -> Iterator[tuple[int, int]]:
+    """``(address, room)`` of free stretches between sorted intervals; ends with ``(-1, -1)``."""
+    at = 0
+    for low, high in taken:
+        if low > at:
+            yield at, low - at
+        at = max(at, high)
+    if capacity_bytes > at:
+        yield at, capacity_bytes - at
+    yield -1, -1
+
+
+Staged = list[tuple[Visit, tuple[tuple[int, ...], ...]]]
+
+
+def _stage(
+    visits: Sequence[Visit],
+    lifetimes: Sequence[Lifetime],
+    address: Mapping[str, int],
+    capacity_bytes: int,
+    free_weights: set[str],
+) -> Staged | int:
+    """Final parts and staging addresses of every visit, or the index of the first visit for which there is no room."""
+    starts = np.array([life.start for life in lifetimes])
+    stops = np.array([life.stop for life in lifetimes])
+    staged: Staged = []
+    for index, visit in enumerate(visits):
+        if not any(dram_operands(part, address) for part in visit.parts):
+            staged.append((visit, ()))
+            continue
+        alive = [lifetimes[i] for i in np.flatnonzero((starts <= index) & (stops >= index))] if len(starts) else []
+        taken = sorted((address[n.buffer.name], address[n.buffer.name] + aligned(n.buffer.size_bytes)) for n in alive)
+        found = _stage_visit(visit, list(_gaps(taken, capacity_bytes))[:-1], address, free_weights)
+        if found is None:
+            return index
+        staged.append(found)
+    return staged
+
+
+def _stage_visit(
+    visit: Visit, gaps: list[tuple[int, int]], address: Mapping[str, int], free_weights: set[str]
+) -> tuple[Visit, tuple[tuple[int, ...], ...]] | None:
+    for parts in _part_counts(visit, free_weights):
+        cut = Visit(tuple(piece for part in visit.parts for piece in split(part, parts)))
+        sets = 2 if len(cut.parts) > 1 else 1
+        sizes = _staging_sizes(cut, address)
+        found = _pack(sizes * sets, gaps)
+        if found is not None:
+            return cut, tuple(tuple(found[s * len(sizes) : (s + 1) * len(sizes)]) for s in range(sets))
+    return None
+
+
+def _part_counts(visit: Visit, free_weights: set[str]) -> Iterator[int]:
+    """Numbers of parts to try: overlap first where cutting is free, then ever smaller parts."""
+    most = max(most_parts(part) for part in visit.parts)
+    step = visit.step
+    preferred = PARTS_WHEN_STAGED
+    if isinstance(step, GemmStep):
+        preferred = PARTS_WHEN_STAGED if step.weight in free_weights else 1
+    count = min(preferred, most) if _is_large(visit) else 1
+    while count < most:
+        yield count
+        count = max(count + 1, count * 4 // 3)
+    yield most
+
+
+def _is_large(visit: Visit) -> bool:
+    """Whether a visit moves enough for overlap to be worth its extra instructions."""
+    step = visit.step
+    rows = step.out.shape[0] * (step.out.shape[1] if isinstance(step, GemmStep) else 1)
+    return step.out.elements >= 16 * 1024 and rows >= 8 * PARTS_WHEN_STAGED
+
+
+def _staging_sizes(visit: Visit, address: Mapping[str, int]) -> list[int]:
+    """Bytes of each staging area: the most any part needs there."""
+    sizes: list[int] = []
+    for part in visit.parts:
+        for slot, view in enumerate(dram_operands(part, address)):
+            need = aligned(staged_bytes(view))
+            sizes[slot : slot + 1] = [max(need, sizes[slot])] if slot < len(sizes) else [need]
+    return sizes
+
+
+def staged_bytes(view: View) -> int:
+    """Bytes the dense copy of a view takes."""
+    return staged_view(view).span_bytes
+
+
+def _pack(sizes: Sequence[int], gaps: list[tuple[int, int]]) -> list[int] | None:
+    """An address for each size, largest placed first in the first gap with room; ``None`` when they do not fit."""
+    free = [list(gap) for gap in gaps]
+    found = [0] * len(sizes)
+    for slot in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        gap = next((gap for gap in free if gap[1] >= sizes[slot]), None)
+        if gap is None:
+            return None
+        found[slot] = gap[0]
+        gap[0] += sizes[slot]
+        gap[1] -= sizes[slot]
+    return found
+
+
+def _placement(
+    staged: Staged,
+    address: Mapping[str, int],
+    lifetimes: Sequence[Lifetime],
+    buffers: Mapping[str, Buffer],
+    spilled: set[str],
+) -> Placement:
+    resident = [address[life.buffer.name] + aligned(life.buffer.size_bytes) for life in lifetimes]
+    areas = [
+        at + size
+        for visit, sets in staged
+        for area in sets
+        for at, size in zip(area, _staging_sizes(visit, address), strict=True)
+    ]
+    names = sorted(name for name in spilled if buffers[name].home == "activation")
+    visits = tuple(visit for visit, _ in staged)
+    staging = {index: sets for index, (_, sets) in enumerate(staged) if sets}
+    return Placement(dict(address), visits, staging, tuple(names), max([0, *resident, *areas]))

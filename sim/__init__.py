@@ -1,0 +1,95 @@
+"""The simulator: times a Program on a Machine (``simulate``) and checks the weights it decodes (``check_weights``).
+
+Importing it is cheap; the kernel is compiled, or taken from its cache, by the first simulation.
+"""
+
+from __future__ import annotations
+
+from accel.errors import SimError
+from accel.machine import DRAM_STANDARDS, Machine
+from accel.metrics import CAUSES, TRAFFIC
+from accel.program import Layer, Program
+from accel.run import LayerRun, Run
+from sim.decode import decode_words
+from sim.energy import energy_joules
+from sim.timing import Timing, time_program
+from sim.weights import check_weights
+
+__all__ = ["check_weights", "simulate"]
+
+# What the compiler's tiling and placement depend on; every other key may change under a compiled program.
+COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes",)
+MODELLED_DATAFLOW = "ws"
+
+
+def simulate(program: Program, machine: Machine | None = None) -> Run:
+    """Time ``program`` on ``machine`` (by default the one it was compiled for).
+
+    Raises ``SimError`` if the machine differs in what the program was compiled for, or the program cannot finish.
+    """
+    machine = program.machine if machine is None else machine
+    _check_machine(program, machine)
+    timing = time_program(program, machine)
+    cycles = timing.cause_cycles
+    dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
+    return Run(
+        machine=machine,
+        program=_summary(program),
+        total_cycles=timing.total_cycles,
+        macs=sum(layer.macs for layer in program.layers),
+        cycles_by_cause=dict(zip(CAUSES, cycles.sum(axis=0).tolist(), strict=True)),
+        dram_bytes=dram_bytes,
+        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values())),
+        layers=tuple(_layer_run(layer, index, timing) for index, layer in enumerate(program.layers)),
+        notes=(*program.notes, *_dram_notes(machine)),
+    )
+
+
+def _check_machine(program: Program, machine: Machine) -> None:
+    compiled, wanted = program.machine.flat(), machine.flat()
+    for key, value in wanted.items():
+        fixed = key.partition(".")[0] in COMPILED_TABLES or key in COMPILED_KEYS
+        if fixed and value != compiled[key]:
+            raise SimError(
+                f"machine key {key} = {value}, but the program was compiled for {compiled[key]} "
+                f"('{program.machine.name}'); recompile it for this machine"
+            )
+    if machine.array.dataflow != MODELLED_DATAFLOW:
+        raise SimError(
+            f"machine key array.dataflow = {machine.array.dataflow}; programs are timed for '{MODELLED_DATAFLOW}' only"
+        )
+
+
+def _summary(program: Program) -> dict[str, object]:
+    return {
+        "digest": program.digest,
+        "model": program.model,
+        "codec": program.codec,
+        "batch": program.batch,
+        "instructions": len(program.words),
+        "report": dict(program.report),
+    }
+
+
+def _layer_run(layer: Layer, index: int, timing: Timing) -> LayerRun:
+    cycles = dict(zip(CAUSES, timing.cause_cycles[index].tolist(), strict=True))
+    return LayerRun(
+        name=layer.name,
+        kind=layer.kind,
+        macs=layer.macs,
+        cycles=sum(cycles.values()),
+        cycles_by_cause=cycles,
+        dram_bytes=dict(zip(TRAFFIC, timing.traffic[index].tolist(), strict=True)),
+        bound=max(cycles, key=lambda cause: cycles[cause]),
+    )
+
+
+def _dram_notes(machine: Machine) -> tuple[str, ...]:
+    if not machine.is_derated:
+        return ()
+    dram, standard = machine.dram, DRAM_STANDARDS[machine.dram.standard]
+    channels = f", {dram.channels} channels" if dram.channels > 1 else ""
+    return (
+        f"DRAM: {dram.standard} x{dram.data_width_bits}{channels} modelled as {standard.derate * 100:g} % of its peak "
+        f"({machine.bandwidth_bytes_per_cycle:.4g} B/cycle); bank timing is not modelled yet",
+    )

@@ -1,0 +1,99 @@
+"""Times a program: words in, ticks and bytes out. The shell around the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.errors import SimError
+from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES
+from accel.machine import Machine
+from accel.metrics import TRAFFIC
+from accel.program import Program
+from sim.columns import build_code, pair_tokens
+from sim.decode import Column, Decoded, decode_words
+from sim.limits import check_limits
+from sim.params import TICKS, Params, machine_params
+
+_KINDS = list(TRAFFIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Ticks at which each instruction was dispatched, started and completed (``int64[n]``), and the counters:
+    ``causes`` in ticks ``[layer, cause]``, ``traffic`` in bytes ``[layer, kind]``."""
+
+    dispatched: Column
+    started: Column
+    completed: Column
+    causes: npt.NDArray[np.int64]
+    traffic: npt.NDArray[np.int64]
+
+    @property
+    def total(self) -> int:
+        """Ticks from the first fetch to the last completion."""
+        return int(self.completed.max(initial=0))
+
+    @property
+    def total_cycles(self) -> int:
+        """``total`` in cycles, a started one counted whole."""
+        return -(-self.total // TICKS)
+
+    @property
+    def cause_cycles(self) -> npt.NDArray[np.int64]:
+        """``causes`` in whole cycles that still sum to ``total_cycles``: running totals are rounded, not the cells."""
+        boundaries = -(-np.cumsum(self.causes.reshape(-1)) // TICKS)
+        return np.diff(boundaries, prepend=0).reshape(self.causes.shape)
+
+
+def time_program(program: Program, machine: Machine) -> Timing:
+    """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks."""
+    params = machine_params(machine, program.dram_bytes)
+    return time_words(program.words, program.instruction_layer, len(program.layers), params)
+
+
+def time_words(
+    words: npt.NDArray[np.uint8], instruction_layer: npt.NDArray[np.int32], layers: int, params: Params
+) -> Timing:
+    """Time instruction words; ``instruction_layer`` holds values below ``layers``."""
+    from sim.core import DONE, run  # compiles on first use, and numba takes its time to import
+    from sim.stall import describe_stall
+    from sim.state import new_state
+
+    decoded = decode_words(words)
+    check_limits(decoded, params)
+    loaded = int(decoded["LDW"]["blocks"].sum())
+    params = params._replace(ring_blocks=max(1, min(params.ring_blocks, loaded)))
+    code = build_code(decoded, instruction_layer, params)
+    state = new_state(params, code, pair_tokens(decoded), layers)
+    if run(state) != DONE:
+        raise SimError(describe_stall(words, state))
+    times = {name: np.array(state.times[name]) for name in ("dispatched", "started", "completed")}
+    traffic = _traffic(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)
+    timing = Timing(**times, causes=state.causes, traffic=traffic)
+    assert timing.causes.sum() == timing.total, "every tick has one cause"
+    return timing
+
+
+def _traffic(decoded: Decoded, moved: Column, layer: Column, layers: int) -> npt.NDArray[np.int64]:
+    """Bytes ``[layer, kind]``. LDW: its share of sign bits, the rest indices; for unsigned vectors of 1, weights."""
+    traffic = np.zeros((layers, len(_KINDS)), np.int64)
+
+    def count(index: Column, kind: Column | int, size: Column | int) -> None:
+        np.add.at(traffic, (layer[index], np.broadcast_to(kind, index.shape)), size)
+
+    for mnemonic in ("LDA", "STA"):
+        count(decoded[mnemonic].index, decoded[mnemonic]["kind"], moved[decoded[mnemonic].index])
+    for mnemonic, kind in (("GTH", "parameters"), ("LDC", "codebooks")):
+        count(decoded[mnemonic].index, _KINDS.index(kind), moved[decoded[mnemonic].index])
+    ldw = decoded["LDW"]
+    size, length, signed = moved[ldw.index], ldw["vector_length"], ldw["signed"]
+    signs = size * length * signed // np.maximum(ldw["code_bits"] + length, 1)
+    plain = (length == 1) & (signed == 0)
+    count(ldw.index, _KINDS.index("signs"), signs)
+    count(ldw.index, np.where(plain, _KINDS.index("weights"), _KINDS.index("indices")), size - signs)
+    fetched = np.arange(0, len(decoded), BLOCK_BYTES // INSTRUCTION_BYTES)
+    count(fetched, _KINDS.index("instructions"), BLOCK_BYTES)
+    return traffic

@@ -1,0 +1,356 @@
+"""The timing rules once more, written to be obvious: one generator per agent, a clock, and tokens that are counted.
+
+The slow twin of ``sim.core``: it shares no code with it and is built differently (true time order, a step at every event).
+An agent yields ``("until", condition)`` or ``("at", tick)``. Conditions are polled until nothing changes; only then does
+the DRAM channel choose among the requests that stand, and only then does time move on.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+
+from accel.isa import BLOCK_BYTES, QUEUE_DEPTH, QUEUES, VECTOR_FUNCTIONS
+
+TICKS = 2**20
+WORDS_PER_BLOCK = 4
+FETCH_AHEAD = 32
+
+
+def ceil(a, b):
+    return -(-a // b)
+
+
+def transfer_blocks(i):
+    """Every block number a load or store touches, in order."""
+    if i.mnemonic == "LDW":
+        return [i["address"] // BLOCK_BYTES + n for n in range(i["blocks"])]
+    if i.mnemonic == "LDC":
+        ranges = [(i["address"], i["bytes"])]
+    elif i.mnemonic == "GTH":
+        per_row = ceil(i["row_bytes"], BLOCK_BYTES)
+        return [i["address"] // BLOCK_BYTES + n for n in range(per_row * i["rows"])]
+    elif i.mnemonic in ("LDA", "STA"):
+        if i["stride"] == i["row_bytes"] or i["rows"] == 1:
+            ranges = [(i["address"], i["rows"] * i["row_bytes"])]
+        else:
+            ranges = [(i["address"] + row * i["stride"], i["row_bytes"]) for row in range(i["rows"])]
+    else:
+        return []
+    blocks = []
+    for begin, size in ranges:
+        blocks += range(begin // BLOCK_BYTES, ceil(begin + size, BLOCK_BYTES)) if size else []
+    return blocks
+
+
+def vectors_and_bytes_of_record(i):
+    """Smallest group of vectors whose codes and whose signs fill whole 64-bit beats, unless one vector is a word."""
+    bits, d = i["code_bits"], i["vector_length"]
+    if bits + d in (8, 16, 32, 64):
+        return 1, (bits + d) // 8
+    group = 1
+    while group * bits % 64 or group * d % 64:
+        group += 1
+    return group, group * (bits + d) // 8
+
+
+def stream_bytes(i, codes):
+    if not i["signed"]:
+        return ceil(codes * i["code_bits"], 8)
+    group, size = vectors_and_bytes_of_record(i)
+    return ceil(codes, group) * size
+
+
+def decoded_tiles(i):
+    """For each tile of a DEC: (rows, codes, byte end in its strip, strip, pass, last of strip, last of DEC)."""
+    d = i["vector_length"]
+    for first_column in range(0, i["columns"], i["tile_columns"]):
+        width = min(i["tile_columns"], i["columns"] - first_column)
+        for turn in range(i["passes"]):
+            codes = 0
+            for first in range(0, i["rows"], i["tile_rows"]):
+                rows = min(i["tile_rows"], i["rows"] - first)
+                here = ceil(rows, d) * width if i["axis_in"] else rows * ceil(width, d)
+                codes += here
+                end_of_pass = first + rows == i["rows"]
+                end_of_strip = end_of_pass and turn == i["passes"] - 1
+                end = end_of_strip and first_column + width == i["columns"]
+                yield rows, here, stream_bytes(i, codes), turn, end_of_pass, end_of_strip, end
+
+
+def used_tiles(i, output):
+    """For each tile a GEM or GMS uses: (rows streamed, tile rows, tile columns, last)."""
+    tiles = []
+    for first_column in range(0, i["columns"], output["tile_columns"]):
+        width = min(output["tile_columns"], i["columns"] - first_column)
+        for first_row in range(0, i["rows"], i["chunk"]):
+            streamed = min(i["chunk"], i["rows"] - first_row)
+            for first in range(0, output["reduction"], output["tile_rows"]):
+                tiles.append((streamed, min(output["tile_rows"], output["reduction"] - first), width))
+    return [(*tile, n == len(tiles) - 1) for n, tile in enumerate(tiles)]
+
+
+class Naive:
+    """Runs ``program``; afterwards ``completed``, ``started``, ``total``, ``streamed``, ``blocks`` hold the results."""
+
+    def __init__(self, program, machine, queue_depth=QUEUE_DEPTH):
+        self.program, self.machine, self.queue_depth = program, machine, queue_depth
+        self.block_ticks = max(1, round(BLOCK_BYTES / machine.bandwidth_bytes_per_cycle * TICKS))
+        self.latency = machine.dram.latency_cycles * TICKS
+        self.time, self.alarms, self.order = 0, [], 0
+        self.waiting = []  # (generator, condition)
+        self.queues = {name: deque() for name in QUEUES}
+        self.tokens = defaultdict(int)
+        self.started, self.completed, self.dispatched = {}, {}, 0
+        self.finished = {name: deque() for name in QUEUES}  # started, not yet completed, in order
+        self.results_out = {}
+        self.requests, self.channel_free, self.last_mover = {}, 0, "store"
+        self.words_arrived = 0
+        self.blocks = defaultdict(int)
+        self.fetched_blocks = 0
+        self.ring_bytes = machine.sram.weight_bytes // BLOCK_BYTES * BLOCK_BYTES
+        self.ring_requested = self.ring_arrived = self.ring_freed = 0
+        self.tiles_begun, self.loaded, self.streamed = 0, set(), 0
+        self.array_order = self._array_order()
+
+    def _array_order(self):
+        """Mnemonic of every tile the array will use, in program order."""
+        order, output = [], None
+        for i in self.program:
+            if i.mnemonic == "GMO":
+                output = i
+            if i.mnemonic in ("GEM", "GMS"):
+                order += [i.mnemonic] * len(used_tiles(i, output))
+        return order
+
+    # -- clock -----------------------------------------------------------------------------------------------------
+    def at(self, tick, action):
+        heapq.heappush(self.alarms, (tick, self.order, action))
+        self.order += 1
+
+    def step(self, agent):
+        """Run an agent to its next wait."""
+        wait = next(agent, None)
+        if wait is None:
+            return
+        kind, what = wait
+        if kind == "at":
+            self.at(what, lambda: self.step(agent))
+        else:
+            self.waiting.append((agent, what))
+
+    def settle(self):
+        """Resume agents until every condition waited for is false."""
+        moved = True
+        while moved:
+            moved = False
+            waiting, self.waiting = self.waiting, []
+            for agent, condition in waiting:
+                if condition():
+                    self.step(agent)
+                    moved = True
+                else:
+                    self.waiting.append((agent, condition))
+
+    def run(self):
+        agents = [self.fetch(), self.dispatch(), self.decode(), self.compute(), self.vector()]
+        for agent in (*agents, self.mover("load"), self.mover("store")):
+            self.step(agent)
+        self.settle()
+        self.arbitrate()
+        while self.alarms:
+            self.time = self.alarms[0][0]
+            while self.alarms and self.alarms[0][0] == self.time:
+                heapq.heappop(self.alarms)[2]()
+            self.settle()
+            self.arbitrate()
+            self.settle()
+        assert len(self.completed) == len(self.program), "the program deadlocks"
+        self.total = max(self.completed.values(), default=0)
+        return self
+
+    # -- DRAM ------------------------------------------------------------------------------------------------------
+    def request(self, who, is_write, on_done):
+        """Ask for one block; ``granted`` on the ticket turns true when its service begins."""
+        ticket = {"granted": False, "is_write": is_write, "on_done": on_done}
+        self.requests[who] = ticket
+        return ticket
+
+    def arbitrate(self):
+        if self.time < self.channel_free or not self.requests:
+            return
+        if "fetch" in self.requests:
+            who = "fetch"
+        elif len(self.requests) == 2:
+            who = "load" if self.last_mover == "store" else "store"
+        else:
+            (who,) = self.requests
+        if who != "fetch":
+            self.last_mover = who
+        ticket = self.requests.pop(who)
+        ticket["granted"] = True
+        self.channel_free = self.time + self.block_ticks
+        self.at(self.channel_free, lambda: None)
+        self.at(self.channel_free + (0 if ticket["is_write"] else self.latency), ticket["on_done"])
+
+    # -- front end -------------------------------------------------------------------------------------------------
+    def fetch(self):
+        def arrived():
+            self.words_arrived += WORDS_PER_BLOCK
+
+        for block in range(ceil(len(self.program), WORDS_PER_BLOCK)):
+            ahead = (block + 1) * WORDS_PER_BLOCK - FETCH_AHEAD
+            yield "until", lambda ahead=ahead: self.dispatched >= ahead
+            ticket = self.request("fetch", False, arrived)
+            self.fetched_blocks += 1
+            yield "until", lambda ticket=ticket: ticket["granted"]
+
+    def dispatch(self):
+        for n, instruction in enumerate(self.program):
+            queue = self.queues[instruction.spec.queue]
+            yield "until", lambda n=n, queue=queue: self.words_arrived > n and len(queue) < self.queue_depth
+            queue.append(n)
+            self.dispatched += 1
+
+    # -- tokens and order ------------------------------------------------------------------------------------------
+    def start_next(self, name):
+        """Wait for the instruction at the head of a queue and for its tokens; then take both."""
+        yield "until", lambda: self.queues[name] and self.has_tokens(self.queues[name][0])
+        n = self.queues[name].popleft()
+        for source in self.program[n].pop:
+            self.tokens[source, name] -= 1
+        self.started[n] = self.time
+        self.finished[name].append(n)
+        return n, self.program[n]
+
+    def has_tokens(self, n):
+        name = self.program[n].spec.queue
+        return all(self.tokens[source, name] for source in self.program[n].pop)
+
+    def complete(self, n):
+        """``n`` has its result; it completes, and pushes, when everything before it in its queue has."""
+        name = self.program[n].spec.queue
+        self.results_out[n] = True
+        while self.finished[name] and self.finished[name][0] in self.results_out:
+            done = self.finished[name].popleft()
+            self.completed[done] = self.time
+            for target in self.program[done].push:
+                self.tokens[name, target] += 1
+
+    def remaining(self, name):
+        return [n for n, instruction in enumerate(self.program) if instruction.spec.queue == name]
+
+    # -- load and store --------------------------------------------------------------------------------------------
+    def mover(self, name):
+        for _ in self.remaining(name):
+            n, instruction = yield from self.start_next(name)
+            blocks = transfer_blocks(instruction)
+            if not blocks:
+                self.complete(n)
+            for count, _block in enumerate(blocks, 1):
+                if instruction.mnemonic == "LDW":
+                    yield "until", lambda: self.ring_requested - self.ring_freed + BLOCK_BYTES <= self.ring_bytes
+                    self.ring_requested += BLOCK_BYTES
+                last = count == len(blocks)
+                arrived = lambda n=n, i=instruction, last=last: self.arrived(n, i, last)  # noqa: E731
+                ticket = self.request(name, name == "store", arrived)
+                self.blocks[n] += 1
+                yield "until", lambda ticket=ticket: ticket["granted"]
+
+    def arrived(self, n, instruction, last):
+        if instruction.mnemonic == "LDW":
+            self.ring_arrived += BLOCK_BYTES
+        if last:
+            self.complete(n)
+
+    # -- decode ----------------------------------------------------------------------------------------------------
+    def decode(self):
+        uses = iter([n for n, mnemonic in enumerate(self.array_order) if mnemonic == "GEM"])
+        region = 0
+        for _ in self.remaining("decode"):
+            n, dec = yield from self.start_next("decode")
+            strip = region
+            for rows, codes, end_byte, turn, end_of_pass, end_of_strip, end in decoded_tiles(dec):
+                use = next(uses)
+                needed = strip + ceil(end_byte, BLOCK_BYTES) * BLOCK_BYTES
+                yield "until", lambda use=use, needed=needed: self.tiles_begun >= use and self.ring_arrived >= needed
+                yield "at", self.time + self.decode_cycles(dec, rows, codes) * TICKS
+                self.loaded.add(use)
+                freed = needed if end_of_pass else strip + end_byte // BLOCK_BYTES * BLOCK_BYTES
+                if dec["release"] and turn == dec["passes"] - 1:
+                    self.ring_freed = max(self.ring_freed, freed)
+                if end_of_strip:
+                    strip = needed
+                if end:
+                    region = strip if dec["release"] else region
+                    self.complete(n)
+
+    def decode_cycles(self, dec, rows, codes):
+        array_rows = rows * dec["groups_per_tile"]
+        if not dec["codebook"]:
+            return array_rows
+        lookups = ceil(codes, self.machine.decoder.lookups_per_cycle)
+        return max(array_rows, lookups) + (dec["vector_length"] if dec["axis_in"] else 0)
+
+    # -- compute ---------------------------------------------------------------------------------------------------
+    def compute(self):
+        output, use, array_free = None, 0, 0
+        for n_before, _ in enumerate(self.remaining("compute")):
+            n, i = yield from self.start_next("compute")
+            if i.mnemonic == "GMO":
+                output = i
+            if i.mnemonic not in ("GEM", "GMS"):
+                self.complete(n)
+                continue
+            if i["fence"]:
+                earlier = self.remaining("compute")[:n_before]
+                yield "until", lambda earlier=earlier: all(e in self.completed for e in earlier)
+            for streamed, rows, columns, last in used_tiles(i, output):
+                if i.mnemonic == "GMS":
+                    yield "at", self.time + (columns if i["transpose_b"] else rows) * TICKS
+                else:
+                    yield "until", lambda use=use: use in self.loaded
+                if self.time < array_free:
+                    yield "at", array_free
+                use += 1
+                self.tiles_begun = use
+                array_free = self.time + streamed * TICKS
+                self.streamed += streamed * TICKS
+                if last:
+                    groups = i["groups_per_tile"] if i.mnemonic == "GEM" else 1
+                    used_rows = min(output["tile_rows"], output["reduction"]) * groups
+                    used_columns = min(output["tile_columns"], i["columns"])
+                    self.at(array_free + (used_rows + used_columns) * TICKS, lambda n=n: self.complete(n))
+
+    # -- vector ----------------------------------------------------------------------------------------------------
+    def vector(self):
+        repetitions, window = 1, 1
+        for _ in self.remaining("vector"):
+            n, i = yield from self.start_next("vector")
+            if i.mnemonic == "VBT":
+                repetitions = i["count"]
+            elif i.mnemonic == "VWN":
+                window = i["kernel_h"] * i["kernel_w"]
+            elif i.mnemonic == "VEC" and self.machine.vector.lanes:
+                function = VECTOR_FUNCTIONS[i["function"]]
+                work = i["rows"] * i["columns"] * repetitions * function.passes
+                work *= window if function.windowed else 1
+                yield "at", self.time + ceil(work, self.machine.vector.lanes) * TICKS
+            self.complete(n)
+
+    def traffic(self):
+        """Bytes by kind."""
+        traffic = defaultdict(int, instructions=self.fetched_blocks * BLOCK_BYTES)
+        for n, blocks in self.blocks.items():
+            i, size = self.program[n], blocks * BLOCK_BYTES
+            if i.mnemonic == "LDW" and i["vector_length"] == 1 and not i["signed"]:
+                traffic["weights"] += size
+            elif i.mnemonic == "LDW":
+                signs = size * i["vector_length"] // (i["code_bits"] + i["vector_length"]) if i["signed"] else 0
+                traffic["signs"] += signs
+                traffic["indices"] += size - signs
+            elif i.mnemonic in ("GTH", "LDC"):
+                traffic["parameters" if i.mnemonic == "GTH" else "codebooks"] += size
+            else:
+                traffic[i.spec.field("kind").choices[i["kind"]]] += size
+        return {kind: size for kind, size in traffic.items() if size}

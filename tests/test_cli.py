@@ -1,0 +1,385 @@
+"""The command line: tables on stdout; one stderr line and exit code 2 for a mistake; what compare concludes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from run_samples import BITS, sample_run, with_bandwidth
+
+import compiler
+import sim
+from accel import __version__
+from accel.cli import VERBS, main
+from accel.cli.comparison import (
+    CodecResult,
+    Crossover,
+    MachineResult,
+    bandwidth_grid,
+    comparison_table,
+    find_crossover,
+    verdict,
+)
+from accel.codecs import parse_codec
+from accel.graph import Graph, Op
+from accel.isa import Instruction, encode
+from accel.machine import Machine, load_machine, preset_names
+from accel.packed import Packed, read_packed
+from accel.run import Run, run_to_json, write_run
+from compiler import frontend
+
+NAMES = [verb.__name__.rpartition(".")[2] for verb in VERBS]
+Captured = pytest.CaptureFixture[str]
+
+
+def _json(capsys: Captured, *argv: str) -> object:
+    assert main(list(argv)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def _refused(capsys: Captured, *argv: str) -> str:
+    """The one line a mistake is answered with; argparse leaves by ``SystemExit``."""
+    try:
+        code = main(list(argv))
+    except SystemExit as leaving:
+        code = leaving.code
+    out, err = capsys.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert err.startswith("accel") and "Traceback" not in err
+    return err
+
+
+@pytest.fixture
+def tiny_model(monkeypatch: pytest.MonkeyPatch) -> frontend.LoadedModel:
+    """A model of one linear layer that every MODEL argument stands for."""
+    parameters = {"w": (64, 64), "b": (64,)}
+    graph = Graph("tiny", {"x": (1, 4, 64)}, parameters, (Op("fc", "gemm", ("x", "w", "b"), "y"),), ("y",))
+    values = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    source = {"spec": "tiny", "description": "one layer", "trained": True, "sha256": "0" * 64}
+    model = frontend.LoadedModel(graph, {"w": values, "b": np.zeros(64, np.float32)}, source)
+    monkeypatch.setattr(frontend, "load_model", lambda spec, **options: model)
+    return model
+
+
+def _files_of_runs(folder: Path, *runs: Run) -> list[str]:
+    paths = [folder / f"{i}.run.json" for i in range(len(runs))]
+    for run, path in zip(runs, paths, strict=True):
+        write_run(run, path)
+    return [str(path) for path in paths]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_verb_has_help_with_an_example(name: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    out = capsys.readouterr().out
+    assert f"Example:\n  accel {name}" in out
+
+
+def test_version(capsys: Captured) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"accel {__version__}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    check = "import sys; from accel.cli import build_parser; build_parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"numpy", "numba", "matplotlib", "rich", "onnx", "torch", "faiss", "compiler", "sim"}
+
+
+def test_lists(capsys: Captured) -> None:
+    assert [row["name"] for row in _json(capsys, "machines", "--json")] == list(preset_names())
+    assert "deit_tiny" in [row["spec"] for row in _json(capsys, "models", "--json")]
+    for row in _json(capsys, "codecs", "--json"):
+        assert parse_codec(row["example"]).bits_per_weight == row["bits_per_weight"]
+    for verb in ("machines", "models", "codecs"):
+        assert main([verb]) == 0
+        assert capsys.readouterr().out.count("\n") > 5
+
+
+MISTAKES = {
+    "verb": (["compres"], "invalid choice: 'compres'"),
+    "no argument": (["compress"], "required: MODEL"),
+    "model": (["compress", "deit_tin", "--codec", "int8", "-o", "a"], "did you mean 'deit_tiny'"),
+    "codec": (["compress", "deit_tiny", "--codec", "svq:k=16,d=8", "-o", "a"], "did you mean 'ssvq'"),
+    "keep": (["compress", "deit_tiny", "--codec", "int8", "--keep", "head", "-o", "a"], "--keep head; allowed: GLOB="),
+    "folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "no/a"], "folder 'no' does not exist"),
+    "output is a folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "."], "'.' is a folder"),
+    "machine": (["compile", "a", "-m", "edge46", "-o", "a"], "did you mean 'edge64'"),
+    "override": (["compile", "a", "--set", "sram.weight=1", "-o", "a"], "did you mean 'sram.weight_bytes'"),
+    "batch": (["compile", "a", "--batch", "0", "-o", "a"], "'0'; allowed: a whole number of at least 1"),
+    "packed": (["compile", "missing.vq.safetensors", "-o", "a"], "missing.vq.safetensors"),
+    "program": (["sim", "missing.prog.safetensors"], "missing.prog.safetensors"),
+    "run": (["report", "missing.run.json"], "missing.run.json"),
+    "format": (["report", "a", "--format", "html"], "invalid choice: 'html'"),
+    "instruction": (["isa", "--asm", "LDX sram=1"], "instruction 'LDX'"),
+    "field": (["isa", "--asm", "LDC adress=1"], "did you mean 'address'"),
+    "nothing asked": (["isa"], "one of the arguments --markdown --disasm --asm is required"),
+    "twice": (["compare", "deit_tiny", "-m", "edge64", "-m", "edge64", "-o", "d"], "two machines are called 'edge64'"),
+    "bandwidth": (["compare", "deit_tiny", "--bandwidths", "nan", "-o", "d"], "'nan'; allowed: a number above 0"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(name: str, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv, expected = MISTAKES[name]
+    monkeypatch.chdir(tmp_path)
+    assert expected in _refused(capsys, *argv)
+    assert not list(tmp_path.iterdir())
+
+
+def test_truncated_files_are_refused_in_one_line(capsys: Captured, tmp_path: Path) -> None:
+    (path,) = _files_of_runs(tmp_path, sample_run(blocks=1))
+    whole = Path(path).read_bytes()
+    for size in (0, 1, len(whole) // 2, len(whole) - 3):
+        Path(path).write_bytes(whole[:size])
+        assert path in _refused(capsys, "report", path)
+    Path(path).write_bytes(b"\xff" * 64)
+    assert path in _refused(capsys, "sim", path)
+    assert path in _refused(capsys, "isa", "--disasm", path)
+
+
+def test_a_run_whose_parts_do_not_sum_is_refused(capsys: Captured, tmp_path: Path) -> None:
+    path = tmp_path / "bad.run.json"
+    path.write_text(run_to_json(sample_run(blocks=1)).replace('"total_cycles": ', '"total_cycles": 1', 1))
+    assert "sums to" in _refused(capsys, "report", str(path))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), MemoryError()])
+def test_what_goes_wrong_outside_is_one_line_too(
+    error: BaseException, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("accel.machine.preset_names", fail)
+    _refused(capsys, "machines")
+
+
+def _codecs_into(stdout: int) -> subprocess.CompletedProcess[str]:
+    """``accel codecs`` in a process of its own, with Python's usual buffering of stdout."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "accel.cli", "codecs"]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")  # noqa: PTH110
+def test_full_disk_behind_stdout() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = _codecs_into(full.fileno())
+    assert (done.returncode, done.stderr) == (2, "accel: No space left on device\n")
+
+
+def test_reader_that_leaves_early() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = _codecs_into(write)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (2, "accel: stdout was closed before everything was written\n")
+
+
+def test_assembler_prints_words_of_stdin_and_arguments(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "# a comment\nLDC address=0x40 bytes=128 bank=1 push=decode\n\nFIN\n"
+    expected = [encode(Instruction("LDC", {"address": 64, "bytes": 128, "bank": 1}, push=("decode",)))]
+    expected.append(encode(Instruction("FIN")))
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    for argument in (text, "-"):
+        assert main(["isa", "--asm", argument]) == 0
+        assert [bytes.fromhex(line) for line in capsys.readouterr().out.split()] == expected
+
+
+def test_report_in_every_format(capsys: Captured, tmp_path: Path) -> None:
+    one, two = _files_of_runs(tmp_path, sample_run("int8"), sample_run("ssvq:k=16,d=8"))
+    assert main(["report", one]) == 0
+    text = capsys.readouterr().out
+    assert "shapes, no trained weights" in text and "total_cycles" in text and "weight_dma 76 %" in text
+    assert main(["report", one, two]) == 0
+    assert "change" in capsys.readouterr().out
+    tables = _json(capsys, "report", one, two, "--format", "json")["tables"]
+    assert tables == _json(capsys, "report", one, two, "--json")["tables"]
+    assert main(["report", one, two, "--format", "csv", "-o", str(tmp_path / "all.csv")]) == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text())))
+    assert len(rows) == 2 * 61
+    assert capsys.readouterr().out == ""
+
+
+def test_report_plots(capsys: Captured, tmp_path: Path) -> None:
+    files = _files_of_runs(tmp_path, sample_run("int8", blocks=1), sample_run("int4", blocks=1))
+    for count in (1, 2):
+        plot = tmp_path / f"{count}.png"
+        assert main(["report", *files[:count], "--plot", str(plot)]) == 0
+        assert plot.stat().st_size > 1000
+    assert ".gif" in _refused_after_output(capsys, "report", files[0], "--plot", str(tmp_path / "a.gif"))
+
+
+def _refused_after_output(capsys: Captured, *argv: str) -> str:
+    capsys.readouterr()
+    return _refused(capsys, *argv)
+
+
+def test_compress_writes_the_file_and_says_what_it_cost(
+    tiny_model: frontend.LoadedModel, capsys: Captured, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.vq.safetensors"
+    argv = ["compress", "tiny", "--codec", "ssvq:k=16,d=8", "-o", str(path)]
+    document = _json(capsys, *argv, "--json")
+    packed = read_packed(path)
+    assert packed.source.description["weights"] == "trained"
+    assert document["weights"] == 64 * 64
+    assert document["weight_bytes"] == 64 * 64 * 1.5 / 8 + 16 * 8 + 64 * 4  # codes and signs, codebook, scales
+    assert 0 < document["relative_error"] == document["layers"][0]["relative_error"] < 0.5
+    assert main([*argv, "--keep", "fc=int8"]) == 0
+    assert "kept by pattern 'fc'" in capsys.readouterr().out
+
+
+@dataclass
+class FakeProgram:
+    """Stands for a compiled program: all the sample runs need to know is its codec."""
+
+    codec: str
+
+
+@pytest.fixture
+def sampled_chain(tiny_model: frontend.LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiler and simulator replaced by the closed form of ``run_samples``."""
+
+    def compile_model(packed: Packed, machine: Machine, **options: object) -> FakeProgram:
+        return FakeProgram(str(packed.layers["w"].codec))
+
+    def simulate(program: FakeProgram, machine: Machine) -> Run:
+        return sample_run(program.codec, machine, trained=True)
+
+    monkeypatch.setattr(compiler, "compile_model", compile_model, raising=False)
+    monkeypatch.setattr(sim, "simulate", simulate, raising=False)
+
+
+@pytest.mark.usefixtures("sampled_chain")
+def test_compare_writes_everything_it_names(capsys: Captured, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "report"
+    argv = ["compare", "tiny", "--codecs", "ssvq:k=16,d=8", "-m", "edge64", "-m", "u65-mid", "-o", str(folder)]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert (folder / "table.txt").read_text() == out
+    assert err == f"wrote tables, plots and runs to {folder}\n"
+    for name in ("table.csv", "comparison.json", "traffic.png", "speedup.png", "layers.png"):
+        assert (folder / name).stat().st_size
+    stems = {
+        f"{m}.{c}{only}"
+        for m in ("edge64", "u65-mid")
+        for c in ("int8", "ssvq-k-16-d-8")
+        for only in ("", ".gemm-only")
+    }
+    assert {path.name for path in folder.glob("*.run.json")} == {f"{stem}.run.json" for stem in stems}
+    assert out.count(str(folder / "speedup.png")) == 2 and out.count("Crossover:") == 2
+    paragraphs = [" ".join(part.split()) for part in out.split("\n\n")]
+    assert any(part.startswith("edge64: compression pays: ssvq:k=16,d=8") for part in paragraphs)
+    assert any(part.startswith("u65-mid: compression does not pay here") for part in paragraphs)
+    assert "trained weights" in out and "derated to 80 %" in out
+
+
+@pytest.mark.usefixtures("sampled_chain")
+def test_compare_document_holds_the_table_and_the_curves(capsys: Captured, tmp_path: Path) -> None:
+    argv = ["compare", "tiny", "--codecs", "int4", "-m", "edge64-ideal", "--bandwidths", "1", "64", "-o", str(tmp_path)]
+    document = _json(capsys, *argv, "--json")
+    assert document == json.loads((tmp_path / "comparison.json").read_text())
+    assert [row["codec"] for row in document["rows"]] == ["int8", "int4"]
+    (machine,) = document["machines"]
+    assert machine["bandwidths_bytes_per_cycle"] == [1.0, 5.12, 64.0]
+    assert machine["curves"]["int8"]["speedup"] == [1, 1, 1]
+    assert machine["curves"]["int4"]["speedup"][1] == document["rows"][1]["speedup"]
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    assert [float(row["speedup"]) for row in rows] == [row["speedup"] for row in document["rows"]]
+
+
+def test_crossover_is_interpolated_in_log_bandwidth() -> None:
+    assert find_crossover((1, 2, 4, 8), (2, 2, 1.2, 1.0)).bandwidth == pytest.approx(4 * 2**0.5)
+    assert find_crossover((1, 2), (1.0, 1.09)) == Crossover("never gains")
+    assert find_crossover((1, 2), (2.0, 1.1)) == Crossover("always gains")
+    assert find_crossover((1, 2, 4, 8), (1.0, 2, 1.1, 1.0)).bandwidth == 4  # the last fall counts
+
+
+def test_grid_is_logarithmic_and_holds_the_machine_itself() -> None:
+    machine = load_machine("edge64")
+    grid = np.array(bandwidth_grid(machine))
+    assert len(grid) == 14 and machine.bandwidth_bytes_per_cycle in grid
+    assert np.allclose(np.diff(np.log2(grid)), 2 / 3)
+    assert grid[0] < 0.25 and grid[-1] > 64
+    assert bandwidth_grid(machine, [8, 1]) == (1, 5.12, 8)
+
+
+def _machine_result(name: str, codecs: tuple[str, ...] = tuple(BITS)) -> MachineResult:
+    machine = load_machine(name)
+    free = load_machine(name, ["vector.lanes=0"])
+    grid = bandwidth_grid(machine)
+
+    def curve(codec: str, on: Machine) -> tuple[int, ...]:
+        return tuple(sample_run(codec, with_bandwidth(on, b)).total_cycles for b in grid)
+
+    results = (
+        CodecResult(
+            c, sum(BITS[c]), 0.1, sample_run(c, machine), sample_run(c, free), curve(c, machine), curve(c, free)
+        )
+        for c in codecs
+    )
+    return MachineResult(machine, grid, tuple(results))
+
+
+def test_ratios_refer_to_int8_on_the_same_machine() -> None:
+    result = _machine_result("edge64")
+    rows = comparison_table([result]).rows
+    for row, each in zip(rows, result.results, strict=True):
+        assert row["speedup"] == rows[0]["total_cycles"] / row["total_cycles"]
+        assert row["traffic_ratio"] == rows[0]["dram_bytes_total"] / row["dram_bytes_total"]
+        gemm_only = result.baseline.gemm_only.total_cycles / each.gemm_only.total_cycles
+        assert row["speedup_gemm_only"] == gemm_only
+        vector = each.whole.cycles_by_cause["vector"] / each.whole.total_cycles
+        assert row["vector_share"] == pytest.approx(vector)
+    assert rows[-1]["speedup_gemm_only"] > rows[-1]["speedup"] > 3
+    assert result.best.codec == "ssvq:k=16,d=8"
+
+
+def test_the_curve_passes_through_the_table() -> None:
+    result = _machine_result("edge64")
+    own = result.bandwidths.index(result.machine.bandwidth_bytes_per_cycle)
+    for each in result.results:
+        assert result.speedup_curve(each)[own] == result.speedup(each)
+
+
+def test_verdict_says_why_and_names_curve_crossover_weights_and_dram() -> None:
+    pays = verdict(_machine_result("edge64"), "d/speedup.png")
+    assert "int8 is bound by weight dma (74 % of cycles: the array waits for compressed weights" in pays
+    for expected in ("d/speedup.png", "Crossover: above 1", "no trained weights", "derated to 80 % of peak"):
+        assert expected in pays
+    useless = verdict(_machine_result("u65-mid"), "d/speedup.png")
+    assert "does not pay here" in useless and "int8 is bound by compute (98 % of cycles" in useless
+    assert "DRAM is busy 34 %" in useless and "Crossover: above 2.6" in useless
+
+
+def test_int8_alone_is_no_comparison() -> None:
+    text = verdict(_machine_result("edge64", ("int8",)), "curve")
+    assert "no compressed format to compare with" in text and "Crossover" not in text
+
+
+def test_progress_bar_or_lines(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accel.cli import progress
+
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    with progress.progress() as report:
+        report(1, 4, "second layer")
+    assert capsys.readouterr() == ("", " 25% second layer\n")
+    monkeypatch.setattr(
+        sys, "stderr", SimpleNamespace(isatty=lambda: True, write=lambda text: None, flush=lambda: None)
+    )
+    with progress.progress() as report:
+        report(1, 4, "second [layer]")
