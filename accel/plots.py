@@ -20,7 +20,7 @@ from accel.atomic import write_bytes
 from accel.errors import ConfigError, listed
 from accel.metrics import CAUSES, TRAFFIC
 from accel.reporting import run_labels
-from accel.run import LayerRun, Run
+from accel.run import Run
 
 FORMATS = ("png", "svg", "pdf")
 DPI = 130
@@ -108,32 +108,35 @@ def _shortened(name: str) -> str:
     return f"{name[:head]}…{name[head + 1 - _LARGEST_NAME :]}"
 
 
-def _shown_layers(layers: Sequence[LayerRun]) -> tuple[list[str], list[Mapping[str, int]]]:
-    """Names and causes of the bars to draw: layers in order, the cheapest of a very deep network as one last bar."""
-    costly = [layer for layer in layers if layer.cycles]
-    kept = sorted(costly, key=lambda layer: layer.cycles, reverse=True)[:_MOST_LAYERS]
-    rest = [layer for layer in costly if not any(layer is other for other in kept)]
-    shown = [layer for layer in costly if any(layer is other for other in kept)]
-    names = [_shortened(layer.name) for layer in shown]
-    causes = [layer.cycles_by_cause for layer in shown]
+def _layer_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[Mapping[str, int]]]]:
+    """Names of the bars and, for each run, the causes of each, so that rows line up across runs.
+
+    Layers that are free in every run are left out; the cheapest of a very deep network become one last bar.
+    """
+    tables = [{layer.name: layer.cycles_by_cause for layer in run.layers} for run in runs]
+    peak: dict[str, int] = {}
+    for layer in (layer for run in runs for layer in run.layers if layer.cycles):
+        peak[layer.name] = max(peak.get(layer.name, 0), layer.cycles)
+    ranked = sorted(peak, key=lambda name: -peak[name])
+    kept, rest = set(ranked[:_MOST_LAYERS]), ranked[_MOST_LAYERS:]
+    names = [name for name in dict.fromkeys(name for table in tables for name in table) if name in kept]
+    bars = [[table.get(name, {}) for name in names] for table in tables]
     if rest:
         names.append(f"({len(rest)} cheaper layers)")
-        causes.append({cause: sum(layer.cycles_by_cause.get(cause, 0) for layer in rest) for cause in CAUSES})
-    return names, causes
+        for table, row in zip(tables, bars, strict=True):
+            row.append({cause: sum(table.get(name, {}).get(cause, 0) for name in rest) for cause in CAUSES})
+    return names, bars
 
 
 def layers_figure(runs: Sequence[Run]) -> Figure:
     """What bounds each layer: cycles by cause, stacked, one column a run, one bar a layer (free layers left out)."""
-    drawn = [_shown_layers(run.layers) for run in runs]
-    rows = max(len(names) for names, _ in drawn)
-    figure = _figure(7.0 * len(runs), max(3.0, 1.4 + 0.16 * rows))
-    panels = figure.subplots(1, len(runs), squeeze=False)[0]
-    limit = max((sum(causes.values()) for _, bars in drawn for causes in bars), default=1) / 1e3
-    for axes, label, run, (names, causes) in zip(panels, run_labels(runs), runs, drawn, strict=True):
-        _stacked(axes, names, causes, CAUSES, 1e-3)
-        axes.set_title(f"{label} on {run.machine.name}: {run.total_cycles:,} cycles", fontsize=10)
+    names, bars = _layer_rows(runs)
+    figure = _figure(2.5 + 4.6 * len(runs), max(3.0, 1.6 + 0.16 * len(names)))
+    panels = figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, run, causes in zip(panels, runs, bars, strict=True):
+        _stacked(axes, [_shortened(name) for name in names], causes, CAUSES, 1e-3)
+        axes.set_title(f"{run.program.get('codec')} on {run.machine.name}: {run.total_cycles:,} cycles", fontsize=9)
         axes.set_xlabel("thousand cycles (same scale for every run)" if len(runs) > 1 else "thousand cycles")
-        axes.set_xlim(0, (limit or 1) * 1.02)
         axes.tick_params(axis="y", labelsize=7)
     _shared_legend(figure, panels, "cause of a cycle")
     return figure
@@ -165,14 +168,15 @@ def comparison_figure(runs: Sequence[Run]) -> Figure:
     return figure
 
 
-def traffic_figure(groups: Mapping[str, Sequence[Run]]) -> Figure:
-    """DRAM bytes by kind, one bar a run, its total written beside it; one panel a machine."""
+def traffic_figure(groups: Mapping[str, Mapping[str, Run]]) -> Figure:
+    """DRAM bytes by kind, one labelled bar a run, its total beside it; one titled panel a group."""
     rows = sum(map(len, groups.values()))
     figure = _figure(9, 1.8 + 0.9 * len(groups) + 0.42 * rows)
     ratios = [len(runs) + 1 for runs in groups.values()]
     panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": ratios})[:, 0]
-    for axes, (title, runs) in zip(panels, groups.items(), strict=True):
-        _stacked(axes, [str(run.program.get("codec")) for run in runs], [run.dram_bytes for run in runs], TRAFFIC, 1e-6)
+    for axes, (title, labelled) in zip(panels, groups.items(), strict=True):
+        runs = list(labelled.values())
+        _stacked(axes, list(labelled), [run.dram_bytes for run in runs], TRAFFIC, 1e-6)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("DRAM MB (1e6 B) a run")
         widest = max(run.dram_bytes_total for run in runs) / 1e6

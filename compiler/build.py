@@ -14,6 +14,7 @@ from accel.isa import encode_program
 from accel.machine import Machine
 from accel.packed import Packed, packed_digest
 from accel.program import Layer, Port, Program, WeightStream
+from compiler.cut import Cutter
 from compiler.emit import Emission, Resources, WeightSource, emit
 from compiler.image import Image
 from compiler.lower import lower
@@ -25,7 +26,7 @@ from compiler.parameters import (
     parameter_block,
 )
 from compiler.place import Placement, aligned, dram_operands, place
-from compiler.plan import Fetch, WeightPlan, batched_buffers, build_visits, fetch_plan, stays_in_ring
+from compiler.plan import Fetch, WeightPlan, batched_buffers, build_visits, fetch_plan, gem_columns, stays_in_ring
 from compiler.steps import GatherStep, GemmStep, Lowered, ProductStep, Visit
 from compiler.tile import Tiling, pack_stream, reduction_order, stream_digests, tile_layer
 from compiler.tokens import add_tokens
@@ -53,12 +54,12 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
         )
     buffers = batched_buffers(lowered.buffers, batch)
     free = stays_in_ring(tilings, machine)
-    placement = _shifted(place(visits, buffers, machine.sram.activation_bytes - first_free, free), first_free)
+    placement = _shifted(place(visits, buffers, machine.sram.activation_bytes - first_free, Cutter(tilings, free)), first_free)
     if verify:
         verify_lowered(lowered, packed.graph)
-        verify_placement(placement, buffers, machine)
+        verify_placement(placement, machine)
     plans = _plans(placement, tilings, machine)
-    resources, image = _resources(packed, machine, lowered, placement, tilings, plans, area.moved(reserved), products, batch)
+    resources, image = _resources(packed, machine, lowered, placement, tilings, plans, area.moved(reserved), products)
     emission = emit(resources)
     program = _program(packed, machine, batch, lowered, resources, emission, image)
     if verify:
@@ -127,7 +128,6 @@ def _resources(
     plans: Mapping[int, WeightPlan],
     block_sram: Mapping[int, int],
     products: Sequence[int],
-    batch: int,
 ) -> tuple[Resources, Image]:
     """Lay out DRAM: weight streams in the order they are used, then side data, then scratch."""
     image = Image()
@@ -136,7 +136,7 @@ def _resources(
     block_dram = {index: image.add(block.data) for index, block in blocks.items()}
     scales = np.ones(len(products), np.float32)
     product_scales = (image.add(scales) if products else 0, 0, scales.nbytes)
-    buffers = batched_buffers(lowered.buffers, batch)
+    buffers = placement.buffers
     address = {n: image.add(constant_data(packed.parameters[n])) for n, b in buffers.items() if b.home == "constant"}
     for name, buffer in buffers.items():
         if buffer.home in ("input", "output") or name in placement.spilled:
@@ -160,8 +160,9 @@ def _blocks(
 ) -> dict[int, ParameterBlock]:
     blocks = {}
     for index, visit in enumerate(placement.visits):
-        by_strip = index in plans and plans[index].fetch is Fetch.STRIPS
-        block = parameter_block(visit, packed, tilings, by_strip)
+        step = visit.step
+        firsts = gem_columns(visit, plans[index], tilings[step.weight]) if isinstance(step, GemmStep) else ()
+        block = parameter_block(visit, packed, firsts)
         if block is not None:
             blocks[index] = block
     return blocks

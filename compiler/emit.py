@@ -99,31 +99,37 @@ def _emit_visit(state: Emission, index: int, visit: Visit) -> None:
         _fetch_ahead(state, index)
         _emit_strips(state, index, visit)
         return
+    early = len(state.resources.placement.staging.get(index, ())) != 1  # one staging set: load after its last use
     for number, part in enumerate(visit.parts):
         if plan is not None:
             _fetch_weights(state, index, plan.blocks)
-        if number + 1 < len(visit.parts):
+        last = number + 1 == len(visit.parts)
+        if early and not last:
             _load_operands(state, index, number + 1)
-        else:
+        if last:
             _fetch_ahead(state, index)
         _emit_part(state, index, number, part)
         if plan is not None and plan.fetch is Fetch.RELOAD:
             state.fetched_blocks[index] = 0
+        if not early and not last:
+            _load_operands(state, index, number + 1)
 
 
 # --- loads ----------------------------------------------------------------------------------------------------------
 
 
 def _load_operands(state: Emission, index: int, number: int) -> None:
-    """Stage the operands of one part that lie in DRAM."""
+    """Stage the operands of one part that lie in DRAM, except what the part before left in the same place."""
     part = state.resources.placement.visits[index].parts[number]
+    kept = set(_staging(state, index, number - 1)) if number else set()
     for view, sram in _staging(state, index, number):
-        if view not in part.reads:
+        if view not in part.reads or (view, sram) in kept:
             continue
         home = state.resources.buffers[view.buffer].home
         kind = "parameters" if home == "constant" else "activations_read"
         address = state.resources.dram_address[view.buffer]
-        state.add(part.layer, *move("LDA", kind, sram, address, _as_bytes(part, view), _as_bytes(part, staged_view(view))))
+        dense = _as_bytes(part, staged_view(view))
+        state.add(part.layer, *move("LDA", kind, sram, address, _as_bytes(part, view), dense))
 
 
 def _as_bytes(part: Step, view: View) -> View:
@@ -247,9 +253,14 @@ def _emit_gemm(state: Emission, index: int, number: int, step: GemmStep) -> None
     """All columns of one part: decode and compute, gemm by gemm."""
     source, plan = state.resources.weights[step.weight], state.resources.plans[index]
     last = number == len(state.resources.placement.visits[index].parts) - 1
-    release = last or plan.fetch is Fetch.RELOAD
-    for gemm in range(source.tiling.gemms):
-        _emit_columns(state, index, step, gemm, 0, source.tiling.columns, release)
+    release = last or plan.fetch is not Fetch.ONCE
+    width = source.tiling.columns
+    stop = step.first_column + step.out.shape[2]
+    first = step.first_column
+    while first < stop:
+        columns = min(width - first % width, stop - first)
+        _emit_columns(state, index, step, first, columns, release)
+        first += columns
 
 
 def _emit_strips(state: Emission, index: int, visit: Visit) -> None:
@@ -263,24 +274,24 @@ def _emit_strips(state: Emission, index: int, visit: Visit) -> None:
                 placed = _in_sram(state, part, {})
                 assert isinstance(placed, GemmStep)
                 release = number == len(visit.parts) - 1
-                _emit_columns(state, index, placed, gemm, first, tiling.strip_columns(strip), release)
+                at = gemm * tiling.columns + first
+                _emit_columns(state, index, placed, at, tiling.strip_columns(strip), release)
 
 
-def _emit_columns(
-    state: Emission, index: int, step: GemmStep, gemm: int, first: int, columns: int, release: bool
-) -> None:
-    """DEC, configuration and GEM for ``columns`` columns of one gemm."""
+def _emit_columns(state: Emission, index: int, step: GemmStep, first: int, columns: int, release: bool) -> None:
+    """DEC, configuration and GEM for ``columns`` output channels from ``first`` on, all of one gemm."""
     source = state.resources.weights[step.weight]
     tiling, rows = source.tiling, step.out.shape[0] * step.out.shape[1]
     channels = step.a.shape[2] // step.groups * (1 if tiling.gemms > 1 else step.groups)
+    gemm = first // tiling.columns
     a = narrow(step.a, 2, gemm * channels, (gemm + 1) * channels)
-    at = gemm * tiling.columns + first
+    at = first - step.first_column
     out = narrow(step.out, 2, at, at + columns)
     chunk = min(rows, state.resources.machine.accumulator_rows, BY_MNEMONIC["GEM"].field("chunk").limit - 1)
     state.add(step.layer, _dec(state, index, source, columns, -(-rows // chunk), release))
     window = replace(step.window, channel_major=tiling.vector_axis == "in" and step.window.kernel != (1, 1))
     state.add(step.layer, Instruction("GMC", window_fields(window, a, step.out.shape[1])))
-    state.add(step.layer, _gmo(state, index, step, source, at, out))
+    state.add(step.layer, _gmo(state, index, step, source, first, out))
     values = {"a": a.offset, "out": out.offset, "rows": rows, "columns": columns, "chunk": chunk}
     state.add(step.layer, Instruction("GEM", values | {"groups_per_tile": tiling.groups_per_tile}))
 

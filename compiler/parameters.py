@@ -7,7 +7,7 @@ calibration supplies it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,11 @@ def largest_block_bytes(visit: Visit, packed: Packed, tilings: Mapping[str, Tili
     return 4 * step.a.shape[-1] if isinstance(step, VectorStep) and step.constants else 0
 
 
-def parameter_block(visit: Visit, packed: Packed, tilings: Mapping[str, Tiling], by_strip: bool) -> ParameterBlock | None:
-    """The block of a visit, or ``None`` if it needs none; ``by_strip`` when every strip is a GEM of its own."""
+def parameter_block(visit: Visit, packed: Packed, firsts: Sequence[int]) -> ParameterBlock | None:
+    """The block of a visit, or ``None`` if it needs none; ``firsts`` are the first output channels of its GEMs."""
     step = visit.step
     if isinstance(step, GemmStep):
-        return _gemm_block(step, packed, tilings[step.weight], by_strip)
+        return _gemm_block(step, packed, firsts)
     if isinstance(step, VectorStep) and step.constants:
         values = [packed.parameters[name].astype(np.float16) for name in step.constants]
         data = np.concatenate(values).view(np.uint8)
@@ -65,14 +65,12 @@ def parameter_block(visit: Visit, packed: Packed, tilings: Mapping[str, Tiling],
     return None
 
 
-def _gemm_block(step: GemmStep, packed: Packed, tiling: Tiling, by_strip: bool) -> ParameterBlock:
+def _gemm_block(step: GemmStep, packed: Packed, firsts: Sequence[int]) -> ParameterBlock:
     layer = packed.layers[step.weight]
     scales = _column_scales(step, packed, layer)
     bias = packed.parameters[step.bias] / np.broadcast_to(layer.scale, layer.shape[:1]) if step.bias else None
-    width = tiling.tile_columns if by_strip else tiling.columns
     pieces: list[npt.NDArray[np.uint8]] = []
     offsets: dict[int, int] = {}
-    firsts = [g * tiling.columns + c for g in range(tiling.gemms) for c in range(0, tiling.columns, width)]
     for first, stop in zip(firsts, [*firsts[1:], layer.shape[0]], strict=True):
         offsets[first] = sum(piece.size for piece in pieces)
         if bias is not None:

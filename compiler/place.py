@@ -7,29 +7,31 @@ staging areas alternate, so that one part's transfers overlap the next part's wo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from accel.errors import CompileError
 from accel.isa import BLOCK_BYTES
-from compiler.split import most_parts, split
-from compiler.steps import Buffer, GemmStep, Visit
+from compiler.cut import Cutter
+from compiler.steps import Buffer, Visit
+from compiler.versions import split_versions
 from compiler.views import View, dense_strides, physical_order
 
 RETRIES = 24  # restarts of a placement per ordering before something is spilled
-PARTS_WHEN_STAGED = 4  # enough for transfers to overlap work, few enough to keep tiles tall
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """``address`` of every resident buffer in SRAM; the other buffers are in DRAM. ``visits`` carry the final parts.
 
+    ``buffers`` are those placed: what was overwritten in place may have become several (``compiler.versions``).
     ``staging[visit]`` lists, per set (two when there are several parts), the SRAM address of each distinct DRAM operand
     in the order of ``dram_operands``. ``peak_bytes`` is the highest SRAM byte used.
     """
 
     address: Mapping[str, int]
+    buffers: Mapping[str, Buffer]
     visits: tuple[Visit, ...]
     staging: Mapping[int, tuple[tuple[int, ...], ...]]
     spilled: tuple[str, ...]
@@ -67,26 +69,21 @@ def dram_operands(visit_part: object, address: Mapping[str, int]) -> tuple[View,
     return tuple(views)
 
 
-def place(visits: Sequence[Visit], buffers: Mapping[str, Buffer], capacity_bytes: int, free_weights: set[str]) -> Placement:
-    """Place everything in ``capacity_bytes``; raises ``CompileError`` naming the layer that cannot work even spilled.
-
-    ``free_weights``: weights that stay in the weight ring, so that cutting their visits costs no second load.
-    """
-    uses = _uses(visits)
-    spilled = {name for name, buffer in buffers.items() if buffer.home != "activation"}
-    _spill_overfull(visits, buffers, uses, spilled, capacity_bytes)
+def place(visits: Sequence[Visit], buffers: Mapping[str, Buffer], capacity_bytes: int, cutter: Cutter) -> Placement:
+    """Place everything in ``capacity_bytes``; raises ``CompileError`` naming the layer that cannot work even spilled."""
+    state = _Spilling(visits, dict(buffers), {n for n, buffer in buffers.items() if buffer.home != "activation"})
+    state.spill_overfull(capacity_bytes)
     while True:
-        lifetimes = [Lifetime(buffers[n], u[0], u[-1]) for n, u in uses.items() if n not in spilled]
-        address, failed = _fit(lifetimes, capacity_bytes)
-        victim = failed
+        lifetimes = state.lifetimes()
+        address, victim = _fit(lifetimes, capacity_bytes)
         if victim is None:
-            staged = _stage(visits, lifetimes, address, capacity_bytes, free_weights)
+            staged = _stage(state.visits, lifetimes, address, capacity_bytes, cutter)
             if not isinstance(staged, int):
-                return _placement(staged, address, lifetimes, buffers, spilled)
-            victim = _victim(staged, uses, buffers, spilled)
+                return _placement(staged, address, lifetimes, state.buffers, state.spilled)
+            victim = state.worst_at(staged)
             if victim is None:
-                raise CompileError(_too_small(visits[staged], capacity_bytes))
-        spilled.add(victim)
+                raise CompileError(_too_small(state.visits[staged], capacity_bytes))
+        state.spill(victim)
 
 
 def _too_small(visit: Visit, capacity_bytes: int) -> str:
@@ -109,47 +106,58 @@ def _uses(visits: Sequence[Visit]) -> dict[str, list[int]]:
     return uses
 
 
-def _spill_overfull(
-    visits: Sequence[Visit],
-    buffers: Mapping[str, Buffer],
-    uses: Mapping[str, list[int]],
-    spilled: set[str],
-    capacity_bytes: int,
-) -> None:
-    """First rough pass: wherever more is alive than fits, spill until it does."""
-    ends: dict[int, list[str]] = {}
-    starts: dict[int, list[str]] = {}
-    for name, used in uses.items():
-        if name not in spilled:
-            starts.setdefault(used[0], []).append(name)
-            ends.setdefault(used[-1], []).append(name)
-    alive: set[str] = set()
-    for index in range(len(visits)):
-        alive.update(starts.get(index, ()))
-        while sum(aligned(buffers[name].size_bytes) for name in alive) > capacity_bytes:
-            victim = _worst(alive, index, uses, buffers)
-            alive.discard(victim)
-            spilled.add(victim)
-        alive.difference_update(ends.get(index, ()))
+@dataclass(slots=True)
+class _Spilling:
+    """What is spilled so far, and what is alive where."""
 
+    visits: Sequence[Visit]
+    buffers: dict[str, Buffer]
+    spilled: set[str]
+    uses: dict[str, list[int]] = field(init=False)
 
-def _worst(
-    alive: set[str], index: int, uses: Mapping[str, list[int]], buffers: Mapping[str, Buffer]
-) -> str:
-    """What to spill at a visit: what it does not touch before what it does, then the largest, then the longest idle."""
+    def __post_init__(self) -> None:
+        self.uses = _uses(self.visits)
 
-    def key(name: str) -> tuple[bool, int, int, str]:
-        later = [use for use in uses[name] if use > index]
-        return index not in uses[name], buffers[name].size_bytes, later[0] if later else index, name
+    def lifetimes(self) -> list[Lifetime]:
+        """Lifetimes of what is resident."""
+        return [Lifetime(self.buffers[n], used[0], used[-1]) for n, used in self.uses.items() if n not in self.spilled]
 
-    return max(alive, key=key)
+    def spill(self, name: str) -> None:
+        """Split a buffer that is overwritten in place into its versions; one that is not goes to DRAM."""
+        versions = split_versions(self.visits, self.buffers[name])
+        if versions is None:
+            self.spilled.add(name)
+            return
+        self.visits, new = versions
+        del self.buffers[name]
+        self.buffers.update((buffer.name, buffer) for buffer in new)
+        self.uses = _uses(self.visits)
 
+    def alive(self, index: int) -> set[str]:
+        """Resident buffers that hold something at a visit."""
+        return {n for n, used in self.uses.items() if n not in self.spilled and used[0] <= index <= used[-1]}
 
-def _victim(
-    index: int, uses: Mapping[str, list[int]], buffers: Mapping[str, Buffer], spilled: set[str]
-) -> str | None:
-    alive = {name for name, used in uses.items() if name not in spilled and used[0] <= index <= used[-1]}
-    return _worst(alive, index, uses, buffers) if alive else None
+    def spill_overfull(self, capacity_bytes: int) -> None:
+        """First rough pass: wherever more is alive than fits, spill until it does."""
+        for index in range(len(self.visits)):
+            alive = self.alive(index)
+            while sum(aligned(self.buffers[name].size_bytes) for name in alive) > capacity_bytes:
+                self.spill(self._worst(alive, index))
+                alive = self.alive(index)
+
+    def worst_at(self, index: int) -> str | None:
+        """What to spill at a visit, if anything is left."""
+        alive = self.alive(index)
+        return self._worst(alive, index) if alive else None
+
+    def _worst(self, alive: set[str], index: int) -> str:
+        """What the visit does not touch before what it does, then the largest, then the longest idle."""
+
+        def key(name: str) -> tuple[bool, int, int, str]:
+            later = [use for use in self.uses[name] if use > index]
+            return index not in self.uses[name], self.buffers[name].size_bytes, later[0] if later else index, name
+
+        return max(alive, key=key)
 
 
 def _fit(lifetimes: Sequence[Lifetime], capacity_bytes: int) -> tuple[dict[str, int], str | None]:
@@ -204,7 +212,7 @@ def _stage(
     lifetimes: Sequence[Lifetime],
     address: Mapping[str, int],
     capacity_bytes: int,
-    free_weights: set[str],
+    cutter: Cutter,
 ) -> Staged | int:
     """Final parts and staging addresses of every visit, or the index of the first visit for which there is no room."""
     starts = np.array([life.start for life in lifetimes])
@@ -216,7 +224,7 @@ def _stage(
             continue
         alive = [lifetimes[i] for i in np.flatnonzero((starts <= index) & (stops >= index))] if len(starts) else []
         taken = sorted((address[n.buffer.name], address[n.buffer.name] + aligned(n.buffer.size_bytes)) for n in alive)
-        found = _stage_visit(visit, list(_gaps(taken, capacity_bytes))[:-1], address, free_weights)
+        found = _stage_visit(visit, list(_gaps(taken, capacity_bytes))[:-1], address, cutter)
         if found is None:
             return index
         staged.append(found)
@@ -224,37 +232,39 @@ def _stage(
 
 
 def _stage_visit(
-    visit: Visit, gaps: list[tuple[int, int]], address: Mapping[str, int], free_weights: set[str]
+    visit: Visit, gaps: list[tuple[int, int]], address: Mapping[str, int], cutter: Cutter
 ) -> tuple[Visit, tuple[tuple[int, ...], ...]] | None:
-    for parts in _part_counts(visit, free_weights):
-        cut = Visit(tuple(piece for part in visit.parts for piece in split(part, parts)))
-        sets = 2 if len(cut.parts) > 1 else 1
+    """The first cut, in the cutter's order, whose operands fit the gaps: in two sets if possible, else in one."""
+    for cut in cutter.cuts(visit):
         sizes = _staging_sizes(cut, address)
-        found = _pack(sizes * sets, gaps)
-        if found is not None:
-            return cut, tuple(tuple(found[s * len(sizes) : (s + 1) * len(sizes)]) for s in range(sets))
+        shared = _shared_slots(cut, address)
+        for sets in (2, 1) if len(cut.parts) > 1 else (1,):
+            alternating = [slot for slot in range(len(sizes)) if slot not in shared]
+            wanted = [*sizes, *(sizes[slot] for slot in alternating * (sets - 1))]
+            found = _pack(wanted, gaps)
+            if found is not None:
+                return cut, _sets(found, len(sizes), alternating, sets)
     return None
 
 
-def _part_counts(visit: Visit, free_weights: set[str]) -> Iterator[int]:
-    """Numbers of parts to try: overlap first where cutting is free, then ever smaller parts."""
-    most = max(most_parts(part) for part in visit.parts)
-    step = visit.step
-    preferred = PARTS_WHEN_STAGED
-    if isinstance(step, GemmStep):
-        preferred = PARTS_WHEN_STAGED if step.weight in free_weights else 1
-    count = min(preferred, most) if _is_large(visit) else 1
-    while count < most:
-        yield count
-        count = max(count + 1, count * 4 // 3)
-    yield most
+def _sets(found: list[int], slots: int, alternating: list[int], sets: int) -> tuple[tuple[int, ...], ...]:
+    """Addresses of each set: the second differs from the first in its alternating slots only."""
+    first = found[:slots]
+    if sets == 1:
+        return (tuple(first),)
+    other = dict(zip(alternating, found[slots:], strict=True))
+    return tuple(first), tuple(other.get(slot, at) for slot, at in enumerate(first))
 
 
-def _is_large(visit: Visit) -> bool:
-    """Whether a visit moves enough for overlap to be worth its extra instructions."""
-    step = visit.step
-    rows = step.out.shape[0] * (step.out.shape[1] if isinstance(step, GemmStep) else 1)
-    return step.out.elements >= 16 * 1024 and rows >= 8 * PARTS_WHEN_STAGED
+def _shared_slots(visit: Visit, address: Mapping[str, int]) -> set[int]:
+    """Operands that every part reads alike: staged once."""
+    operands = [dram_operands(part, address) for part in visit.parts]
+    reads = {view for part in visit.parts for view in part.reads}
+    return {
+        slot
+        for slot, view in enumerate(operands[0])
+        if view in reads and all(len(other) > slot and other[slot] == view for other in operands)
+    }
 
 
 def _staging_sizes(visit: Visit, address: Mapping[str, int]) -> list[int]:
@@ -303,4 +313,4 @@ def _placement(
     names = sorted(name for name in spilled if buffers[name].home == "activation")
     visits = tuple(visit for visit, _ in staged)
     staging = {index: sets for index, (_, sets) in enumerate(staged) if sets}
-    return Placement(dict(address), visits, staging, tuple(names), max([0, *resident, *areas]))
+    return Placement(dict(address), dict(buffers), visits, staging, tuple(names), max([0, *resident, *areas]))

@@ -18,6 +18,7 @@ class Fetch(Enum):
     """How the parts of a visit get its weights."""
 
     ONCE = "every weight is loaded once and, for several parts, stays in the ring until the last"
+    COLUMNS = "every part takes weights of its own: every weight is loaded once"
     STRIPS = "strip by strip, all parts in turn: every weight is loaded once, activations are walked once a strip"
     RELOAD = "every part loads the weights again"
 
@@ -33,11 +34,22 @@ class WeightPlan:
 def fetch_plan(visit: Visit, tiling: Tiling, machine: Machine, staged: bool) -> WeightPlan:
     """Choose how a visit gets its weights; ``staged`` when a part has operands in DRAM."""
     blocks, ring = tiling.gemms * tiling.gemm_blocks, machine.sram.weight_bytes // BLOCK_BYTES
-    if len(visit.parts) == 1 or blocks <= ring:
+    if len({part.first_column for part in visit.parts if isinstance(part, GemmStep)}) > 1:
+        return WeightPlan(Fetch.COLUMNS, blocks)
+    if len(visit.parts) == 1 or (blocks <= ring and tiling.gemms == 1):
         return WeightPlan(Fetch.ONCE, blocks)
     if not staged and tiling.strip_blocks(0) <= ring:
         return WeightPlan(Fetch.STRIPS, blocks)
     return WeightPlan(Fetch.RELOAD, blocks)
+
+
+def gem_columns(visit: Visit, plan: WeightPlan, tiling: Tiling) -> list[int]:
+    """First output channel of every GEM of a visit, ascending."""
+    if plan.fetch is Fetch.STRIPS:
+        inner = range(0, tiling.columns, tiling.tile_columns)
+        return [gemm * tiling.columns + first for gemm in range(tiling.gemms) for first in inner]
+    firsts = {gemm * tiling.columns for gemm in range(tiling.gemms)}
+    return sorted(firsts | {part.first_column for part in visit.parts if isinstance(part, GemmStep)})
 
 
 def build_visits(lowered: Lowered, tilings: Mapping[str, Tiling], machine: Machine, batch: int) -> list[Visit]:
@@ -93,4 +105,4 @@ def _rows_limit(step: Step, tilings: Mapping[str, Tiling], machine: Machine) -> 
 def stays_in_ring(tilings: Mapping[str, Tiling], machine: Machine) -> set[str]:
     """Weights whose whole stream fits the ring, so that cutting their visits costs no second load."""
     ring = machine.sram.weight_bytes // BLOCK_BYTES
-    return {name for name, tiling in tilings.items() if tiling.gemms * tiling.gemm_blocks <= ring}
+    return {name for name, tiling in tilings.items() if tiling.gemms == 1 and tiling.gemm_blocks <= ring}

@@ -1,10 +1,11 @@
-"""Cutting steps into parts along their rows, and repeating them for every item of a batch."""
+"""Cutting steps into parts along their rows (or columns), and repeating them for every item of a batch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from compiler.steps import GatherStep, GemmStep, ProductStep, Step, VectorStep
+from compiler.tile import Tiling
 from compiler.views import View, narrow
 
 WINDOWED = frozenset(("maxpool", "avgpool", "resize_nearest", "resize_bilinear"))
@@ -30,6 +31,22 @@ def split(step: Step, parts: int) -> tuple[Step, ...]:
     size = most_parts(step)
     edges = [size * i // parts for i in range(parts + 1)]
     return tuple(_cut(step, start, stop) for start, stop in zip(edges, edges[1:], strict=False) if start < stop)
+
+
+def split_columns(step: GemmStep, tiling: Tiling, parts: int) -> tuple[GemmStep, ...]:
+    """``parts`` steps that each take whole strips (or whole gemms) of the weights, and all of the moving operand."""
+    width, units = column_units(tiling)
+    edges = [min(units * i // parts * width, step.out.shape[2]) for i in range(parts + 1)]
+    return tuple(
+        replace(step, out=narrow(step.out, 2, start, stop), first_column=start)
+        for start, stop in zip(edges, edges[1:], strict=False)
+        if start < stop
+    )
+
+
+def column_units(tiling: Tiling) -> tuple[int, int]:
+    """``(columns, count)`` of the units a weight matrix can be cut into along its columns."""
+    return (tiling.columns, tiling.gemms) if tiling.gemms > 1 else (tiling.tile_columns, tiling.strips)
 
 
 def _cut(step: Step, start: int, stop: int) -> Step:

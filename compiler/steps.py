@@ -42,6 +42,7 @@ class GemmStep:
     """Moving operand ``a[H, W, C]`` times the weights of ``weight``, through ``window``, to ``out[OH, OW, N]``.
 
     ``bias`` and ``column_scales`` name the constants the output stage adds and multiplies per column on the way out.
+    ``out`` holds the output channels from ``first_column`` on: fewer than all when the step is cut along its columns.
     """
 
     layer: int
@@ -53,6 +54,7 @@ class GemmStep:
     bias: str
     column_scales: tuple[str, ...]
     activation: str
+    first_column: int = 0
 
     @property
     def reads(self) -> tuple[View, ...]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from accel.check import check_compiled
 from accel.graph import Graph
 from accel.machine import Machine
 from accel.packed import Packed
 from accel.program import Program
 from compiler.place import Placement, aligned, dram_operands
-from compiler.steps import Buffer, GemmStep, Lowered, Visit
+from compiler.steps import GemmStep, Lowered, Visit
 
 
 def verify_lowered(lowered: Lowered, graph: Graph) -> None:
@@ -27,7 +25,7 @@ def verify_lowered(lowered: Lowered, graph: Graph) -> None:
     assert len(weights) == len({op.inputs[1] for op in graph.weight_ops()})
 
 
-def verify_placement(placement: Placement, buffers: Mapping[str, Buffer], machine: Machine) -> None:
+def verify_placement(placement: Placement, machine: Machine) -> None:
     """Buffers alive together do not overlap, staging areas included; everything ends inside the SRAM."""
     lives: dict[str, list[int]] = {}
     for index, visit in enumerate(placement.visits):
@@ -35,11 +33,11 @@ def verify_placement(placement: Placement, buffers: Mapping[str, Buffer], machin
             lives.setdefault(name, []).append(index)
     for index in range(len(placement.visits)):
         areas = [
-            (placement.address[name], placement.address[name] + aligned(buffers[name].size_bytes))
+            (placement.address[name], placement.address[name] + aligned(placement.buffers[name].size_bytes))
             for name, used in lives.items()
             if used[0] <= index <= used[-1]
         ]
-        areas += [(at, at + 1) for area in placement.staging.get(index, ()) for at in area]
+        areas += [(at, at + 1) for at in {at for area in placement.staging.get(index, ()) for at in area}]
         areas.sort()
         for (_, stop), (start, _) in zip(areas, areas[1:], strict=False):
             assert stop <= start, f"visit {index}: SRAM areas overlap at {start}"

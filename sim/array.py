@@ -169,7 +169,7 @@ def _fence(state: State, i: int) -> int:
 def _load_tile(state: State, i: int, fence: int) -> None:
     """GMS: the stationary tile comes from activation SRAM, a row (transposed: a column) a cycle."""
     gemm, now = state.code[i], state.now
-    if gemm.transpose:
+    if gemm.transposed:
         cycles = min(gemm.tile_columns, gemm.columns - now.gemm_strip * gemm.tile_columns)
     else:
         cycles = min(gemm.tile_rows, gemm.reduction - now.gemm_tile * gemm.tile_rows)

@@ -45,7 +45,7 @@ NO_TOKEN, NEVER = NOBODY, -2  # in ``producers``: nothing is popped from that qu
 FIELDS = (
     *("action", "queue", "layer", "successor", "predecessor", "slot_ahead", "next_array"),
     *("address", "rows", "row_bytes", "stride", "cycles"),
-    *("columns", "reduction", "tile_rows", "tile_columns", "groups", "chunk", "passes", "fence", "transpose"),
+    *("columns", "reduction", "tile_rows", "tile_columns", "groups", "chunk", "passes", "fence", "transposed"),
     *("vector_length", "axis_in", "codebook", "release", "vectors_per_record", "record_bits"),
 )
 Code = np.recarray[Any, np.dtype[np.record]]
@@ -89,8 +89,8 @@ def last_before(index: Column, configuration: Column) -> Column:
 def in_force(rows: Rows, name: str, index: Column, default: int) -> Column:
     """Value of a configuration field at each of ``index``; ``default`` before the first configuration."""
     places = last_before(index, rows.index)
-    values: Column = np.append(rows[name], default)
-    return values[places]
+    values: Column = np.append(rows[name], default)[places]
+    return values
 
 
 def vector_cycles(decoded: Decoded, lanes: int) -> Column:
@@ -191,7 +191,7 @@ def _fill_gemm(code: Code, decoded: Decoded) -> None:
             code[name][gemm.index] = in_force(output, name, gemm.index, 0)
     code["groups"][decoded["GEM"].index] = decoded["GEM"]["groups_per_tile"]
     code["groups"][decoded["GMS"].index] = 1
-    code["transpose"][decoded["GMS"].index] = decoded["GMS"]["transpose_b"]
+    code["transposed"][decoded["GMS"].index] = decoded["GMS"]["transpose_b"]
 
 
 assert set(ACTIONS) == set(BY_MNEMONIC), "every instruction has an action"

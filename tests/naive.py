@@ -62,7 +62,7 @@ def stream_bytes(i, codes):
 
 
 def decoded_tiles(i):
-    """For each tile of a DEC: (rows, codes, byte end in its strip, strip, pass, last of strip, last of DEC)."""
+    """For each tile of a DEC: rows, codes, byte end in its strip, pass; last of its pass, of its strip, of the DEC."""
     d = i["vector_length"]
     for first_column in range(0, i["columns"], i["tile_columns"]):
         width = min(i["tile_columns"], i["columns"] - first_column)

@@ -23,7 +23,7 @@ def sample_run(codec: str = "int8", machine: Machine | None = None, blocks: int 
         "digest": "0" * 64,
         "model": "sample",
         "codec": codec,
-        "source": {"weights": "trained" if trained else "random"},
+        "source": {"description": {"weights": "trained" if trained else "random"}},
     }
     return Run(
         machine=machine,

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +34,7 @@ from accel.graph import Graph, Op
 from accel.isa import Instruction, encode
 from accel.machine import Machine, load_machine, preset_names
 from accel.packed import Packed, read_packed
+from accel.program import read_program, write_program
 from accel.run import Run, run_to_json, write_run
 from compiler import frontend
 
@@ -243,6 +244,50 @@ def test_compress_writes_the_file_and_says_what_it_cost(
     assert "kept by pattern 'fc'" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("tiny_model")
+def test_the_whole_chain(capsys: Captured, tmp_path: Path) -> None:
+    packed, program, run = (
+        str(tmp_path / f"net.{kind}") for kind in ("vq.safetensors", "prog.safetensors", "run.json")
+    )
+    assert main(["compress", "tiny", "--codec", "vq:k=16,d=4", "-o", packed]) == 0
+    capsys.readouterr()
+    summary = _json(capsys, "compile", packed, "-m", "edge32", "--verify", "-o", program, "--json")
+    assert summary["macs"] == 4 * 64 * 64 and sum(summary["instructions"].values()) > 5
+    document = _json(capsys, "sim", program, "--check", "-o", run, "--set", "vector.lanes=0", "--json")
+    assert document == json.loads(Path(run).read_text())
+    assert document["machine"]["vector"]["lanes"] == 0 and document["total_cycles"] > 100
+    assert main(["report", run]) == 0
+    assert capsys.readouterr().out.startswith("vq:k=16,d=4: ")
+    assert main(["isa", "--disasm", program]) == 0
+    assert main(["isa", "--asm", capsys.readouterr().out]) == 0
+    words = [bytes.fromhex(line) for line in capsys.readouterr().out.split()]
+    assert b"".join(words) == read_program(program).words.tobytes()
+    assert "recompile it" in _refused(capsys, "sim", program, "--set", "array.rows=16")
+    _damage_weights(Path(program))
+    assert main(["sim", program, "--check"]) == 1
+    assert "check failed" in capsys.readouterr().err
+
+
+def _damage_weights(path: Path) -> None:
+    """Flip one byte of the first weight stream."""
+    program = read_program(path)
+    image = program.image.copy()
+    image[program.streams[0].address] ^= 1
+    write_program(replace(program, image=image), path)
+
+
+@pytest.mark.usefixtures("tiny_model")
+def test_simulating_imports_no_front_end_and_no_plots(tmp_path: Path) -> None:
+    packed, program = str(tmp_path / "net.vq.safetensors"), str(tmp_path / "net.prog.safetensors")
+    assert main(["compress", "tiny", "--codec", "int8", "-o", packed]) == 0
+    assert main(["compile", packed, "-o", program]) == 0
+    check = "import sys; from accel.cli import main; main(sys.argv[1:]); print('modules:', *sys.modules)"
+    command = [sys.executable, "-c", check, "sim", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.partition("modules:")[2].split())
+    assert "numba" in loaded and not loaded & {"matplotlib", "onnx", "torch", "faiss", "rich", "compiler"}
+
+
 @dataclass
 class FakeProgram:
     """Stands for a compiled program: all the sample runs need to know is its codec."""
@@ -332,7 +377,7 @@ def _machine_result(name: str, codecs: tuple[str, ...] = tuple(BITS)) -> Machine
         )
         for c in codecs
     )
-    return MachineResult(machine, grid, tuple(results))
+    return MachineResult(machine, "random", grid, tuple(results))
 
 
 def test_ratios_refer_to_int8_on_the_same_machine() -> None:

@@ -11,6 +11,7 @@ from run_samples import BITS, sample_run
 
 from accel import plots
 from accel.errors import ConfigError, FormatError
+from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
 from accel.plots import (
     Curve,
@@ -36,7 +37,7 @@ def _figures() -> dict[str, Figure]:
     return {
         "layers": layers_figure(runs[:2]),
         "comparison": comparison_figure(runs),
-        "traffic": traffic_figure({"one": runs, "two": runs[:1]}),
+        "traffic": traffic_figure({"one": dict(zip(BITS, runs, strict=True)), "two": {"int8": runs[0]}}),
         "speedup": speedup_figure([_panel(), _panel(None)]),
     }
 
@@ -62,17 +63,27 @@ def test_other_suffixes_and_missing_folders_leave_nothing_behind(tmp_path: Path)
 def test_layer_names_do_not_overlap(blocks: int) -> None:
     figure = layers_figure([sample_run(blocks=blocks), sample_run("int4", blocks=blocks)])
     figure.canvas.draw()
-    for axes in figure.axes:
-        boxes = sorted((label.get_window_extent() for label in axes.get_yticklabels()), key=lambda box: box.y0)
-        assert len(boxes) > 4
-        assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
+    labels = figure.axes[0].get_yticklabels()
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert len(boxes) > 4
+    assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
 
 
 def test_a_very_deep_network_keeps_every_cycle_in_its_bars() -> None:
-    run = sample_run(blocks=60)
-    names, bars = plots._shown_layers(run.layers)
-    assert sum(sum(causes.values()) for causes in bars) == run.total_cycles
-    assert names[-1] == f"({len(run.layers) - 120} cheaper layers)"
+    runs = [sample_run(blocks=60), sample_run("int4", blocks=60)]
+    names, bars = plots._layer_rows(runs)
+    assert [sum(sum(causes.values()) for causes in row) for row in bars] == [run.total_cycles for run in runs]
+    assert {len(row) for row in bars} == {len(names)}
+    assert names[-1] == f"({len(runs[0].layers) - 120} cheaper layers)"
+
+
+def test_rows_of_layers_line_up_although_a_layer_is_free_in_one_run() -> None:
+    free = load_machine("edge64-ideal", ["vector.lanes=0"])
+    names, (first, second) = plots._layer_rows([sample_run(blocks=2), sample_run(machine=free, blocks=2)])
+    norm = names.index("transformer.encoder.blocks.0.norm")
+    assert sum(first[norm].values()) > sum(second[norm].values()) == 0
+    assert first[norm + 1] == second[norm + 1]
+    assert len(plots._layer_rows([sample_run(machine=free, blocks=2)])[0]) == 8
 
 
 def test_names_are_shortened_in_the_middle() -> None:

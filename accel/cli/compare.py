@@ -132,6 +132,7 @@ def _compare(
 ) -> tuple[MachineResult, ...]:
     """Each codec is compressed once, then compiled and simulated for every machine."""
     from accel.cli.comparison import MachineResult, bandwidth_grid
+    from accel.cli.compress import source_facts
 
     grids = [bandwidth_grid(machine, arguments.bandwidths) for machine in machines]
     found: list[list[CodecResult]] = [[] for _ in machines]
@@ -139,7 +140,9 @@ def _compare(
         results = _one_codec(arguments, model, codec, machines, grids, _part(report, index, len(codecs), str(codec)))
         for results_of_machine, result in zip(found, results, strict=True):
             results_of_machine.append(result)
-    return tuple(MachineResult(*row) for row in zip(machines, grids, map(tuple, found), strict=True))
+    weights = source_facts(model.source)["weights"]
+    rows = zip(machines, grids, found, strict=True)
+    return tuple(MachineResult(machine, weights, grid, tuple(results)) for machine, grid, results in rows)
 
 
 def _part(report: Report, index: int, count: int, name: str) -> Report:
@@ -201,12 +204,24 @@ def _text(results: Sequence[MachineResult], curve_file: str) -> str:
     from accel.cli.comparison import TABLE_NOTES, comparison_table, verdict
     from accel.reporting import to_text
 
-    parts = [f"{to_text(comparison_table([result]))}\n{_wrapped(verdict(result, curve_file))}\n" for result in results]
+    parts = [
+        f"{to_text(comparison_table([result]))}\n{_wrapped(verdict(result, curve_file))}\n{_run_notes(result)}"
+        for result in results
+    ]
     return "\n".join([*parts, "\n".join(f"note: {note}" for note in TABLE_NOTES) + "\n"])
 
 
+def _run_notes(result: MachineResult) -> str:
+    """What compiler and simulator remarked on int8 and the best format, each remark once."""
+    notes = dict.fromkeys(note for each in result.highlights for note in each.whole.notes)
+    return "".join(f"note: {note}\n" for note in notes)
+
+
 def _wrapped(paragraph: str) -> str:
-    return textwrap.fill(paragraph, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
+    """Lines of at most ``TEXT_WIDTH``; a number stays with its per cent sign."""
+    joined = paragraph.replace(" %", "\N{NO-BREAK SPACE}%")
+    filled = textwrap.fill(joined, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return filled.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _write_all(folder: Path, results: Sequence[MachineResult], document: Mapping[str, Any]) -> None:
@@ -235,8 +250,8 @@ def _write_plots(folder: Path, results: Sequence[MachineResult]) -> None:
     from accel.cli.run_tables import dram_text
     from accel.plots import layers_figure, speedup_figure, traffic_figure, write_figure
 
-    groups: dict[str, Sequence[Run]] = {
-        f"{result.machine.name}, {dram_text(result.machine)}": [each.whole for each in result.results]
+    groups: dict[str, Mapping[str, Run]] = {
+        f"{result.machine.name}, {dram_text(result.machine)}": {each.codec: each.whole for each in result.results}
         for result in results
     }
     write_figure(traffic_figure(groups), folder / "traffic.png")

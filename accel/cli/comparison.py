@@ -50,9 +50,13 @@ class Crossover:
 
 @dataclass(frozen=True, slots=True)
 class MachineResult:
-    """All codecs on one machine, int8 first; ``bandwidths`` (B/cycle, ascending) are those of the sweep."""
+    """All codecs on one machine, int8 first; ``bandwidths`` (B/cycle, ascending) are those of the sweep.
+
+    ``weights`` is ``trained`` or ``random``.
+    """
 
     machine: Machine
+    weights: str
     bandwidths: tuple[float, ...]
     results: tuple[CodecResult, ...]
 
@@ -231,8 +235,7 @@ def crossover_text(result: MachineResult, curve_file: str) -> str:
 
 
 def _caveats(result: MachineResult) -> str:
-    run = result.baseline.whole
-    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights_text(run.program)}."
+    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights_text(result.weights)}."
 
 
 def comparison_document(

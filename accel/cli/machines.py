@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from accel.cli.options import add_json, print_table
+
+if TYPE_CHECKING:
+    from accel.machine import Machine
 
 HELP = "list the built-in machines"
 EXAMPLE = "accel machines"
@@ -34,23 +38,23 @@ def run(arguments: argparse.Namespace) -> int:
         Column("vector_lanes", "vector lanes", "1", "count"),
         Column("description", "description"),
     )
-    rows = []
-    for machine in map(load_machine, preset_names()):
-        rows.append(
-            {
-                "name": machine.name,
-                "array": f"{machine.array.rows}x{machine.array.columns}",
-                "dataflow": machine.array.dataflow,
-                "clock_hz": machine.clock.hz,
-                "macs_per_cycle": machine.macs_per_cycle,
-                "bandwidth_bytes_per_cycle": machine.bandwidth_bytes_per_cycle,
-                "dram": f"{machine.dram.standard}{' derated' if machine.is_derated else ''}",
-                "activation_bytes": machine.sram.activation_bytes,
-                "weight_bytes": machine.sram.weight_bytes,
-                "lookups_per_cycle": machine.decoder.lookups_per_cycle,
-                "vector_lanes": machine.vector.lanes,
-                "description": machine.description,
-            }
-        )
-    print_table(Table("Machines", columns, tuple(rows)), as_json=arguments.json)
+    rows = tuple(_row(load_machine(name)) for name in preset_names())
+    print_table(Table("Machines", columns, rows), as_json=arguments.json)
     return 0
+
+
+def _row(machine: Machine) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "array": f"{machine.array.rows}x{machine.array.columns}",
+        "dataflow": machine.array.dataflow,
+        "clock_hz": machine.clock.hz,
+        "macs_per_cycle": machine.macs_per_cycle,
+        "bandwidth_bytes_per_cycle": machine.bandwidth_bytes_per_cycle,
+        "dram": f"{machine.dram.standard}{' derated' if machine.is_derated else ''}",
+        "activation_bytes": machine.sram.activation_bytes,
+        "weight_bytes": machine.sram.weight_bytes,
+        "lookups_per_cycle": machine.decoder.lookups_per_cycle,
+        "vector_lanes": machine.vector.lanes,
+        "description": machine.description,
+    }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from accel.isa import BY_OPCODE, OPCODE_BITS, QUEUES
+from accel.isa import BLOCK_BYTES, BY_OPCODE, OPCODE_BITS, QUEUES, Instruction, decode_program
+from accel.metrics import TRAFFIC
 
 if TYPE_CHECKING:
     from accel.program import Program
@@ -20,6 +22,33 @@ def instruction_counts(program: Program) -> dict[str, int]:
     return {queue: by_queue[queue] for queue in QUEUES}
 
 
+def static_dram_bytes(program: Program) -> dict[str, int]:
+    """Bytes each instruction that touches DRAM asks for, by instruction and kind, plus the instructions themselves.
+
+    The simulator counts the same in whole blocks and splits weight streams into indices and signs.
+    """
+    sizes = Counter[str]()
+    for instruction in decode_program(program.words):
+        if measure := _DRAM_BYTES.get(instruction.mnemonic):
+            sizes[f"{instruction.mnemonic} {_kind(instruction)}"] += measure(instruction)
+    return {**sizes, "instructions": program.words.size}
+
+
+_DRAM_BYTES: Mapping[str, Callable[[Instruction], int]] = {
+    "LDA": lambda move: move["rows"] * move["row_bytes"],
+    "STA": lambda move: move["rows"] * move["row_bytes"],
+    "GTH": lambda gather: gather["rows"] * gather["row_bytes"],
+    "LDW": lambda load: load["blocks"] * BLOCK_BYTES,
+    "LDC": lambda load: load["bytes"],
+}
+
+
+def _kind(instruction: Instruction) -> str:
+    fixed = {"GTH": "table rows", "LDW": "weight streams", "LDC": "codebooks"}
+    kinds = tuple(TRAFFIC)
+    return fixed.get(instruction.mnemonic) or kinds[instruction["kind"]]
+
+
 def summary(program: Program) -> dict[str, Any]:
     """The summary as JSON values."""
     return {
@@ -32,8 +61,9 @@ def summary(program: Program) -> dict[str, Any]:
         "layers": len(program.layers),
         "macs": sum(layer.macs for layer in program.layers),
         "instructions": instruction_counts(program),
+        "dram_bytes": static_dram_bytes(program),
         "image_bytes": len(program.image),
-        "dram_bytes_reserved": program.dram_bytes,
+        "dram_bytes_addressed": program.dram_bytes,
         **program.report,
         "notes": list(program.notes),
     }
@@ -44,14 +74,21 @@ def summary_text(program: Program) -> str:
     return "\n".join(_lines(summary(program), 0)) + "\n"
 
 
-def _lines(document: dict[str, Any], depth: int) -> list[str]:
-    lines = []
+def _lines(document: Mapping[str, Any], depth: int) -> Iterator[str]:
+    indent = "  " * depth
     for key, value in document.items():
-        head = f"{'  ' * depth}{key.replace('_', ' ')}"
-        if isinstance(value, dict):
-            lines += [f"{head}:", *_lines(value, depth + 1)]
-        elif isinstance(value, (list, tuple)):
-            lines += [f"{head}: {'none' if not value else ''}".rstrip(), *(f"{'  ' * (depth + 1)}{x}" for x in value)]
+        head = f"{indent}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping) and value:
+            yield f"{head}:"
+            yield from _lines(value, depth + 1)
+        elif isinstance(value, list) and value:
+            yield f"{head}:"
+            yield from (f"{indent}  {entry}" for entry in value)
         else:
-            lines.append(f"{head:32}{value:,}" if isinstance(value, (int, float)) else f"{head:32}{value}")
-    return lines
+            yield f"{head:34}{_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int):
+        return f"{value:>14,}"
+    return str(value) if value not in ({}, []) else "none"

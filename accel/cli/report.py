@@ -80,11 +80,11 @@ def report_text(runs: Sequence[Run]) -> str:
 
 def run_heading(label: str, run: Run) -> str:
     """Everything needed to say what a run is: model, weights, codec, machine, tool; then its notes."""
-    from accel.cli.run_tables import dram_text, weights_text
+    from accel.cli.run_tables import dram_text, run_weights, weights_text
 
     machine, program = run.machine, run.program
     lines = [
-        f"{label}: {program.get('model')}, {weights_text(program)}; codec {program.get('codec')}",
+        f"{label}: {program.get('model')}, {weights_text(run_weights(run))}; codec {program.get('codec')}",
         f"  machine {machine.name}: {machine.array.rows}x{machine.array.columns} {machine.array.dataflow} at "
         f"{machine.clock.hz / 1e6:g} MHz, {dram_text(machine)}",
         f"  program {str(program.get('digest'))[:16]}, simulated by accel {run.tool}",

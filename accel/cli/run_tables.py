@@ -232,10 +232,14 @@ def dram_text(machine: Machine) -> str:
     return f"{machine.dram.standard} x{width} as ideal DRAM derated to {derate:g} % of peak, {rate}"
 
 
-def weights_text(program: Mapping[str, Any]) -> str:
-    """Whether the weights behind a run were trained, as its source says."""
-    source = program.get("source") or {}
-    kind = source.get("weights")
-    if kind == "trained":
-        return "trained weights"
-    return "shapes, no trained weights: errors are those of random weights" if kind == "random" else "weights unknown"
+def weights_text(weights: str | None) -> str:
+    """Whether weights were ``trained`` or ``random``, as their source says, in words that leave no doubt."""
+    if weights == "random":
+        return "shapes, no trained weights (errors are those of random weights)"
+    return "trained weights" if weights == "trained" else "weights of unknown origin"
+
+
+def run_weights(run: Run) -> str | None:
+    """``trained`` or ``random`` as the run's program recorded it."""
+    description = run.program.get("source", {}).get("description", {})
+    return str(description["weights"]) if "weights" in description else None

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from accel.cli.options import add_json, add_output, add_overrides, overridden, say
+from accel.errors import SimError
 
 if TYPE_CHECKING:
     from accel.program import Program
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sim import simulate
 
     program = read_program(arguments.program)
-    wrong = _failed_checks(program) if arguments.check else ()
+    wrong = _wrong_weights(program) if arguments.check else ""
     result = simulate(program, overridden(program.machine, arguments.overrides))
     if arguments.output:
         write_run(result, arguments.output)
@@ -43,12 +44,21 @@ def run(arguments: argparse.Namespace) -> int:
         print(run_to_json(result), end="")
     else:
         print_report([result])
-    say(wrong)
+    if arguments.check:
+        say(
+            f"check failed: {wrong}"
+            if wrong
+            else f"check passed: {len(program.streams)} weight streams decode as promised"
+        )
     return 1 if wrong else 0
 
 
-def _failed_checks(program: Program) -> tuple[str, ...]:
-    """One line a weight stream that does not decode to what the compiler promised."""
+def _wrong_weights(program: Program) -> str:
+    """What is wrong with the first weight stream that does not decode to what the compiler promised, or nothing."""
     from sim import check_weights
 
-    return tuple(check_weights(program))
+    try:
+        check_weights(program)
+    except SimError as error:
+        return str(error)
+    return ""

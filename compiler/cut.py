@@ -1,0 +1,63 @@
+"""Ways to cut a visit whose operands do not all stay in SRAM, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from compiler.split import column_units, most_parts, split, split_columns
+from compiler.steps import GemmStep, Visit
+from compiler.tile import Tiling
+
+PARTS_FOR_OVERLAP = 4  # enough for transfers to overlap work, few enough to keep tiles tall
+LARGE_BYTES = 16 * 1024  # below this overlap is not worth the extra instructions
+TALL_ROWS = 32  # nor where parts would become flatter than this divided by their number
+
+
+@dataclass(frozen=True, slots=True)
+class Cutter:
+    """Proposes cuts. ``ring_weights`` stay in the weight ring between parts, so cutting rows loads nothing twice."""
+
+    tilings: Mapping[str, Tiling]
+    ring_weights: set[str]
+
+    def cuts(self, visit: Visit) -> Iterator[Visit]:
+        """Cuts of a visit in the order they should be tried.
+
+        Weights that stay in the ring: row parts, several at once for overlap. Others: column parts (each weight still
+        loaded once), whole, then as few row parts as fit (weights loaded again for each).
+        """
+        step = visit.step
+        if isinstance(step, GemmStep) and step.weight not in self.ring_weights:
+            if len(visit.parts) == 1:
+                yield from self._columns(step)
+            yield from _rows(visit, 1)
+        else:
+            yield from _rows(visit, PARTS_FOR_OVERLAP if _is_large(visit) else 1)
+
+    def _columns(self, step: GemmStep) -> Iterator[Visit]:
+        _, units = column_units(self.tilings[step.weight])
+        for parts in _counts(min(PARTS_FOR_OVERLAP, units), units):
+            yield Visit(split_columns(step, self.tilings[step.weight], parts))
+
+
+def _rows(visit: Visit, first: int) -> Iterator[Visit]:
+    most = max(most_parts(part) for part in visit.parts)
+    for parts in _counts(min(first, most), most):
+        yield Visit(tuple(piece for part in visit.parts for piece in split(part, parts)))
+
+
+def _counts(first: int, last: int) -> Iterator[int]:
+    """Growing numbers of parts from ``first`` to ``last``, ever coarser."""
+    count = first
+    while count < last:
+        yield count
+        count = max(count + 1, count * 4 // 3)
+    if first <= last:
+        yield last
+
+
+def _is_large(visit: Visit) -> bool:
+    step = visit.step
+    rows = step.out.shape[0] * (step.out.shape[1] if isinstance(step, GemmStep) else 1)
+    return step.out.elements >= LARGE_BYTES and rows >= TALL_ROWS

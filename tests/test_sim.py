@@ -1,0 +1,128 @@
+"""simulate: the run it reports, the machine it insists on, energy, columns, the kernel cache."""
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from program_cases import random_case
+from weight_cases import random_layer, weight_program
+
+from accel.errors import SimError
+from accel.isa import INSTRUCTIONS, Instruction, encode_program
+from accel.machine import load_machine
+from accel.metrics import CAUSES, TRAFFIC
+from sim import jit, simulate
+from sim.decode import decode_words
+from sim.energy import COMPONENTS, ENERGY, count_accesses, energy_joules
+
+
+def program(**changes):
+    rng = np.random.default_rng(3)
+    layers = [random_layer("ssvq:k=16,d=8", (64, 48), "out", rng), random_layer("int8", (32, 64), "out", rng)]
+    return weight_program(layers, **changes)
+
+
+def test_run_holds_every_layer_and_sums_up():
+    run = simulate(program())
+    assert [layer.name for layer in run.layers] == ["layer0", "layer1"]
+    assert sum(run.cycles_by_cause.values()) == run.total_cycles > 0
+    assert list(run.cycles_by_cause) == list(CAUSES) and list(run.dram_bytes) == list(TRAFFIC)
+    assert run.dram_bytes["codebooks"] == 16 * 8 and run.dram_bytes["weights"] == 32 * 64
+    strips = 4 * 192  # 96 vectors each: six records of 24 bytes, padded to blocks
+    assert run.dram_bytes["signs"] == strips * 8 // 12 and run.dram_bytes["indices"] == strips * 4 // 12
+    assert set(run.energy_joules) == set(COMPONENTS) and run.energy_total > 0
+    for layer in run.layers:
+        assert layer.cycles_by_cause[layer.bound] == max(layer.cycles_by_cause.values())
+
+
+def test_simulation_is_deterministic():
+    assert simulate(program()) == simulate(program())
+
+
+def test_notes_say_when_the_bandwidth_is_a_derated_peak():
+    derated = simulate(program())
+    assert derated.notes == (
+        "a note",
+        "DRAM: LPDDR4-3200 x16 modelled as 80 % of its peak (5.12 B/cycle); bank timing is not modelled yet",
+    )
+    assert simulate(program(machine=load_machine("edge64-ideal"))).notes == ("a note",)
+
+
+def test_free_keys_may_change_and_change_the_time():
+    slow = load_machine("edge64-ideal", ["dram.bandwidth_bytes_per_cycle=0.5"])
+    assert simulate(program(), slow).total_cycles > simulate(program()).total_cycles
+
+
+@pytest.mark.parametrize(
+    "override", ["array.rows=32", "sram.weight_bytes=1024", "decoder.codebook_bytes=64", "sram.activation_bytes=2048"]
+)
+def test_keys_the_compiler_used_must_not_change(override):
+    with pytest.raises(SimError, match=f"machine key {override.split('=')[0]} = .*recompile"):
+        simulate(program(), load_machine("edge64", [override]))
+
+
+def test_other_dataflows_are_refused():
+    machine = load_machine("edge64", ["array.dataflow=os"])
+    with pytest.raises(SimError, match=r"array.dataflow = os; programs are timed for 'ws' only"):
+        simulate(program(machine=machine))
+
+
+def test_energy_of_a_gemm_by_hand():
+    output = Instruction("GMO", {"reduction": 20, "tile_rows": 16, "tile_columns": 16})
+    words = encode_program([output, Instruction("GMS", {"rows": 10, "columns": 24, "chunk": 5})])
+    accesses = count_accesses(decode_words(words), 640)
+    assert accesses["macs"] == 10 * 20 * 24
+    assert accesses["activation_read"] == 10 * 20 * 2 + 20 * 24 * 2  # two strips; two chunks load b twice
+    assert accesses["activation_written"] == 10 * 24
+    assert accesses["accumulator_read"] == accesses["accumulator_written"] == 10 * 24 * 2 * 4
+    joules = energy_joules(decode_words(words), 640)
+    assert joules["dram"] == pytest.approx(640 * 8 * 12.23e-12)
+    assert joules["array"] == pytest.approx(10 * 20 * 24 * 0.3e-12)
+    assert {row.component for row in ENERGY} == set(COMPONENTS)
+
+
+def test_columns_equal_the_decoder_of_the_table():
+    case = random_case(random.Random(5))
+    decoded = decode_words(encode_program(case.program))
+    for row in INSTRUCTIONS:
+        found = decoded[row.mnemonic]
+        for place, index in enumerate(found.index.tolist()):
+            instruction = case.program[index]
+            assert {f.name: instruction[f.name] for f in row.fields} == {
+                n: int(v[place]) for n, v in found.fields.items()
+            }
+    assert sum(len(decoded[row.mnemonic].index) for row in INSTRUCTIONS) == len(case.program)
+
+
+def test_all_bits_of_every_field_arrive():
+    for row in INSTRUCTIONS:
+        full = {f.name: (len(f.choices) or f.limit) - 1 for f in row.fields}
+        found = decode_words(encode_program([Instruction(row.mnemonic, full)]))[row.mnemonic]
+        assert {name: int(values[0]) for name, values in found.fields.items()} == full
+
+
+def test_importing_the_simulator_does_not_load_numba():
+    check = "import sim, sys; raise SystemExit('numba' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_cache_folder_follows_the_sources(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCEL_CACHE", str(tmp_path))
+    jit.cache_folder.cache_clear()
+    first = jit.cache_folder()
+    assert first == tmp_path / "numba" / jit.source_digest()
+    (tmp_path / "sim").mkdir()
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "sim" / "jit.py"))
+    (tmp_path / "sim" / "a.py").write_text("A = 1")
+    before = jit.source_digest()
+    (tmp_path / "sim" / "a.py").write_text("A = 2")
+    assert jit.source_digest() != before
+    jit.cache_folder.cache_clear()
+
+
+def test_a_machine_equal_in_what_matters_is_accepted():
+    machine = replace(load_machine("edge64"), name="other", description="")
+    assert simulate(program(), machine).total_cycles == simulate(program()).total_cycles

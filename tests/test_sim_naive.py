@@ -1,0 +1,72 @@
+"""The kernel against its slow twin, tick for tick, on random programs; and the compiled kernel against its own source."""
+
+import random
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from naive import Naive
+from program_cases import DRAM_BYTES, program_cases, random_case
+
+import sim.array
+import sim.causes
+import sim.core
+import sim.dram
+import sim.queues
+import sim.transfers
+from accel.isa import encode_program
+from accel.metrics import CAUSES, TRAFFIC
+from sim.columns import FIELDS
+from sim.params import machine_params
+from sim.state import MOVER, QUEUE, REGISTERS, RING, TIMES
+from sim.timing import time_words
+
+KERNEL_MODULES = (sim.array, sim.causes, sim.core, sim.dram, sim.queues, sim.transfers)
+relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def timed(case):
+    params = machine_params(case.machine, DRAM_BYTES)._replace(queue_depth=case.queue_depth)
+    return time_words(encode_program(case.program), np.array(case.layer, np.int32), case.layers, params)
+
+
+@settings(relaxed, max_examples=400)
+@given(program_cases())
+def test_kernel_agrees_with_the_naive_twin(case):
+    fast, slow = timed(case), Naive(case.program, case.machine, case.queue_depth).run()
+    count = len(case.program)
+    assert fast.total == slow.total
+    assert fast.started.tolist() == [slow.started[n] for n in range(count)]
+    assert fast.completed.tolist() == [slow.completed[n] for n in range(count)]
+    assert fast.causes.sum() == slow.total
+    assert fast.causes[:, list(CAUSES).index("compute")].sum() == slow.streamed
+    assert (fast.causes >= 0).all()
+    moved = dict(zip(TRAFFIC, fast.traffic.sum(axis=0).tolist(), strict=True))
+    assert {kind: size for kind, size in moved.items() if size} == slow.traffic()
+
+
+@settings(relaxed, max_examples=30)
+@given(program_cases())
+def test_cycles_of_causes_sum_to_the_total(case):
+    timing = timed(case)
+    cycles = timing.cause_cycles
+    assert cycles.sum() == timing.total_cycles
+    assert (cycles >= 0).all()
+    assert (abs(cycles - timing.causes / 2**20) < 1).all()
+
+
+def test_compiled_kernel_equals_its_source(monkeypatch):
+    cases = [random_case(random.Random(seed)) for seed in range(6)]
+    compiled = [timed(case) for case in cases]
+    for module in KERNEL_MODULES:
+        for name, value in vars(module).copy().items():
+            if hasattr(value, "py_func"):
+                monkeypatch.setattr(module, name, value.py_func)
+    for case, fast in zip(cases, compiled, strict=True):
+        plain = timed(case)
+        for name in ("dispatched", "started", "completed", "causes", "traffic"):
+            assert (getattr(plain, name) == getattr(fast, name)).all(), name
+
+
+def test_no_record_field_hides_behind_a_numpy_method():
+    names = (*FIELDS, *REGISTERS, *TIMES, *QUEUE, *RING, *MOVER)
+    assert not [name for name in names if hasattr(np.record, name)]

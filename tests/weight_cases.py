@@ -1,0 +1,90 @@
+"""Programs with real weight streams, packed here by a plain reading of the layout rules, tile by tile."""
+
+import hashlib
+
+import numpy as np
+
+from accel.codecs import parse_codec
+from accel.codecs.records import RecordLayout, pack_records
+from accel.isa import Instruction, encode_program
+from accel.machine import load_machine
+from accel.program import Layer, Program, WeightStream
+
+
+def random_layer(spelling, shape, axis, rng):
+    """An encoded layer of random weights."""
+    codec = parse_codec(spelling)
+    low, entries = (0 if codec.has_signs else -127), codec.codebook_entries
+    codebook = rng.integers(low, 128, (entries, codec.vector_length)).astype(np.int8) if entries else None
+    weights = rng.normal(0, 40 if codec.code_bits == 8 else 4, shape).astype(np.float32)
+    return codec.encode(weights, codebook, np.ones(1, np.float32), axis)
+
+
+def tile_codes(layer, rows, columns):
+    """Codes and signs of one tile (slices of reduction and output channels) in stream order."""
+    d = layer.codec.vector_length
+    if layer.vector_axis == "out":
+        cut = np.s_[columns.start // d : -(-columns.stop // d), rows]
+    else:
+        cut = np.s_[columns, rows.start // d : -(-rows.stop // d)]
+    codes = layer.codes[cut].T.reshape(-1)
+    negative = None if layer.negative is None else layer.negative[cut].transpose(1, 0, 2).reshape(-1, d)
+    return codes, negative
+
+
+def stream_of(layer, tile_rows, tile_columns):
+    """Bytes of all strips, each padded to whole blocks."""
+    out, reduction = layer.shape
+    layout = RecordLayout(layer.codec.code_bits, layer.codec.vector_length, layer.codec.has_signs)
+    strips = []
+    for first in range(0, out, tile_columns):
+        columns = slice(first, min(first + tile_columns, out))
+        tiles = [
+            tile_codes(layer, slice(r, min(r + tile_rows, reduction)), columns) for r in range(0, reduction, tile_rows)
+        ]
+        negative = np.concatenate([signs for _, signs in tiles]) if layer.negative is not None else None
+        data = pack_records(np.concatenate([codes for codes, _ in tiles]), negative, layout)
+        strips.append(np.pad(data, (0, -data.size % 64)))
+    return np.concatenate(strips)
+
+
+def weight_program(layers, tile_rows=16, tile_columns=16, gem_rows=10, chunk=10, machine=None):
+    """A program that decodes each layer for one GEM."""
+    image, instructions, streams, owner = [], [], [], []
+    position = 0
+    for index, layer in enumerate(layers):
+        codec, (out, reduction) = layer.codec, layer.shape
+        codebook = np.zeros(0, np.uint8) if layer.codebook is None else layer.codebook.view(np.uint8).reshape(-1)
+        data = stream_of(layer, tile_rows, tile_columns)
+        image += [np.pad(codebook, (0, -codebook.size % 64)), data]
+        address = position + image[-2].size
+        digest = hashlib.sha256(np.ascontiguousarray(codec.decode(layer)).data).hexdigest()
+        streams.append(
+            WeightStream(
+                index, f"w{index}", str(codec), layer.vector_axis, address, data.size // 64, reduction, out,
+                tile_rows, tile_columns, position, codebook.size, digest,
+            )
+        )  # fmt: skip
+        kind = {"code_bits": codec.code_bits, "vector_length": codec.vector_length, "signed": int(codec.has_signs)}
+        tile = {"tile_rows": tile_rows, "tile_columns": tile_columns}
+        walk = {"passes": -(-gem_rows // chunk), "release": 1, "groups_per_tile": 1, "bank": index % 2}
+        looked_up = {"codebook": int(codebook.size > 0), "axis_in": int(layer.vector_axis == "in")}
+        part = [
+            *([Instruction("LDC", {"address": position, "bytes": codebook.size, "bank": index % 2}, push=("decode",))]
+              if codebook.size else []),
+            Instruction("LDW", {"address": address, "blocks": data.size // 64, **kind}),
+            Instruction("DEC", {**kind, **tile, **walk, **looked_up, "rows": reduction, "columns": out},
+                        pop=("load",) if codebook.size else ()),
+            Instruction("GMO", {"reduction": reduction, **tile}),
+            Instruction("GEM", {"rows": gem_rows, "columns": out, "chunk": chunk, "groups_per_tile": 1}),
+        ]  # fmt: skip
+        instructions += part
+        owner += [index] * len(part)
+        position = address + data.size
+    image = np.concatenate(image)
+    return Program(
+        model="test", codec="mixed", source={}, packed_digest="", machine=machine or load_machine("edge64"), batch=1,
+        words=encode_program(instructions), instruction_layer=np.array(owner, np.int32), image=image,
+        dram_bytes=image.size, layers=tuple(Layer(f"layer{n}", "gemm", macs=1000) for n in range(len(layers))),
+        streams=tuple(streams), inputs=(), outputs=(), notes=("a note",),
+    )  # fmt: skip
