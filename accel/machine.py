@@ -200,7 +200,7 @@ def preset_names() -> tuple[str, ...]:
 
 def load_machine(spec: str, overrides: Iterable[str] = ()) -> Machine:
     """A preset name or TOML path, with ``key=value`` overrides. Raises ``ConfigError``."""
-    return machine_from_document(_with_overrides(_read(spec), overrides), spec)
+    return machine_from_document(with_overrides(_read(spec), overrides), spec)
 
 
 def _read(spec: str) -> dict[str, Any]:
@@ -220,7 +220,8 @@ def _read(spec: str) -> dict[str, Any]:
         raise ConfigError(f"machine file '{spec}': {error}") from error
 
 
-def _with_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+def with_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """``document`` with every ``table.key=value`` applied; raises ``ConfigError`` for an unknown key or a bad value."""
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or key not in KEYS:

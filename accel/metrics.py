@@ -1,4 +1,4 @@
-"""What is measured: kinds of DRAM traffic, causes of a cycle, metrics of a run. One table each; all consumers read them.
+"""What is measured: kinds of DRAM traffic, causes of a cycle, metrics of a run. One table each, read by all.
 
 Units are true SI: GB/s is 1e9 bytes a second.
 """
@@ -55,10 +55,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         row.name: row
         for row in (
-            Metric("total_cycles", "cycles", "from the first instruction fetched to the last store finished", "lower"),
+            Metric("total_cycles", "cycles", "first instruction fetched to last store finished", "lower"),
             Metric("seconds", "s", "total_cycles / clock.hz", "lower"),
             Metric("macs", "MAC", "multiply-accumulates of the network's GEMMs, convolutions and attention products"),
-            Metric("dram_bytes_total", "B", "DRAM bytes moved, in whole 64-byte blocks, instructions included", "lower"),
+            Metric("dram_bytes_total", "B", "DRAM bytes moved, whole 64-byte blocks, instructions included", "lower"),
             Metric("utilisation", "1", "macs / (total_cycles * array.rows * array.columns)", "higher"),
             Metric("dram_bandwidth", "GB/s", "dram_bytes_total / seconds", ""),
             Metric("energy_total", "J", "sum of energy_joules over components", "lower"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,7 +70,7 @@ class WeightStream:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A network input or output in DRAM: int8 elements of ``shape`` (source framework's order) stored in ``strides``."""
+    """A network input or output in DRAM: elements of ``shape`` (source framework's order), ``strides`` bytes apart."""
 
     name: str
     shape: tuple[int, ...]
@@ -113,7 +114,7 @@ class Program:
         _require(not count or 0 <= indices.min() <= indices.max() < len(self.layers), "a layer index is out of range")
         for stream in self.streams:
             end = stream.address + stream.blocks * BLOCK_BYTES
-            inside = 0 <= stream.address and stream.blocks >= 0 and end <= len(self.image)
+            inside = stream.address >= 0 and stream.blocks >= 0 and end <= len(self.image)
             _require(inside, f"weight stream '{stream.weight}' ends at {end} outside the image")
             cut = min(stream.rows, stream.columns, stream.tile_rows, stream.tile_columns) >= 1
             _require(cut and 0 <= stream.layer < len(self.layers), f"weight stream '{stream.weight}' is cut impossibly")
@@ -121,14 +122,14 @@ class Program:
             fits = stream.codebook_address >= 0 and stream.codebook_bytes >= 0 and end <= len(self.image)
             _require(fits, f"codebook of '{stream.weight}' ends at {end} outside the image")
         for port in (*self.inputs, *self.outputs):
-            inside = 0 <= port.address and 0 <= port.bytes <= self.dram_bytes - port.address
+            inside = port.address >= 0 and 0 <= port.bytes <= self.dram_bytes - port.address
             _require(inside, f"port '{port.name}' lies outside DRAM")
 
     @property
     def digest(self) -> str:
         """SHA-256 over everything that decides behaviour."""
         parts = (self.words, self.instruction_layer, self.image)
-        state = hashlib.sha256(repr((_document(self), [part.shape for part in parts])).encode())
+        state = hashlib.sha256(json.dumps(_document(self), sort_keys=True).encode())
         for part in parts:
             state.update(np.ascontiguousarray(part).data)
         return state.hexdigest()
@@ -160,7 +161,8 @@ def _document(program: Program) -> dict[str, Any]:
 
 def write_program(program: Program, path: str | Path) -> None:
     """Write atomically; raises ``FormatError`` when the disk or folder refuses."""
-    tensors = {"words": program.words, "instruction_layer": program.instruction_layer, "image": program.image}
+    names = ("words", "instruction_layer", "image")
+    tensors: dict[str, npt.NDArray[Any]] = {name: getattr(program, name) for name in names}
     write_container(path, PROGRAM_SCHEMA, {"tool": __version__, **_document(program)}, tensors)
 
 

@@ -86,7 +86,7 @@ def _check_sum(where: str, found: int, expected: int) -> None:
 
 def run_to_document(run: Run) -> dict[str, Any]:
     """The run as JSON values, derived figures included."""
-    document = asdict(run) | {
+    return asdict(run) | {
         "machine": machine_to_document(run.machine),
         "schema": RUN_SCHEMA,
         "seconds": run.seconds,
@@ -95,7 +95,6 @@ def run_to_document(run: Run) -> dict[str, Any]:
         "energy_total": run.energy_total,
         "bandwidth_bytes_per_cycle": run.machine.bandwidth_bytes_per_cycle,
     }
-    return document
 
 
 def run_to_json(run: Run) -> str:

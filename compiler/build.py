@@ -54,7 +54,9 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
         )
     buffers = batched_buffers(lowered.buffers, batch)
     free = stays_in_ring(tilings, machine)
-    placement = _shifted(place(visits, buffers, machine.sram.activation_bytes - first_free, Cutter(tilings, free)), first_free)
+    placement = _shifted(
+        place(visits, buffers, machine.sram.activation_bytes - first_free, Cutter(tilings, free)), first_free
+    )
     if verify:
         verify_lowered(lowered, packed.graph)
         verify_placement(placement, machine)
@@ -215,7 +217,7 @@ def _codecs(packed: Packed) -> str:
 
 
 def _streams(packed: Packed, resources: Resources, weight_of: Mapping[int, str]) -> Sequence[WeightStream]:
-    layer_of = {weight: layer for layer, weight in reversed(weight_of.items())}
+    layer_of = {weight: layer for layer, weight in sorted(weight_of.items(), reverse=True)}
     rows = []
     for name, source in resources.weights.items():
         tiling, encoded = source.tiling, source.layer
@@ -268,9 +270,10 @@ def _notes(resources: Resources) -> Sequence[str]:
         if plan.fetch is Fetch.RELOAD
     ]
     if reloaded:
+        names = ", ".join(sorted(set(reloaded))[:4]) + (" …" if len(reloaded) > 4 else "")
         notes.append(
             f"{len(reloaded)} weights do not fit sram.weight_bytes = {resources.machine.sram.weight_bytes} and are "
-            f"loaded again for every row part: {', '.join(sorted(set(reloaded))[:4])}{' …' if len(reloaded) > 4 else ''}"
+            f"loaded again for every row part: {names}"
         )
     if any(isinstance(visit.step, GatherStep) for visit in placement.visits):
         notes.append("embedding look-ups are charged as one DRAM row read a token")

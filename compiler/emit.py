@@ -209,7 +209,7 @@ def _fetch_ahead(state: Emission, index: int) -> None:
 
 
 def _emit_part(state: Emission, index: int, number: int, part: Step) -> None:
-    located = {view: sram for view, sram in _staging(state, index, number)}
+    located = dict(_staging(state, index, number))
     placed = _in_sram(state, part, located)
     if isinstance(placed, GemmStep):
         _emit_gemm(state, index, number, placed)
@@ -296,9 +296,7 @@ def _emit_columns(state: Emission, index: int, step: GemmStep, first: int, colum
     state.add(step.layer, Instruction("GEM", values | {"groups_per_tile": tiling.groups_per_tile}))
 
 
-def _dec(
-    state: Emission, index: int, source: WeightSource, columns: int, passes: int, release: bool
-) -> Instruction:
+def _dec(state: Emission, index: int, source: WeightSource, columns: int, passes: int, release: bool) -> Instruction:
     tiling, codec = source.tiling, source.layer.codec
     return Instruction(
         "DEC",
@@ -366,4 +364,3 @@ def _gather(state: Emission, step: GatherStep) -> Instruction:
     address = state.resources.dram_address[step.table]
     values = {"sram": step.out.offset, "ids": step.ids.offset, "address": address}
     return Instruction("GTH", values | {"row_bytes": step.row_bytes, "rows": step.out.shape[0]})
-

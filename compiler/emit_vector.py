@@ -47,7 +47,9 @@ def _element_wise(step: VectorStep) -> Iterator[Instruction]:
     nest = _split_long(sorted(nest, key=lambda row: -row[3]))
     columns = nest.pop()
     if step.b is not None and columns[2] != 1 and columns[0] > 1:
-        raise CompileError(f"layer {step.layer} ({step.function}): the second operand must be dense along its last axis")
+        raise CompileError(
+            f"layer {step.layer} ({step.function}): the second operand must be dense along its last axis"
+        )
     yield from _loops(step, nest, columns[0], columns[1], columns[3], second.offset)
 
 
@@ -64,7 +66,7 @@ def _loops(
     """Rows and batches in hardware, what is left of the nest unrolled."""
     rows = nest.pop() if nest else [1, 0, 0, 0]
     batch = nest.pop() if nest else [1, 0, 0, 0]
-    yield _strides(*rows[1:], a_column, out_column)
+    yield _strides(rows[1], rows[2], rows[3], a_column, out_column)
     yield _batches(*batch)
     sizes, *strides = (list(column) for column in zip(*nest, strict=True)) if nest else ([], [], [], [])
     for a, b, out in outer_offsets(sizes, *strides):

@@ -41,7 +41,9 @@ class Image:
     def _checked(self, address: int) -> int:
         limit = BY_MNEMONIC["LDA"].field("address").limit
         if self.dram_bytes > limit:
-            raise CompileError(f"the program needs {self.dram_bytes} bytes of DRAM; the instruction set reaches {limit}")
+            raise CompileError(
+                f"the program needs {self.dram_bytes} bytes of DRAM; the instruction set reaches {limit}"
+            )
         return address
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from accel.errors import CompileError
 from accel.graph import Graph, Op, gemm_shape, weight_name
@@ -86,7 +87,7 @@ class Lowering:
         readers = self.consumers[tensor]
         return readers[0] if len(readers) == 1 and tensor not in self.graph.outputs else None
 
-    def layer(self, op: Op, kind: str, **figures: int) -> int:
+    def layer(self, op: Op, kind: str, **figures: Any) -> int:
         """Add a row to the layer map and return its index."""
         self.layers.append(Layer(op.name, kind, **figures))
         return len(self.layers) - 1
@@ -232,9 +233,7 @@ def _emit_gemm(
     state: Lowering, op: Op, layer: int, a: View, out: View, window: Window, groups: int, epilogue: Epilogue
 ) -> None:
     bias = op.inputs[2] if len(op.inputs) > 2 else ""
-    step = GemmStep(
-        layer, a, out, window, weight_name(op), groups, bias, epilogue.column_scales, epilogue.activation
-    )
+    step = GemmStep(layer, a, out, window, weight_name(op), groups, bias, epilogue.column_scales, epilogue.activation)
     state.steps.append(step)
 
 
@@ -376,6 +375,8 @@ def lower_gather(state: Lowering, op: Op) -> None:
     state.operand(table)
     out = matrix(state.allocate(op.output), row_bytes)
     flat = reshape(state.operand(ids), (math.prod(state.shape(ids)),))
+    if flat is not None and flat.elements == 1:
+        flat = replace(flat, strides=(INDEX_BYTES,))
     if flat is None or out is None or out.strides[0] != row_bytes or flat.strides[0] != INDEX_BYTES:
         raise CompileError(f"node '{op.name}' (embedding): indices and result must be contiguous")
     state.steps.append(GatherStep(index, flat, table, row_bytes, out))

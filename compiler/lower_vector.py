@@ -39,7 +39,19 @@ def lower_binary(state: Lowering, op: Op) -> None:
     index = state.layer(op, "vector")
     shape = state.shape(op.output)
     a, b = (broadcast_to(state.operand(tensor), shape) for tensor in op.inputs)
-    state.steps.append(VectorStep(index, op.kind, a, _output(state, op, *op.inputs), b))
+    out = _output(state, op, *op.inputs)
+    state.steps.append(VectorStep(index, op.kind, a, out, _walkable(state, b, out, index)))
+
+
+def _walkable(state: Lowering, second: View, out: View, layer: int) -> View:
+    """The vector unit reads its second operand byte after byte along the innermost axis of ``out``: copied if need be."""
+    inner = min((axis for axis, n in enumerate(out.shape) if n > 1), key=lambda axis: out.strides[axis], default=None)
+    if inner is None or second.strides[inner] == 1:
+        return second
+    buffer = state.new_buffer(f"{second.buffer}/second", second.elements)
+    copy = View(buffer, 0, out.shape, default_strides(out.shape, out))
+    state.steps.append(VectorStep(layer, "copy", second, copy))
+    return copy
 
 
 def reshape_or_same(state: Lowering, op: Op) -> View:
@@ -149,8 +161,10 @@ def lower_reshape(state: Lowering, op: Op) -> None:
 def _is_planned(state: Lowering, op: Op) -> bool:
     """Whether the producer already wrote this view operator's result where it belongs."""
     source = op.inputs[0]
-    if op.output in state.planned and source in state.planned and state.planned[source].buffer == (
-        state.planned[op.output].buffer
+    if (
+        op.output in state.planned
+        and source in state.planned
+        and state.planned[source].buffer == (state.planned[op.output].buffer)
     ):
         state.allocate(op.output)
         return True

@@ -14,7 +14,7 @@ RUN_BYTES = 1 << 17  # a longer contiguous run is cut into rows of this size, wh
 
 
 def move(mnemonic: str, kind: str, sram: int, address: int, view: View, dense: View) -> Iterator[Instruction]:
-    """Copy between ``view`` in DRAM (its offset counted from ``address``) and ``dense``, its staged copy at ``sram``."""
+    """Copy between ``view`` in DRAM (offset counted from ``address``) and ``dense``, its staged copy at ``sram``."""
     order = physical_order(view)
     view, dense = transpose(view, order), transpose(dense, order)
     stored = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
@@ -30,9 +30,7 @@ def move(mnemonic: str, kind: str, sram: int, address: int, view: View, dense: V
         yield from _rows(mnemonic, kind, sram + near, address + view.offset + far, rows, run, stride)
 
 
-def _rows(
-    mnemonic: str, kind: str, sram: int, address: int, rows: int, run: int, stride: int
-) -> Iterator[Instruction]:
+def _rows(mnemonic: str, kind: str, sram: int, address: int, rows: int, run: int, stride: int) -> Iterator[Instruction]:
     if run >= BY_MNEMONIC["LDA"].field("row_bytes").limit:
         for row in range(rows):
             yield from contiguous(mnemonic, kind, sram + row * run, address + row * stride, run)

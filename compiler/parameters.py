@@ -68,7 +68,7 @@ def parameter_block(visit: Visit, packed: Packed, firsts: Sequence[int]) -> Para
 def _gemm_block(step: GemmStep, packed: Packed, firsts: Sequence[int]) -> ParameterBlock:
     layer = packed.layers[step.weight]
     scales = _column_scales(step, packed, layer)
-    bias = packed.parameters[step.bias] / np.broadcast_to(layer.scale, layer.shape[:1]) if step.bias else None
+    bias = _in_units_of(layer.scale, packed.parameters[step.bias]) if step.bias else None
     pieces: list[npt.NDArray[np.uint8]] = []
     offsets: dict[int, int] = {}
     for first, stop in zip(firsts, [*firsts[1:], layer.shape[0]], strict=True):
@@ -79,6 +79,12 @@ def _gemm_block(step: GemmStep, packed: Packed, firsts: Sequence[int]) -> Parame
     data = np.concatenate(pieces)
     splits = len(firsts) == 1 and scales.size > 1
     return ParameterBlock(data, data.size - 4 * scales.size if splits else data.size, offsets)
+
+
+def _in_units_of(scale: npt.NDArray[np.float32], bias: Array) -> Array:
+    """Bias over weight scale; a channel whose weights are all zero has scale 0 and keeps its bias in units of one."""
+    units = np.broadcast_to(scale, bias.shape)
+    return bias / np.where(units == 0, 1.0, units)
 
 
 def _int32(values: Array) -> npt.NDArray[np.int32]:

@@ -70,7 +70,7 @@ def dram_operands(visit_part: object, address: Mapping[str, int]) -> tuple[View,
 
 
 def place(visits: Sequence[Visit], buffers: Mapping[str, Buffer], capacity_bytes: int, cutter: Cutter) -> Placement:
-    """Place everything in ``capacity_bytes``; raises ``CompileError`` naming the layer that cannot work even spilled."""
+    """Place everything in ``capacity_bytes``; raises ``CompileError`` naming a layer that cannot work even spilled."""
     state = _Spilling(visits, dict(buffers), {n for n, buffer in buffers.items() if buffer.home != "activation"})
     state.spill_overfull(capacity_bytes)
     while True:
@@ -166,14 +166,22 @@ def _fit(lifetimes: Sequence[Lifetime], capacity_bytes: int) -> tuple[dict[str, 
     Largest first, then longest-lived first; each time the buffer that found no room moves to the front of the queue
     and the placement starts again (what is awkward to place goes first).
     """
-    for key in (lambda life: -life.buffer.size_bytes, lambda life: life.start - life.stop):
-        order = sorted(lifetimes, key=lambda life: (key(life), life.start, life.buffer.name))  # noqa: B023
+    for key in (_by_size, _by_duration):
+        order = sorted(lifetimes, key=key)
         for _ in range(RETRIES):
             address, failed = _first_fit(order, capacity_bytes)
             if failed is None:
                 return address, None
             order.insert(0, order.pop(failed))
     return address, order[0].buffer.name
+
+
+def _by_size(life: Lifetime) -> tuple[int, int, str]:
+    return -life.buffer.size_bytes, life.start, life.buffer.name
+
+
+def _by_duration(life: Lifetime) -> tuple[int, int, str]:
+    return life.start - life.stop, life.start, life.buffer.name
 
 
 def _first_fit(order: Sequence[Lifetime], capacity_bytes: int) -> tuple[dict[str, int], int | None]:
@@ -215,14 +223,12 @@ def _stage(
     cutter: Cutter,
 ) -> Staged | int:
     """Final parts and staging addresses of every visit, or the index of the first visit for which there is no room."""
-    starts = np.array([life.start for life in lifetimes])
-    stops = np.array([life.stop for life in lifetimes])
     staged: Staged = []
     for index, visit in enumerate(visits):
         if not any(dram_operands(part, address) for part in visit.parts):
             staged.append((visit, ()))
             continue
-        alive = [lifetimes[i] for i in np.flatnonzero((starts <= index) & (stops >= index))] if len(starts) else []
+        alive = [life for life in lifetimes if life.start <= index <= life.stop]
         taken = sorted((address[n.buffer.name], address[n.buffer.name] + aligned(n.buffer.size_bytes)) for n in alive)
         found = _stage_visit(visit, list(_gaps(taken, capacity_bytes))[:-1], address, cutter)
         if found is None:

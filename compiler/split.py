@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from compiler.steps import GatherStep, GemmStep, ProductStep, Step, VectorStep
@@ -30,7 +31,7 @@ def split(step: Step, parts: int) -> tuple[Step, ...]:
     """``parts`` steps of nearly equal rows that together do what ``step`` does."""
     size = most_parts(step)
     edges = [size * i // parts for i in range(parts + 1)]
-    return tuple(_cut(step, start, stop) for start, stop in zip(edges, edges[1:], strict=False) if start < stop)
+    return tuple(_cut(step, start, stop) for start, stop in itertools.pairwise(edges) if start < stop)
 
 
 def split_columns(step: GemmStep, tiling: Tiling, parts: int) -> tuple[GemmStep, ...]:
@@ -39,7 +40,7 @@ def split_columns(step: GemmStep, tiling: Tiling, parts: int) -> tuple[GemmStep,
     edges = [min(units * i // parts * width, step.out.shape[2]) for i in range(parts + 1)]
     return tuple(
         replace(step, out=narrow(step.out, 2, start, stop), first_column=start)
-        for start, stop in zip(edges, edges[1:], strict=False)
+        for start, stop in itertools.pairwise(edges)
         if start < stop
     )
 

@@ -98,9 +98,7 @@ def add_tokens(instructions: Sequence[Instruction]) -> list[Instruction]:
         history[mine, position[mine]] = (i, complete)
         position[mine] += 1
         done.append(replace(instruction, values={**instruction.values, "fence": 1}) if fence else instruction)
-    return [
-        replace(instruction, pop=_ordered(pops[i]), push=_ordered(pushes[i])) for i, instruction in enumerate(done)
-    ]
+    return [replace(instruction, pop=_ordered(pops[i]), push=_ordered(pushes[i])) for i, instruction in enumerate(done)]
 
 
 def _needs(memory: dict[str, Segments], found: Sequence[Access]) -> dict[int, int]:

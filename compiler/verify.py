@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from accel.check import check_compiled
 from accel.graph import Graph
 from accel.machine import Machine
@@ -39,7 +41,7 @@ def verify_placement(placement: Placement, machine: Machine) -> None:
         ]
         areas += [(at, at + 1) for at in {at for area in placement.staging.get(index, ()) for at in area}]
         areas.sort()
-        for (_, stop), (start, _) in zip(areas, areas[1:], strict=False):
+        for (_, stop), (start, _) in itertools.pairwise(areas):
             assert stop <= start, f"visit {index}: SRAM areas overlap at {start}"
         assert not areas or areas[-1][1] <= machine.sram.activation_bytes
 

@@ -31,7 +31,9 @@ def _version(name: str, number: int) -> str:
 
 def _overwrites(visit: Visit, buffer: Buffer) -> bool:
     """Whether a visit reads all of the buffer and writes its result over it."""
-    in_place = [p for p in visit.parts if isinstance(p, VectorStep) and p.out.buffer == buffer.name and p.out in p.reads]
+    in_place = [
+        p for p in visit.parts if isinstance(p, VectorStep) and p.out.buffer == buffer.name and p.out in p.reads
+    ]
     return len(in_place) == len(visit.parts) and sum(part.out.elements for part in in_place) == buffer.size_bytes
 
 

@@ -107,7 +107,7 @@ def reshape(view: View, shape: Sequence[int]) -> View | None:
     assert math.prod(shape) == view.elements, (view, shape)
     runs = [run for run in merged_axes(view.shape, view.strides) if run[0] > 1]
     strides: list[int] = []
-    remaining, step = (runs.pop() if runs else (1, 1))
+    remaining, step = runs.pop() if runs else (1, 1)
     for size in reversed(shape):
         if size == 1:
             strides.append(step)

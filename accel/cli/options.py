@@ -127,6 +127,6 @@ def say(lines: str | Iterable[str]) -> None:
 
 def overridden(machine: Machine, overrides: Iterable[str]) -> Machine:
     """``machine`` with ``--set`` applied; raises ``ConfigError``."""
-    from accel.machine import _with_overrides, machine_from_document, machine_to_document
+    from accel.machine import machine_from_document, machine_to_document, with_overrides
 
-    return machine_from_document(_with_overrides(machine_to_document(machine), overrides), machine.name)
+    return machine_from_document(with_overrides(machine_to_document(machine), overrides), machine.name)
