@@ -20,7 +20,7 @@ NO_PIP := pip failed three times, see above; set-up needs the package index once
 # One thread a worker: the workers already fill the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint ruff mypy imports pytest format bench clean force
+.PHONY: help demo test lint ruff ruff-format mypy imports pytest format bench clean force
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -30,10 +30,12 @@ demo: $(VENV)/.core ## compress, compile, simulate and compare a real ViT; leave
 
 test: lint pytest ## everything that must hold before a commit (make -k test: go on after a failure)
 
-lint: ruff mypy imports ## style, formatting, types, direction of imports
+lint: ruff ruff-format mypy imports ## style, formatting, types, direction of imports
 
 ruff: $(VENV)/.test
 	$(PY) -m ruff check .
+
+ruff-format: $(VENV)/.test
 	$(PY) -m ruff format --check .
 
 mypy: $(VENV)/.test
@@ -70,6 +72,8 @@ $(VENV)/pyvenv.cfg: $(BROKEN)
 	[ "$$python" != none ] || { echo "make: $$found $(NO_VENV)" >&2; exit 1; }; \
 	echo "making $(VENV) with $$python ($$($$python --version))"; rm -rf $(VENV); $$python -m venv $(VENV)
 
+WITH_EXTRAS := '.[torch,test]'
+
 # The build backend comes first, so that pip needs no network to build this project again.
 $(VENV)/.core: $(VENV)/pyvenv.cfg pyproject.toml
 	$(call pip,hatchling editables)
@@ -77,12 +81,12 @@ $(VENV)/.core: $(VENV)/pyvenv.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(call pip,--no-build-isolation -e '.[torch,test]')
+	$(call pip,--no-build-isolation -e $(WITH_EXTRAS))
 	@touch $@
 
 # pip's own retries do not cover a download that breaks off half-way.
 pip = @echo "pip install $(1)"; tries=1; \
-	until $(PY) -m pip install --quiet --disable-pip-version-check --no-input --retries 5 --timeout 60 $(1); do \
+	until $(PY) -m pip install -qq --disable-pip-version-check --no-input --retries 5 --timeout 60 $(1); do \
 	  [ $$tries -lt 3 ] || { echo 'make: $(NO_PIP)' >&2; exit 1; }; \
 	  tries=$$((tries + 1)); echo "trying again in 5 s" >&2; sleep 5; done
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "packing": ("benchmarks.packing", "bit packing and unpacking of weight streams, MB/s of weights on one core"),
+        "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
     }
 )

@@ -55,7 +55,13 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
     buffers = batched_buffers(lowered.buffers, batch)
     free = stays_in_ring(tilings, machine)
     placement = _shifted(
-        place(visits, buffers, machine.sram.activation_bytes - first_free, Cutter(tilings, free)), first_free
+        place(
+            visits,
+            buffers,
+            machine.sram.activation_bytes - first_free,
+            Cutter(tilings, free, machine.decoder.lookups_per_cycle),
+        ),
+        first_free,
     )
     if verify:
         verify_lowered(lowered, packed.graph)

@@ -11,7 +11,6 @@ from compiler.tile import Tiling
 
 PARTS_FOR_OVERLAP = 4  # enough for transfers to overlap work, few enough to keep tiles tall
 LARGE_BYTES = 16 * 1024  # below this overlap is not worth the extra instructions
-TALL_ROWS = 32  # nor where parts would become flatter than this divided by their number
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +19,7 @@ class Cutter:
 
     tilings: Mapping[str, Tiling]
     ring_weights: set[str]
+    lookups_per_cycle: int
 
     def cuts(self, visit: Visit) -> Iterator[Visit]:
         """Cuts of a visit in the order they should be tried.
@@ -33,7 +33,18 @@ class Cutter:
                 yield from self._columns(step)
             yield from _rows(visit, 1)
         else:
-            yield from _rows(visit, PARTS_FOR_OVERLAP if _is_large(visit) else 1)
+            yield from _rows(visit, self._overlapping_parts(visit))
+
+    def _overlapping_parts(self, visit: Visit) -> int:
+        """Parts worth making for overlap: none of them so flat that its tiles wait for the decoder."""
+        step = visit.step
+        if step.out.elements < LARGE_BYTES:
+            return 1
+        if not isinstance(step, GemmStep):
+            return PARTS_FOR_OVERLAP
+        tiling = self.tilings[step.weight]
+        rows = step.out.shape[0] * step.out.shape[1]
+        return max(1, min(PARTS_FOR_OVERLAP, rows // tiling.tile_cycles(self.lookups_per_cycle)))
 
     def _columns(self, step: GemmStep) -> Iterator[Visit]:
         _, units = column_units(self.tilings[step.weight])
@@ -55,9 +66,3 @@ def _counts(first: int, last: int) -> Iterator[int]:
         count = max(count + 1, count * 4 // 3)
     if first <= last:
         yield last
-
-
-def _is_large(visit: Visit) -> bool:
-    step = visit.step
-    rows = step.out.shape[0] * (step.out.shape[1] if isinstance(step, GemmStep) else 1)
-    return step.out.elements >= LARGE_BYTES and rows >= TALL_ROWS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 from accel.errors import CompileError
 from accel.graph import Op
@@ -118,20 +119,30 @@ def lower_resize(state: Lowering, op: Op) -> None:
 
 
 def lower_mean(state: Lowering, op: Op) -> None:
-    """Mean over axes: reduced axes become rows, kept axes columns; images of a batch one after another."""
+    """Mean over axes: reduced axes become rows, kept axes columns; if need be, images of a batch one after another."""
     x = state.operand(op.inputs[0])
-    rank = len(x.shape)
-    reduced = sorted(axis % rank for axis in op.attributes["axes"])
-    kept = [axis for axis in range(rank) if axis not in reduced]
+    reduced = sorted(axis % len(x.shape) for axis in op.attributes["axes"])
     index = state.layer(op, "vector")
-    rows = _collapse(x, reduced, kept)
-    if rows is None:
-        rows = _collapse(state.dense(x, index, "mean"), reduced, kept)
+    items = _mean_items(x, reduced) or _mean_items(state.dense(x, index, "mean"), reduced)
     out = state.allocate(op.output)
     flat = reshape(out, (out.elements,))
-    if rows is None or flat is None:
+    if not items or flat is None:
         raise CompileError(f"node '{op.name}' (mean): axes {reduced} of {list(x.shape)} interleave with the kept ones")
-    state.steps.append(VectorStep(index, "mean", rows, flat))
+    width = out.elements // len(items)
+    for i, rows in enumerate(items):
+        state.steps.append(VectorStep(index, "mean", rows, narrow(flat, 0, i * width, (i + 1) * width)))
+
+
+def _mean_items(view: View, reduced: list[int]) -> list[View]:
+    """``[rows, columns]`` of the whole view, else of every item of the axes before the first reduced one, else none."""
+    kept = [axis for axis in range(len(view.shape)) if axis not in reduced]
+    whole = _collapse(view, reduced, kept)
+    if whole is not None:
+        return [whole]
+    lead = reduced[0]
+    rows, columns = [axis - lead for axis in reduced], [axis - lead for axis in kept if axis >= lead]
+    items = [_collapse(select(view, at), rows, columns) for at in product(*map(range, view.shape[:lead]))]
+    return [item for item in items if item is not None]
 
 
 def _collapse(view: View, rows: list[int], columns: list[int]) -> View | None:

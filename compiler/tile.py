@@ -55,6 +55,14 @@ class Tiling:
         """64-byte blocks of one strip."""
         return -(-self.layout.stream_bytes(self.strip_codes(strip)) // BLOCK_BYTES)
 
+    def tile_cycles(self, lookups_per_cycle: int) -> int:
+        """Cycles a full tile takes to decode and load: a chunk of fewer rows makes the array wait."""
+        weights = min(self.tile_rows, self.rows) * min(self.tile_columns, self.columns)
+        load = min(self.tile_rows, self.rows) * self.groups_per_tile
+        return max(
+            load, -(-weights // (self.layout.vector_length * lookups_per_cycle)) if self.layout.vector_length > 1 else 0
+        )
+
     @property
     def gemm_blocks(self) -> int:
         """64-byte blocks of one of the ``gemms`` matrices."""

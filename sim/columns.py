@@ -89,8 +89,9 @@ def last_before(index: Column, configuration: Column) -> Column:
 def in_force(rows: Rows, name: str, index: Column, default: int) -> Column:
     """Value of a configuration field at each of ``index``; ``default`` before the first configuration."""
     places = last_before(index, rows.index)
-    values: Column = np.append(rows[name], default)[places]
-    return values
+    values = np.full(len(rows.index) + 1, default, np.int64)
+    values[:-1] = rows[name]
+    return values[places]
 
 
 def vector_cycles(decoded: Decoded, lanes: int) -> Column:
@@ -108,7 +109,9 @@ def vector_operations(decoded: Decoded) -> Column:
 def vector_elements(decoded: Decoded) -> Column:
     """Elements of every VEC, repetitions included. Capped far above what fits a run, so that products cannot wrap."""
     vec = decoded["VEC"]
-    return np.minimum(vec["rows"] * vec["columns"] * in_force(decoded["VBT"], "count", vec.index, 1), 1 << 44)
+    repetitions = in_force(decoded["VBT"], "count", vec.index, 1)
+    elements: Column = np.minimum(vec["rows"] * vec["columns"] * repetitions, 1 << 44)
+    return elements
 
 
 def vector_windows(decoded: Decoded) -> Column:

@@ -64,7 +64,7 @@ def _move_request(state: State, requester: int) -> int:
     displaced = now.ring_requested - state.params.ring_blocks
     if state.code[mover.active].action != WEIGHTS or displaced < 0:
         return int(mover.request)
-    if displaced > now.ring_freed:
+    if displaced >= now.ring_freed:
         return UNKNOWN
     return int(max(mover.request, state.ring[displaced % state.params.ring_blocks].freed))
 

@@ -1,8 +1,8 @@
 """The timing rules once more, written to be obvious: one generator per agent, a clock, and tokens that are counted.
 
-The slow twin of ``sim.core``: it shares no code with it and is built differently (true time order, a step at every event).
-An agent yields ``("until", condition)`` or ``("at", tick)``. Conditions are polled until nothing changes; only then does
-the DRAM channel choose among the requests that stand, and only then does time move on.
+The slow twin of ``sim.core``: it shares no code with it and is built differently (true time order, a step an event).
+An agent yields ``("until", condition)`` or ``("at", tick)``. Conditions are polled until nothing changes; only then
+does the DRAM channel choose among the requests that stand, and only then does time move on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kernel against its slow twin, tick for tick, on random programs; and the compiled kernel against its own source."""
+"""The kernel against its slow twin, tick for tick, on random programs; and compiled against its own source."""
 
 import random
 
