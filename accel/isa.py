@@ -154,7 +154,8 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
         _DRAM, ("bytes", 21, "bytes of the codebook"), ("bank", 1, "codebook bank"),
     ),
     _row(
-        "GTH", 4, "load", "gather rows of a DRAM table by the int32 indices in SRAM (embeddings)",
+        "GTH", 4, "load", "gather rows of a DRAM table by the int32 indices in SRAM (embeddings); starts when all "
+        "earlier loads have arrived, since the indices may be among them",
         _SRAM, ("ids", 24, "activation SRAM byte address of the indices"), _DRAM,
         ("row_bytes", 16, "bytes a row"), ("rows", 14, "rows to gather"),
     ),

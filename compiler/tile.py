@@ -8,6 +8,7 @@ stretches of it whatever their height.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from accel.codecs.records import RecordLayout, pack_records
 from accel.errors import CompileError
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC
 from accel.machine import Machine
+from accel.tiles import ceil_div, strip_of
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -70,7 +72,25 @@ class Tiling:
 
 
 def tile_layer(layer: EncodedLayer, groups: int, machine: Machine, name: str) -> Tiling:
-    """Choose tiles for one layer; raises ``CompileError`` when its vectors do not fit the array."""
+    """Choose tiles for one layer; raises ``CompileError`` when its vectors do not fit the array, or a tile the ring."""
+    tiling = _fitting_array(layer, groups, machine, name)
+    need = BLOCK_BYTES * _tile_blocks(tiling)
+    if need > machine.sram.weight_bytes:
+        raise CompileError(
+            f"weight '{name}': one tile of {tiling.tile_rows}x{tiling.tile_columns} takes {need} bytes of the weight "
+            f"ring; allowed on machine '{machine.name}': sram.weight_bytes = {machine.sram.weight_bytes}"
+        )
+    return tiling
+
+
+def _tile_blocks(tiling: Tiling) -> int:
+    """Blocks the ring must hold at once for the tile that spans most of them."""
+    axis_in = tiling.vector_axis == "in"
+    needed = strip_of(tiling.layout, axis_in, tiling.rows, tiling.strip_columns(0), tiling.tile_rows).needed
+    return max(ceil_div(end, BLOCK_BYTES) - start // BLOCK_BYTES for start, end in itertools.pairwise((0, *needed)))
+
+
+def _fitting_array(layer: EncodedLayer, groups: int, machine: Machine, name: str) -> Tiling:
     codec = layer.codec
     layout = RecordLayout(codec.code_bits, codec.vector_length, codec.has_signs)
     out, reduction = layer.shape

@@ -85,12 +85,13 @@ def add_tokens(instructions: Sequence[Instruction]) -> list[Instruction]:
         fence = instruction.mnemonic in ("GEM", "GMS") and _reads_results(memory, found, mine, fenced_until)
         if fence:
             fenced_until = position[mine] - 1
-        for queue, index in needs.items():
-            if queue != mine and index > known[mine][queue]:
-                source, clock = history[queue, index]
+        waits = {queue: index for queue, index in needs.items() if queue != mine and index > known[mine][queue]}
+        for queue, index in waits.items():
+            source, clock = history[queue, index]
+            known[mine] = [max(a, b) for a, b in zip(known[mine], clock, strict=True)]
+            if not any(history[other][1][queue] >= index for other in waits.items() if other[0] != queue):
                 pushes[source].add(QUEUES[mine])
                 pops[i].add(QUEUES[queue])
-                known[mine] = [max(a, b) for a, b in zip(known[mine], clock, strict=True)]
         for access in found:
             memory.setdefault(access.space, Segments()).note(access, mine, position[mine])
         complete = list(known[mine])

@@ -67,6 +67,7 @@ def _summary(program: Program) -> dict[str, object]:
         "codec": program.codec,
         "batch": program.batch,
         "instructions": len(program.words),
+        "source": dict(program.source),
         "report": dict(program.report),
     }
 

@@ -148,6 +148,7 @@ def _fill_transfers(code: Code, decoded: Decoded) -> None:
     one, gather, blocks = 1, decoded["GTH"], decoded["LDW"]
     padded = -(-gather["row_bytes"] // BLOCK_BYTES) * BLOCK_BYTES
     aligned = gather["address"] // BLOCK_BYTES * BLOCK_BYTES
+    code["fence"][gather.index] = 1  # its indices may be what an earlier load still brings
     _put_transfer(code, gather.index, aligned, gather["rows"], gather["row_bytes"], padded)
     _put_transfer(code, blocks.index, blocks["address"], one, blocks["blocks"] * BLOCK_BYTES, 0)
     _put_transfer(code, decoded["LDC"].index, decoded["LDC"]["address"], one, decoded["LDC"]["bytes"], 0)

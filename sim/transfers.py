@@ -22,6 +22,8 @@ def start_transfer(state: State, requester: int, queue: int) -> bool:
     at = ready(state, i)
     if at == UNKNOWN:
         return False
+    if state.code[i].fence:
+        at = max(at, state.queues[queue].last_completed)
     mover.request = max(at, mover.request)
     state.times[i].started = mover.request
     if state.code[i].rows * state.code[i].row_bytes == 0:

@@ -154,6 +154,14 @@ def test_depthwise_vectors_keep_whole_groups() -> None:
     assert (tiling.groups_per_tile, tiling.tile_columns) == (8, 8)
 
 
+def test_a_tile_larger_than_the_ring_is_refused() -> None:
+    layer, machine = layer_of("int8", "out", (16, 40)), machine_of(16, 16)
+    small = replace(machine, sram=replace(machine.sram, weight_bytes=256))
+    assert tile_layer(layer, 1, small, "w").tile_rows == 16
+    with pytest.raises(CompileError, match="one tile of 20x20 takes 448 bytes of the weight ring"):
+        tile_layer(layer_of("int8", "out", (20, 40)), 1, replace(small, array=Array(20, 20)), "w")
+
+
 def test_large_groups_are_gemms_of_their_own() -> None:
     tiling = tile_layer(layer_of("int8", "out", (80, 70)), 2, machine_of(64, 64), "w")
     assert (tiling.gemms, tiling.columns, tiling.groups_per_tile, tiling.strips) == (2, 40, 1, 1)
