@@ -10,6 +10,7 @@ from types import MappingProxyType
 # name: module with ``main() -> bool`` (whether its requirement is met), what it measures
 BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "commands": ("benchmarks.commands", "whole commands: start-up, a cold simulation, compressing a real ViT"),
         "packing": ("benchmarks.packing", "bit packing and unpacking of weight streams, MB/s of weights on one core"),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),

@@ -53,16 +53,10 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
             f"{first_free} bytes; allowed: more than that"
         )
     buffers = batched_buffers(lowered.buffers, batch)
-    free = stays_in_ring(tilings, machine)
-    placement = _shifted(
-        place(
-            visits,
-            buffers,
-            machine.sram.activation_bytes - first_free,
-            Cutter(tilings, free, machine.decoder.lookups_per_cycle),
-        ),
-        first_free,
-    )
+    capacity_bytes = machine.sram.activation_bytes - first_free
+    cutter = Cutter(tilings, stays_in_ring(tilings, machine), machine.decoder.lookups_per_cycle)
+    names = [layer.name for layer in lowered.layers]
+    placement = _shifted(place(visits, buffers, capacity_bytes, cutter, names), first_free)
     if verify:
         verify_lowered(lowered, packed.graph)
         verify_placement(placement, machine)

@@ -375,8 +375,12 @@ def lower_gather(state: Lowering, op: Op) -> None:
     state.operand(table)
     out = matrix(state.allocate(op.output), row_bytes)
     flat = reshape(state.operand(ids), (math.prod(state.shape(ids)),))
-    if flat is not None and flat.elements == 1:
-        flat = replace(flat, strides=(INDEX_BYTES,))
-    if flat is None or out is None or out.strides[0] != row_bytes or flat.strides[0] != INDEX_BYTES:
+    if flat is None or out is None or out.strides[0] != row_bytes or not _are_indices(flat):
         raise CompileError(f"node '{op.name}' (embedding): indices and result must be contiguous")
-    state.steps.append(GatherStep(index, flat, table, row_bytes, out))
+    indices = View(flat.buffer, flat.offset, (flat.elements, INDEX_BYTES), (INDEX_BYTES, 1))
+    state.steps.append(GatherStep(index, indices, table, row_bytes, out))
+
+
+def _are_indices(view: View) -> bool:
+    """Whether int32 elements follow one another without gaps."""
+    return view.elements == 1 or view.strides[0] == INDEX_BYTES

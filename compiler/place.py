@@ -69,8 +69,17 @@ def dram_operands(visit_part: object, address: Mapping[str, int]) -> tuple[View,
     return tuple(views)
 
 
-def place(visits: Sequence[Visit], buffers: Mapping[str, Buffer], capacity_bytes: int, cutter: Cutter) -> Placement:
-    """Place everything in ``capacity_bytes``; raises ``CompileError`` naming a layer that cannot work even spilled."""
+def place(
+    visits: Sequence[Visit],
+    buffers: Mapping[str, Buffer],
+    capacity_bytes: int,
+    cutter: Cutter,
+    names: Sequence[str],
+) -> Placement:
+    """Place everything in ``capacity_bytes``; ``names`` are those of the layers.
+
+    Raises ``CompileError`` naming a layer that cannot work even with all operands spilled.
+    """
     state = _Spilling(visits, dict(buffers), {n for n, buffer in buffers.items() if buffer.home != "activation"})
     state.spill_overfull(capacity_bytes)
     while True:
@@ -82,14 +91,15 @@ def place(visits: Sequence[Visit], buffers: Mapping[str, Buffer], capacity_bytes
                 return _placement(staged, address, lifetimes, state.buffers, state.spilled)
             victim = state.worst_at(staged)
             if victim is None:
-                raise CompileError(_too_small(state.visits[staged], capacity_bytes))
+                visit = state.visits[staged]
+                raise CompileError(_too_small(visit, names[visit.step.layer], capacity_bytes))
         state.spill(victim)
 
 
-def _too_small(visit: Visit, capacity_bytes: int) -> str:
+def _too_small(visit: Visit, name: str, capacity_bytes: int) -> str:
     return (
-        f"layer {visit.step.layer} ({type(visit.step).__name__} on {list(visit.step.out.shape)}): one row of its "
-        f"operands does not fit the {capacity_bytes} bytes of activation SRAM left beside its parameters; "
+        f"layer '{name}': one row of the operands of its {list(visit.step.out.shape)} result does not fit "
+        f"the {capacity_bytes} bytes of activation SRAM left beside biases and scales; "
         "allowed: a larger sram.activation_bytes"
     )
 

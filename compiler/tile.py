@@ -133,7 +133,7 @@ def _side_by_side(
     if most < max(unit, 2) or columns * unit > machine.array.columns:
         return None
     whole = min(most, machine.array.rows // reduction) // unit * unit
-    side = min(whole or unit, -(-groups // unit) * unit)
+    side = min(max(whole, unit, 2), -(-groups // unit) * unit)  # a GEM of one group a tile would be a dense one
     tile_rows = min(reduction, machine.array.rows // side // rows_step * rows_step)
     return side, tile_rows
 

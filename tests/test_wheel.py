@@ -63,7 +63,8 @@ def test_metadata_names_command_licence_and_readme(wheel: zipfile.ZipFile) -> No
 
 def test_unpacked_wheel_finds_its_presets(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     wheel.extractall(tmp_path)
-    done = subprocess.run([sys.executable, "-c", LIST_PRESETS], cwd=tmp_path, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", LIST_PRESETS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     imported, *presets = done.stdout.split()
     assert Path(imported).is_relative_to(tmp_path)
     assert "edge64" in presets and set(presets) == {path.stem for path in (ROOT / "accel/presets").iterdir()}

@@ -159,7 +159,7 @@ def _unpack_aligned(records: Bytes, layout: RecordLayout) -> tuple[npt.NDArray[n
     kind = words.dtype.type
     codes = (words & kind((1 << layout.code_bits) - 1)).astype(np.uint16)
     signs = words >> kind(layout.code_bits)
-    used = signs.view(np.uint8).reshape(len(records), -1)[:, : -(-layout.sign_bits // 8)]
+    used = signs.view(np.uint8).reshape(len(records), layout.record_bytes)[:, : -(-layout.sign_bits // 8)]
     wide = unpack_signs(np.ascontiguousarray(used), len(records), used.shape[1] * 8)
     return codes, np.ascontiguousarray(wide[:, : layout.sign_bits])
 
