@@ -45,7 +45,7 @@ def lower_binary(state: Lowering, op: Op) -> None:
 
 
 def _walkable(state: Lowering, second: View, out: View, layer: int) -> View:
-    """The vector unit reads its second operand byte after byte along the innermost axis of ``out``: copied if need be."""
+    """``second``, or a copy: the vector unit reads it byte after byte along the innermost axis of ``out``."""
     inner = min((axis for axis, n in enumerate(out.shape) if n > 1), key=lambda axis: out.strides[axis], default=None)
     if inner is None or second.strides[inner] == 1:
         return second

@@ -120,7 +120,7 @@ class VectorStep:
 
 @dataclass(frozen=True, slots=True)
 class GatherStep:
-    """Rows of the constant ``table`` (``row_bytes`` each) picked by ``ids[T, 4]``, the bytes of int32, to ``out[T, D]``."""
+    """Rows of the constant ``table`` (``row_bytes`` each) picked by int32 ``ids[T, 4 bytes]``, to ``out[T, D]``."""
 
     layer: int
     ids: View

@@ -1,0 +1,68 @@
+"""Built-in networks on built-in machines: everything compiles, is proven legal, decodes to the right weights and runs.
+
+Weights are random codes: neither programs nor cycles depend on their values. ``python -m benchmarks chain`` covers
+all networks, machines and more codecs with the time they take.
+"""
+
+from __future__ import annotations
+
+import pytest
+from strategies import Coding, pack_randomly
+
+from accel.errors import CompileError
+from accel.graph import Graph
+from accel.machine import load_machine
+from compiler import compile_model
+from compiler.frontend.architectures import build_architecture
+from sim import check_weights, simulate
+from test_chain_properties import check_loads, check_outputs, check_run  # the properties hold for large networks too
+
+CASES = [
+    ("deit_tiny", "int8", "edge32"),
+    ("deit_tiny", "ssvq:k=16,d=8", "ecp5"),
+    ("deit_small", "ssvq:k=16,d=8", "edge64"),
+    ("resnet18", "int8", "edge64"),
+    ("resnet18", "ssvq:k=16,d=8", "ecp5"),
+    ("resnet50", "int8", "u65-mid"),
+    ("mobilenet_v1", "ssvq:k=16,d=8", "edge64"),
+    ("mobilenet_v1", "int8", "ecp5"),
+    ("mobilenet_v2", "int8", "u65-mid"),
+    ("mobilenet_v2", "ssvq:k=16,d=8", "ecp5"),
+    ("efficientnet_lite0", "ssvq:k=16,d=8", "edge32"),
+    ("swin_tiny", "int8", "edge64"),
+    ("minilm", "ssvq:k=16,d=8", "edge64"),
+    ("minilm", "int8", "ecp5"),
+]
+
+
+def graph_of(name: str) -> Graph:
+    return build_architecture(name, None).graph
+
+
+@pytest.mark.parametrize(("name", "codec", "machine"), CASES, ids=lambda value: str(value))
+def test_networks_go_all_the_way(name: str, codec: str, machine: str) -> None:
+    graph = graph_of(name)
+    program = compile_model(pack_randomly(graph, Coding(codec, "out", False)), load_machine(machine), verify=True)
+    check_weights(program)
+    check_loads(program, graph)
+    check_outputs(program)
+    check_run(simulate(program), program, graph, batch=1)
+
+
+def test_batches_share_weights() -> None:
+    """Two images move less than twice the bytes: weights that fit the ring are loaded once for both."""
+    packed, machine = pack_randomly(graph_of("mobilenet_v1"), Coding("int8", "out", False)), load_machine("edge64")
+    one, two = (compile_model(packed, machine, batch=batch, verify=True) for batch in (1, 2))
+    runs = [simulate(program) for program in (one, two)]
+    assert runs[1].macs == 2 * runs[0].macs
+    assert runs[1].dram_bytes["weights"] < 1.5 * runs[0].dram_bytes["weights"]
+
+
+def test_impossible_batches_and_dataflows_are_refused() -> None:
+    packed = pack_randomly(graph_of("mobilenet_v1"), Coding("int8", "out", False))
+    with pytest.raises(CompileError, match="batch 0; allowed: 1 to 1024"):
+        compile_model(packed, load_machine("edge64"), batch=0)
+    with pytest.raises(CompileError, match=r"array.dataflow = os; allowed .* ws"):
+        compile_model(packed, load_machine("edge64", ["array.dataflow=os"]))
+    with pytest.raises(CompileError, match=r"sram.activation_bytes = 2048.*allowed"):
+        compile_model(packed, load_machine("edge64", ["sram.activation_bytes=2048"]))
