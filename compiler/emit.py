@@ -106,9 +106,12 @@ def _emit_visit(state: Emission, index: int, visit: Visit) -> None:
         last = number + 1 == len(visit.parts)
         if early and not last:
             _load_operands(state, index, number + 1)
-        if last:
+        gathers = isinstance(part, GatherStep)  # itself a load: nothing that waits for the ring may come before it
+        if last and not gathers:
             _fetch_ahead(state, index)
         _emit_part(state, index, number, part)
+        if last and gathers:
+            _fetch_ahead(state, index)
         if plan is not None and plan.fetch is Fetch.RELOAD:
             state.fetched_blocks[index] = 0
         if not early and not last:
@@ -200,9 +203,15 @@ def _fetch_ahead(state: Emission, index: int) -> None:
         return
     _fetch_parameters(state, following)
     blocks = plans[following].blocks
-    if any(i in state.resources.placement.staging for i in range(index + 1, following + 1)):
+    if any(_loads_operands(state, i) for i in range(index + 1, following + 1)):
         blocks = min(blocks, state.resources.machine.sram.weight_bytes // BLOCK_BYTES)
     _fetch_weights(state, following, blocks)
+
+
+def _loads_operands(state: Emission, index: int) -> bool:
+    """Whether a visit puts loads of its own into the queue, behind the weights fetched ahead of it."""
+    placement = state.resources.placement
+    return index in placement.staging or isinstance(placement.visits[index].step, GatherStep)
 
 
 # --- work -----------------------------------------------------------------------------------------------------------

@@ -151,7 +151,9 @@ class Executor:
         """``[rows, reduction]`` of one group, in the order the weights stream."""
         pixels = window_pixels(window, gem["rows"])
         at = gem["a"] + pixels[:, :, None] * window["pixel_stride"] + first + np.arange(channels)
-        values = np.where(pixels[:, :, None] < 0, 0, self.sram[np.where(pixels[:, :, None] < 0, 0, at)].astype(np.int64))
+        values = np.where(
+            pixels[:, :, None] < 0, 0, self.sram[np.where(pixels[:, :, None] < 0, 0, at)].astype(np.int64)
+        )
         if window["channel_major"]:
             values = values.transpose(0, 2, 1)
         return values.reshape(gem["rows"], -1)
@@ -217,7 +219,9 @@ class Executor:
     def _pool(self, vec: Instruction, name: str, a: int) -> Bytes:
         window, step = self.state["VWN"], self.state["VST"]["a_column_stride"]
         pixels = window_pixels(window, vec["rows"])[:, :, None]
-        values = self._read(np.where(pixels < 0, 0, a + pixels * window["pixel_stride"] + np.arange(vec["columns"]) * step))
+        values = self._read(
+            np.where(pixels < 0, 0, a + pixels * window["pixel_stride"] + np.arange(vec["columns"]) * step)
+        )
         return pooled(name, values, pixels >= 0, 1)
 
 

@@ -130,4 +130,3 @@ def test_writing_over_what_another_queue_reads_waits() -> None:
     load = Instruction("LDA", {"sram": 0, "rows": 1, "row_bytes": 64})
     done = add_tokens([work, load])
     assert done[0].push == ("load",) and done[1].pop == ("vector",)
-
