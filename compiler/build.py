@@ -15,7 +15,8 @@ from accel.machine import Machine
 from accel.packed import Packed, packed_digest
 from accel.program import Layer, Port, Program, WeightStream
 from compiler.cut import Cutter
-from compiler.emit import Emission, Resources, WeightSource, emit
+from compiler.emission import Emission, Resources, WeightSource
+from compiler.emit import emit
 from compiler.image import Image
 from compiler.lower import lower
 from compiler.parameters import (

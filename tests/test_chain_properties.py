@@ -1,4 +1,4 @@
-"""The whole chain on random networks, codecs and machines: compile, prove, simulate, and what must hold of the result."""
+"""The whole chain on random networks, codecs and machines: compile, prove, simulate, and what must hold of it all."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 from strategies import Coding, pack_randomly
+from test_chain_properties import check_loads, check_outputs, check_run  # the properties hold for large networks too
 
 from accel.errors import CompileError
 from accel.graph import Graph
@@ -15,7 +16,6 @@ from accel.machine import load_machine
 from compiler import compile_model
 from compiler.frontend.architectures import build_architecture
 from sim import check_weights, simulate
-from test_chain_properties import check_loads, check_outputs, check_run  # the properties hold for large networks too
 
 CASES = [
     ("deit_tiny", "int8", "edge32"),

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 from strategies import codings, graphs, machines, pack_randomly
 from tiny_models import TINY
 

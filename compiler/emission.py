@@ -1,0 +1,66 @@
+"""What emission looks up and what it has done so far; shared by the fetching and the working half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from accel.codecs.base import EncodedLayer
+from accel.isa import Instruction
+from accel.machine import Machine
+from compiler.parameters import ParameterBlock
+from compiler.place import Placement
+from compiler.plan import WeightPlan
+from compiler.steps import Buffer
+from compiler.tile import Tiling
+
+
+@dataclass(frozen=True, slots=True)
+class WeightSource:
+    """One weight matrix as emission needs it: the encoded layer, its tiles and where they lie in DRAM."""
+
+    layer: EncodedLayer
+    tiling: Tiling
+    address: int
+    codebook_address: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything emission looks up. Addresses are of DRAM unless said otherwise; by visit index where they vary."""
+
+    machine: Machine
+    placement: Placement
+    buffers: Mapping[str, Buffer]
+    dram_address: Mapping[str, int]
+    weights: Mapping[str, WeightSource]
+    plans: Mapping[int, WeightPlan]
+    blocks: Mapping[int, ParameterBlock]
+    block_dram: Mapping[int, int]
+    block_sram: Mapping[int, int]
+    product_scales: tuple[int, int, int]  # DRAM address, SRAM address, bytes
+
+
+@dataclass(slots=True)
+class Emission:
+    """Instructions so far with their layers, and how far loads have run ahead."""
+
+    resources: Resources
+    instructions: list[Instruction] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)
+    configured: dict[str, Instruction] = field(default_factory=dict)
+    parameters_until: int = 0
+    fetched_blocks: dict[int, int] = field(default_factory=dict)
+    bank_of: dict[int, int] = field(default_factory=dict)
+    codebooks: int = 0
+    product_layers: list[int] = field(default_factory=list)
+
+    def add(self, layer: int, *instructions: Instruction) -> None:
+        """Append, leaving out configuration that is in force already."""
+        for instruction in instructions:
+            if instruction.mnemonic in ("GMC", "GMO", "VST", "VBT", "VWN"):
+                if self.configured.get(instruction.mnemonic) == instruction:
+                    continue
+                self.configured[instruction.mnemonic] = instruction
+            self.instructions.append(instruction)
+            self.layers.append(layer)

@@ -1,0 +1,111 @@
+"""The load queue's side of emission: staged operands, parameters, codebooks and weights, and how far ahead they go.
+
+Loads are in order and weight loads wait for room in the ring, so weights are only fetched ahead of a visit's own loads
+as far as the ring can hold them without that visit having run: nothing can deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from accel.isa import BLOCK_BYTES, BY_MNEMONIC, Instruction
+from compiler.emission import Emission, WeightSource
+from compiler.moves import contiguous, move
+from compiler.place import dram_operands, staged_view
+from compiler.steps import GatherStep, GemmStep, Step
+from compiler.views import View
+
+STREAM_BLOCKS = BY_MNEMONIC["LDW"].field("blocks").limit - 1
+
+
+def load_operands(state: Emission, index: int, number: int) -> None:
+    """Stage the operands of one part that lie in DRAM, except what the part before left in the same place."""
+    part = state.resources.placement.visits[index].parts[number]
+    kept = set(staging_areas(state, index, number - 1)) if number else set()
+    for view, sram in staging_areas(state, index, number):
+        if view not in part.reads or (view, sram) in kept:
+            continue
+        home = state.resources.buffers[view.buffer].home
+        kind = "parameters" if home == "constant" else "activations_read"
+        address = state.resources.dram_address[view.buffer]
+        dense = _as_bytes(part, staged_view(view))
+        state.add(part.layer, *move("LDA", kind, sram, address, _as_bytes(part, view), dense))
+
+
+def _as_bytes(part: Step, view: View) -> View:
+    """Indices of a gather are four bytes each; everything else is one."""
+    if isinstance(part, GatherStep) and view.strides[0] > 1 and len(view.shape) == 1:
+        return View(view.buffer, view.offset, (4 * view.shape[0],), (1,))
+    return view
+
+
+def staging_areas(state: Emission, index: int, number: int) -> Iterator[tuple[View, int]]:
+    sets = state.resources.placement.staging.get(index)
+    if sets:
+        part = state.resources.placement.visits[index].parts[number]
+        yield from zip(dram_operands(part, state.resources.placement.address), sets[number % len(sets)], strict=False)
+
+
+def fetch_parameters(state: Emission, upto: int) -> None:
+    """Parameter blocks of all visits up to ``upto``, in order."""
+    for index in range(state.parameters_until, upto + 1):
+        block = state.resources.blocks.get(index)
+        if block is None:
+            continue
+        layer = state.resources.placement.visits[index].step.layer
+        sram, address = state.resources.block_sram[index], state.resources.block_dram[index]
+        scales = block.size_bytes - block.scales_at
+        if block.scales_at:
+            state.add(layer, *contiguous("LDA", "parameters", sram, address, block.scales_at))
+        if scales:
+            at = block.scales_at
+            state.add(layer, *contiguous("LDA", "scales", sram + at, address + at, scales))
+    state.parameters_until = max(state.parameters_until, upto + 1)
+
+
+def fetch_weights(state: Emission, index: int, blocks: int) -> None:
+    """Codebook and weight blocks of a visit, up to ``blocks`` of them."""
+    visit = state.resources.placement.visits[index]
+    assert isinstance(visit.step, GemmStep)
+    source, layer = state.resources.weights[visit.step.weight], visit.step.layer
+    if index not in state.bank_of:
+        codec = source.layer.codec
+        state.bank_of[index] = state.codebooks % 2
+        if codec.codebook_entries:
+            values = {"address": source.codebook_address, "bytes": codec.codebook_bytes, "bank": state.codebooks % 2}
+            state.add(layer, Instruction("LDC", values))
+            state.codebooks += 1
+    done = state.fetched_blocks.get(index, 0)
+    while done < blocks:
+        count = min(blocks - done, STREAM_BLOCKS)
+        state.add(layer, _ldw(source, source.address + done * BLOCK_BYTES, count))
+        done += count
+    state.fetched_blocks[index] = done
+
+
+def _ldw(source: WeightSource, address: int, blocks: int) -> Instruction:
+    layout = source.tiling.layout
+    values = {"address": address, "blocks": blocks, "code_bits": layout.code_bits}
+    return Instruction("LDW", values | {"vector_length": layout.vector_length, "signed": int(layout.has_signs)})
+
+
+def fetch_ahead(state: Emission, index: int) -> None:
+    """What the visits after ``index`` need, up to and including the next one with weights."""
+    visits, plans = state.resources.placement.visits, state.resources.plans
+    if index not in plans and state.fetched_blocks:
+        return
+    following = next((i for i in range(index + 1, len(visits)) if i in plans), None)
+    if following is None:
+        fetch_parameters(state, len(visits) - 1)
+        return
+    fetch_parameters(state, following)
+    blocks = plans[following].blocks
+    if any(_loads_operands(state, i) for i in range(index + 1, following + 1)):
+        blocks = min(blocks, state.resources.machine.sram.weight_bytes // BLOCK_BYTES)
+    fetch_weights(state, following, blocks)
+
+
+def _loads_operands(state: Emission, index: int) -> bool:
+    """Whether a visit puts loads of its own into the queue, behind the weights fetched ahead of it."""
+    placement = state.resources.placement
+    return index in placement.staging or isinstance(placement.visits[index].step, GatherStep)
