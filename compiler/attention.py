@@ -10,7 +10,7 @@ from accel.graph import Op
 from accel.isa import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from compiler.lower import Lowering
+    from compiler.lowering import Lowering
 
 SCORE_OPERATORS = frozenset(("add", "sub", "mul", "div", "reshape", "softmax", *ACTIVATIONS[1:]))
 

@@ -7,10 +7,11 @@ from itertools import product
 
 from accel.errors import CompileError
 from accel.graph import Op
+from compiler.images import as_image, conv_window, hwc, is_image
 from compiler.layouts import default_strides
-from compiler.lower import UNARY, Lowering, as_image, conv_window, hwc, is_image, unravel
+from compiler.lowering import UNARY, Lowering
 from compiler.steps import VectorStep, Window
-from compiler.views import View, broadcast_to, dense_strides, narrow, reshape, select, transpose
+from compiler.views import View, broadcast_to, dense_strides, narrow, reshape, select, transpose, unravel
 
 
 def _output(state: Lowering, op: Op, *inputs: str) -> View:

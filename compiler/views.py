@@ -132,3 +132,12 @@ def outer_offsets(shape: Sequence[int], *stride_sets: Sequence[int]) -> Iterator
     """For every index of ``shape``: its offset in each stride set."""
     for index in product(*map(range, shape)):
         yield tuple(sum(i * s for i, s in zip(index, strides, strict=True)) for strides in stride_sets)
+
+
+def unravel(item: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Index of flat ``item`` in ``shape``, row-major."""
+    index = []
+    for size in reversed(shape):
+        item, at = divmod(item, size)
+        index.append(at)
+    return tuple(reversed(index))
