@@ -100,9 +100,7 @@ class Op:
             )
         low, high = spec.inputs
         if not low <= len(self.inputs) <= high:
-            raise ModelError(
-                f"node '{self.name}' ({self.kind}): {len(self.inputs)} inputs; allowed: {low} to {high}"
-            )
+            raise ModelError(f"node '{self.name}' ({self.kind}): {len(self.inputs)} inputs; allowed: {low} to {high}")
         if set(self.attributes) != set(spec.attributes):
             raise ModelError(
                 f"node '{self.name}' ({self.kind}): attributes {sorted(self.attributes)}; "

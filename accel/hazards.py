@@ -111,13 +111,14 @@ class _HazardCheck:
         """Check one access against all earlier ones, then remember it."""
         memory = self.memories[access.space]
         where = memory.cut(access.start, access.stop)
-        for segment in memory.segments[where]:
+        stops = memory.starts[where.start + 1 : where.stop + 1]
+        for segment, stop in zip(memory.segments[where], stops, strict=True):
             if access.write:
                 self._require_order(index, segment.writer, access, "written")
                 for reader in segment.readers:
                     self._require_order(index, reader, access, "read")
             else:
-                if segment.writer == _UNWRITTEN:
+                if segment.writer == _UNWRITTEN and _reaches(self.instructions[index], segment.start, stop):
                     raise self._unwritten(index, access, segment)
                 self._require_order(index, segment.writer, access, "written")
         if access.write:
@@ -148,3 +149,12 @@ class _HazardCheck:
             f"{place(index, self.instructions[index])} reads {access.space} bytes {access.start} to "
             f"{access.stop - 1}; nothing has written byte {segment.start} before"
         )
+
+
+def _reaches(instruction: Instruction, start: int, stop: int) -> bool:
+    """Whether an instruction that reads around ``start`` .. ``stop - 1`` of DRAM reads any of it: LDA leaves gaps."""
+    stride, size = instruction["stride"], instruction["row_bytes"]
+    if instruction.mnemonic != "LDA" or stride <= size:
+        return True
+    row = max(0, (start - instruction["address"] - size) // stride + 1)  # the first that ends behind start
+    return row < instruction["rows"] and instruction["address"] + row * stride < stop

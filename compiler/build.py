@@ -26,8 +26,9 @@ from compiler.parameters import (
     largest_block_bytes,
     parameter_block,
 )
-from compiler.place import Placement, aligned, dram_operands, place
+from compiler.place import Placement, dram_operands, place
 from compiler.plan import Fetch, WeightPlan, batched_buffers, build_visits, fetch_plan, gem_columns, stays_in_ring
+from compiler.sram import aligned
 from compiler.steps import GatherStep, GemmStep, Lowered, ProductStep, Visit
 from compiler.tile import Tiling, pack_stream, reduction_order, stream_digests, tile_layer
 from compiler.tokens import add_tokens

@@ -18,6 +18,7 @@ from compiler.parameters import PRODUCT_SCALE_BYTES, channel_scales
 from compiler.place import staged_view
 from compiler.plan import Fetch
 from compiler.steps import GatherStep, GemmStep, ProductStep, Step, VectorStep, Visit, Window
+from compiler.tile import Tiling
 from compiler.views import View, narrow, reshape
 
 
@@ -137,9 +138,7 @@ def _emit_columns(state: Emission, index: int, step: GemmStep, first: int, colum
     """DEC, configuration and GEM for ``columns`` output channels from ``first`` on, all of one gemm."""
     source = state.resources.weights[step.weight]
     tiling, rows = source.tiling, step.out.shape[0] * step.out.shape[1]
-    channels = step.a.shape[2] // step.groups * (1 if tiling.gemms > 1 else step.groups)
-    gemm = first // tiling.columns
-    a = narrow(step.a, 2, gemm * channels, (gemm + 1) * channels)
+    a = _channels_read(step, tiling, first, columns)
     at = first - step.first_column
     out = narrow(step.out, 2, at, at + columns)
     chunk = min(rows, state.resources.machine.accumulator_rows, BY_MNEMONIC["GEM"].field("chunk").limit - 1)
@@ -149,6 +148,12 @@ def _emit_columns(state: Emission, index: int, step: GemmStep, first: int, colum
     state.add(step.layer, _gmo(state, index, step, source, first, out))
     values = {"a": a.offset, "out": out.offset, "rows": rows, "columns": columns, "chunk": chunk}
     state.add(step.layer, Instruction("GEM", values | {"groups_per_tile": tiling.groups_per_tile}))
+
+
+def _channels_read(step: GemmStep, tiling: Tiling, first: int, columns: int) -> View:
+    """Input channels that ``columns`` output channels from ``first`` on are made of: those of their groups."""
+    per_group, channels = tiling.gemms * tiling.columns // step.groups, step.a.shape[2] // step.groups
+    return narrow(step.a, 2, first // per_group * channels, -(-(first + columns) // per_group) * channels)
 
 
 def _dec(state: Emission, index: int, source: WeightSource, columns: int, passes: int, release: bool) -> Instruction:

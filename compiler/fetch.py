@@ -12,7 +12,7 @@ from accel.isa import BLOCK_BYTES, BY_MNEMONIC, Instruction
 from compiler.emission import Emission, WeightSource
 from compiler.moves import contiguous, move
 from compiler.place import dram_operands, staged_view
-from compiler.steps import GatherStep, GemmStep, Step
+from compiler.steps import GatherStep, GemmStep
 from compiler.views import View
 
 STREAM_BLOCKS = BY_MNEMONIC["LDW"].field("blocks").limit - 1
@@ -28,15 +28,7 @@ def load_operands(state: Emission, index: int, number: int) -> None:
         home = state.resources.buffers[view.buffer].home
         kind = "parameters" if home == "constant" else "activations_read"
         address = state.resources.dram_address[view.buffer]
-        dense = _as_bytes(part, staged_view(view))
-        state.add(part.layer, *move("LDA", kind, sram, address, _as_bytes(part, view), dense))
-
-
-def _as_bytes(part: Step, view: View) -> View:
-    """Indices of a gather are four bytes each; everything else is one."""
-    if isinstance(part, GatherStep) and view.strides[0] > 1 and len(view.shape) == 1:
-        return View(view.buffer, view.offset, (4 * view.shape[0],), (1,))
-    return view
+        state.add(part.layer, *move("LDA", kind, sram, address, view, staged_view(view)))
 
 
 def staging_areas(state: Emission, index: int, number: int) -> Iterator[tuple[View, int]]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from accel.errors import CompileError
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC
-from compiler.place import aligned
+from compiler.sram import aligned
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -6,19 +6,15 @@ staging areas alternate, so that one part's transfers overlap the next part's wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from accel.errors import CompileError
-from accel.isa import BLOCK_BYTES
 from compiler.cut import Cutter
-from compiler.steps import Buffer, Visit
-from compiler.versions import split_versions
+from compiler.spill import Spilling
+from compiler.sram import Lifetime, aligned, fit, gaps, pack
+from compiler.steps import Buffer, Step, Visit
 from compiler.views import View, dense_strides, physical_order
-
-RETRIES = 24  # restarts of a placement per ordering before something is spilled
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +34,6 @@ class Placement:
     peak_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
-    """A resident buffer is alive from visit ``start`` to ``stop``, both included."""
-
-    buffer: Buffer
-    start: int
-    stop: int
-
-
 def staged_view(view: View) -> View:
     """The dense copy of a DRAM view in SRAM (offset and buffer to be filled in); broadcast axes are stored once."""
     stored = tuple(1 if stride == 0 else size for size, stride in zip(view.shape, view.strides, strict=True))
@@ -55,15 +42,10 @@ def staged_view(view: View) -> View:
     return View("", 0, view.shape, strides)
 
 
-def aligned(size: int) -> int:
-    """Rounded up to whole blocks, so that everything starts on one."""
-    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
-
-
-def dram_operands(visit_part: object, address: Mapping[str, int]) -> tuple[View, ...]:
+def dram_operands(part: Step, address: Mapping[str, int]) -> tuple[View, ...]:
     """Distinct views of a part that are not resident, reads first."""
     views: list[View] = []
-    for view in (*visit_part.reads, visit_part.writes):  # type: ignore[attr-defined]
+    for view in (*part.reads, part.writes):
         if view.buffer not in address and view not in views:
             views.append(view)
     return tuple(views)
@@ -80,13 +62,14 @@ def place(
 
     Raises ``CompileError`` naming a layer that cannot work even with all operands spilled.
     """
-    state = _Spilling(visits, dict(buffers), {n for n, buffer in buffers.items() if buffer.home != "activation"})
+    state = Spilling(visits, dict(buffers), {n for n, buffer in buffers.items() if buffer.home != "activation"})
     state.spill_overfull(capacity_bytes)
+    stager = Stager(cutter)
     while True:
         lifetimes = state.lifetimes()
-        address, victim = _fit(lifetimes, capacity_bytes)
+        address, victim = fit(lifetimes, capacity_bytes)
         if victim is None:
-            staged = _stage(state.visits, lifetimes, address, capacity_bytes, cutter)
+            staged = _stage(state.visits, lifetimes, address, capacity_bytes, stager)
             if not isinstance(staged, int):
                 return _placement(staged, address, lifetimes, state.buffers, state.spilled)
             victim = state.worst_at(staged)
@@ -104,125 +87,9 @@ def _too_small(visit: Visit, name: str, capacity_bytes: int) -> str:
     )
 
 
-def _uses(visits: Sequence[Visit]) -> dict[str, list[int]]:
-    """Visits in which each buffer is touched, ascending."""
-    uses: dict[str, list[int]] = {}
-    for index, visit in enumerate(visits):
-        for part in visit.parts:
-            for view in (*part.reads, part.writes):
-                touched = uses.setdefault(view.buffer, [])
-                if not touched or touched[-1] != index:
-                    touched.append(index)
-    return uses
-
-
-@dataclass(slots=True)
-class _Spilling:
-    """What is spilled so far, and what is alive where."""
-
-    visits: Sequence[Visit]
-    buffers: dict[str, Buffer]
-    spilled: set[str]
-    uses: dict[str, list[int]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.uses = _uses(self.visits)
-
-    def lifetimes(self) -> list[Lifetime]:
-        """Lifetimes of what is resident."""
-        return [Lifetime(self.buffers[n], used[0], used[-1]) for n, used in self.uses.items() if n not in self.spilled]
-
-    def spill(self, name: str) -> None:
-        """Split a buffer that is overwritten in place into its versions; one that is not goes to DRAM."""
-        versions = split_versions(self.visits, self.buffers[name])
-        if versions is None:
-            self.spilled.add(name)
-            return
-        self.visits, new = versions
-        del self.buffers[name]
-        self.buffers.update((buffer.name, buffer) for buffer in new)
-        self.uses = _uses(self.visits)
-
-    def alive(self, index: int) -> set[str]:
-        """Resident buffers that hold something at a visit."""
-        return {n for n, used in self.uses.items() if n not in self.spilled and used[0] <= index <= used[-1]}
-
-    def spill_overfull(self, capacity_bytes: int) -> None:
-        """First rough pass: wherever more is alive than fits, spill until it does."""
-        for index in range(len(self.visits)):
-            alive = self.alive(index)
-            while sum(aligned(self.buffers[name].size_bytes) for name in alive) > capacity_bytes:
-                self.spill(self._worst(alive, index))
-                alive = self.alive(index)
-
-    def worst_at(self, index: int) -> str | None:
-        """What to spill at a visit, if anything is left."""
-        alive = self.alive(index)
-        return self._worst(alive, index) if alive else None
-
-    def _worst(self, alive: set[str], index: int) -> str:
-        """What the visit does not touch before what it does, then the largest, then the longest idle."""
-
-        def key(name: str) -> tuple[bool, int, int, str]:
-            later = [use for use in self.uses[name] if use > index]
-            return index not in self.uses[name], self.buffers[name].size_bytes, later[0] if later else index, name
-
-        return max(alive, key=key)
-
-
-def _fit(lifetimes: Sequence[Lifetime], capacity_bytes: int) -> tuple[dict[str, int], str | None]:
-    """Addresses for all lifetimes, or those found and the buffer that never fits.
-
-    Largest first, then longest-lived first; each time the buffer that found no room moves to the front of the queue
-    and the placement starts again (what is awkward to place goes first).
-    """
-    for key in (_by_size, _by_duration):
-        order = sorted(lifetimes, key=key)
-        for _ in range(RETRIES):
-            address, failed = _first_fit(order, capacity_bytes)
-            if failed is None:
-                return address, None
-            order.insert(0, order.pop(failed))
-    return address, order[0].buffer.name
-
-
-def _by_size(life: Lifetime) -> tuple[int, int, str]:
-    return -life.buffer.size_bytes, life.start, life.buffer.name
-
-
-def _by_duration(life: Lifetime) -> tuple[int, int, str]:
-    return life.start - life.stop, life.start, life.buffer.name
-
-
-def _first_fit(order: Sequence[Lifetime], capacity_bytes: int) -> tuple[dict[str, int], int | None]:
-    """Each lifetime at the lowest address free for all of it; second is the index of the first that does not fit."""
-    starts, stops, lows, highs = (np.zeros(len(order), np.int64) for _ in range(4))
-    address: dict[str, int] = {}
-    for count, life in enumerate(order):
-        size = aligned(life.buffer.size_bytes)
-        overlap = (starts[:count] <= life.stop) & (stops[:count] >= life.start)
-        taken = sorted(zip(lows[:count][overlap].tolist(), highs[:count][overlap].tolist(), strict=True))
-        low = next(at for at, room in _gaps(taken, capacity_bytes) if room >= size or room < 0)
-        if low < 0:
-            return address, count
-        starts[count], stops[count], lows[count], highs[count] = life.start, life.stop, low, low + size
-        address[life.buffer.name] = low
-    return address, None
-
-
-def _gaps(taken: Sequence[tuple[int, int]], capacity_bytes: int) -> Iterator[tuple[int, int]]:
-    """``(address, room)`` of free stretches between sorted intervals; ends with ``(-1, -1)``."""
-    at = 0
-    for low, high in taken:
-        if low > at:
-            yield at, low - at
-        at = max(at, high)
-    if capacity_bytes > at:
-        yield at, capacity_bytes - at
-    yield -1, -1
-
-
-Staged = list[tuple[Visit, tuple[tuple[int, ...], ...]]]
+Holes = tuple[tuple[int, int], ...]  # address and room of free stretches of SRAM
+StagedVisit = tuple[Visit, tuple[tuple[int, ...], ...]]  # final parts; staging addresses by set and operand
+Staged = list[StagedVisit]
 
 
 def _stage(
@@ -230,7 +97,7 @@ def _stage(
     lifetimes: Sequence[Lifetime],
     address: Mapping[str, int],
     capacity_bytes: int,
-    cutter: Cutter,
+    stager: Stager,
 ) -> Staged | int:
     """Final parts and staging addresses of every visit, or the index of the first visit for which there is no room."""
     staged: Staged = []
@@ -238,28 +105,40 @@ def _stage(
         if not any(dram_operands(part, address) for part in visit.parts):
             staged.append((visit, ()))
             continue
-        alive = [life for life in lifetimes if life.start <= index <= life.stop]
-        taken = sorted((address[n.buffer.name], address[n.buffer.name] + aligned(n.buffer.size_bytes)) for n in alive)
-        found = _stage_visit(visit, list(_gaps(taken, capacity_bytes))[:-1], address, cutter)
+        alive = [life.buffer for life in lifetimes if life.start <= index <= life.stop]
+        taken = sorted((address[buffer.name], address[buffer.name] + aligned(buffer.size_bytes)) for buffer in alive)
+        found = stager.stage(visit, tuple(gaps(taken, capacity_bytes))[:-1], address)
         if found is None:
             return index
         staged.append(found)
     return staged
 
 
-def _stage_visit(
-    visit: Visit, gaps: list[tuple[int, int]], address: Mapping[str, int], cutter: Cutter
-) -> tuple[Visit, tuple[tuple[int, ...], ...]] | None:
-    """The first cut, in the cutter's order, whose operands fit the gaps: in two sets if possible, else in one."""
-    for cut in cutter.cuts(visit):
-        sizes = _staging_sizes(cut, address)
-        shared = _shared_slots(cut, address)
-        for sets in (2, 1) if len(cut.parts) > 1 else (1,):
-            alternating = [slot for slot in range(len(sizes)) if slot not in shared]
-            wanted = [*sizes, *(sizes[slot] for slot in alternating * (sets - 1))]
-            found = _pack(wanted, gaps)
-            if found is not None:
-                return cut, _sets(found, len(sizes), alternating, sets)
+@dataclass(frozen=True, slots=True)
+class Stager:
+    """Finds cuts and staging areas; ``known`` remembers them, since spilling one buffer leaves most visits as they were."""
+
+    cutter: Cutter
+    known: dict[object, StagedVisit | None] = field(default_factory=dict)
+
+    def stage(self, visit: Visit, holes: Holes, address: Mapping[str, int]) -> StagedVisit | None:
+        """The first cut, in the cutter's order, whose operands fit the holes: in two sets if possible, else in one."""
+        resident = tuple(view.buffer in address for part in visit.parts for view in (*part.reads, part.writes))
+        key = visit, holes, resident
+        if key not in self.known:
+            fitting = (_fitting(cut, holes, address) for cut in self.cutter.cuts(visit))
+            self.known[key] = next((found for found in fitting if found is not None), None)
+        return self.known[key]
+
+
+def _fitting(cut: Visit, holes: Holes, address: Mapping[str, int]) -> StagedVisit | None:
+    sizes = _staging_sizes(cut, address)
+    shared = _shared_slots(cut, address)
+    alternating = [slot for slot in range(len(sizes)) if slot not in shared]
+    for sets in (2, 1) if len(cut.parts) > 1 else (1,):
+        found = pack([*sizes, *(sizes[slot] for slot in alternating * (sets - 1))], holes)
+        if found is not None:
+            return cut, _sets(found, len(sizes), alternating, sets)
     return None
 
 
@@ -296,20 +175,6 @@ def _staging_sizes(visit: Visit, address: Mapping[str, int]) -> list[int]:
 def staged_bytes(view: View) -> int:
     """Bytes the dense copy of a view takes."""
     return staged_view(view).span_bytes
-
-
-def _pack(sizes: Sequence[int], gaps: list[tuple[int, int]]) -> list[int] | None:
-    """An address for each size, largest placed first in the first gap with room; ``None`` when they do not fit."""
-    free = [list(gap) for gap in gaps]
-    found = [0] * len(sizes)
-    for slot in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        gap = next((gap for gap in free if gap[1] >= sizes[slot]), None)
-        if gap is None:
-            return None
-        found[slot] = gap[0]
-        gap[0] += sizes[slot]
-        gap[1] -= sizes[slot]
-    return found
 
 
 def _placement(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from accel.errors import CompileError
 from accel.isa import BLOCK_BYTES
 from accel.machine import Machine
 from compiler.emit_vector import LIMIT
@@ -85,6 +86,12 @@ def _legal(step: Step, tilings: Mapping[str, Tiling], machine: Machine) -> Seque
     if rows_limit is None or rows <= rows_limit:
         return [step]
     per_line = rows // step.out.shape[0]
+    if per_line > rows_limit:
+        raise CompileError(
+            f"layer {step.layer} ({type(step).__name__}): one line of {per_line} output pixels; allowed on machine "
+            f"'{machine.name}': {rows_limit} at a time, or a weight ring that holds the weights of "
+            f"{machine.array.columns} channels"
+        )
     lines = max(1, rows_limit // per_line)
     return split(step, min(-(-step.out.shape[0] // lines), most_parts(step)))
 

@@ -75,9 +75,10 @@ def _cut_window(step: GemmStep | VectorStep, out: View, start: int, stop: int) -
     first = start * window.stride[0] - window.pad_top
     last = (stop - 1) * window.stride[0] - window.pad_top + (window.kernel[0] - 1) * window.dilation[0] + 1
     low, high = max(first, 0), min(last, height)
-    if low >= high:  # the window lies in the padding altogether: keep one row so that the view is not empty
-        low, high = (height - 1, height) if low >= height else (0, 1)
-    piece = replace(window, pad_top=max(low - first, 0))
+    pad_top = max(low - first, 0)
+    if low >= high:  # all of it lies in the padding: keep a row that no tap reaches, so that the view is not empty
+        low, high, pad_top = 0, 1, last - first
+    piece = replace(window, pad_top=pad_top)
     return replace(step, a=narrow(step.a, 0, low, high), out=out, window=piece)
 
 

@@ -9,7 +9,8 @@ from accel.graph import Graph
 from accel.machine import Machine
 from accel.packed import Packed
 from accel.program import Program
-from compiler.place import Placement, aligned, dram_operands
+from compiler.place import Placement, dram_operands
+from compiler.sram import aligned
 from compiler.steps import GemmStep, Lowered, Visit
 
 

@@ -11,22 +11,26 @@ from compiler.views import View
 
 
 def split_versions(visits: Sequence[Visit], buffer: Buffer) -> tuple[list[Visit], list[Buffer]] | None:
-    """The visits with ``buffer`` renamed from every overwriting visit on, and its versions; ``None`` if it has one."""
+    """The visits with ``buffer`` renamed up to each overwriting visit, and its versions, the last under its own name;
+    ``None`` if it has just one."""
     changes = [index for index, visit in enumerate(visits) if _overwrites(visit, buffer)]
     if not changes:
         return None
+    last = len(changes)
     renamed: list[Visit] = []
     version = 0
     for index, visit in enumerate(visits):
         before = version
         version += index in changes
-        names = _version(buffer.name, before), _version(buffer.name, version)
+        names = _version(buffer.name, before, last), _version(buffer.name, version, last)
         renamed.append(Visit(tuple(_rename(part, buffer.name, *names) for part in visit.parts)))
-    return renamed, [replace(buffer, name=_version(buffer.name, number)) for number in range(len(changes) + 1)]
+    earlier = [Buffer(_version(buffer.name, number, last), buffer.size_bytes) for number in range(last)]
+    return renamed, [*earlier, buffer]
 
 
-def _version(name: str, number: int) -> str:
-    return f"{name}#{number}"
+def _version(name: str, number: int, last: int) -> str:
+    """The last version keeps the buffer's name, and so its place among the outputs."""
+    return name if number == last else f"{name}#{number}"
 
 
 def _overwrites(visit: Visit, buffer: Buffer) -> bool:

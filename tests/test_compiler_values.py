@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from executor import Executor, evaluate, small_integers
 from hypothesis import HealthCheck, assume, event, given, settings
-from strategies import codings, graphs, machines, pack_randomly
+from strategies import Coding, codings, graphs, machines, pack_randomly
 
 from accel.errors import CompileError
-from accel.graph import Graph
+from accel.graph import Graph, GraphBuilder
+from accel.machine import Machine, load_machine
+from accel.program import Program
 from compiler import compile_model
 
 INEXACT = frozenset(("resize",))  # resizing keeps no phase when cut in parts: its values are not addresses alone
@@ -32,19 +34,64 @@ def random_inputs(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarra
     return inputs
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graphs(), codings(), machines())
-def test_programs_compute_their_graphs(graph, coding, machine) -> None:
-    assume(has_exact_values(graph))
+def check_values(graph: Graph, coding: Coding, machine: Machine) -> Program:
+    """Compile, execute and compare every output; returns the program."""
     rng = np.random.default_rng(0)
     packed = small_integers(pack_randomly(graph, coding), rng)
-    try:
-        program = compile_model(packed, machine)
-    except CompileError:
-        event("refused")
-        return
-    event(f"compiled, {'spilled' if program.report['spilled'] else 'resident'}")
+    program = compile_model(packed, machine)
     inputs = random_inputs(graph, rng)
     found, expected = Executor(program, packed, inputs).run(), evaluate(graph, packed, inputs)
     for name in graph.outputs:
         assert np.array_equal(found[name], expected[name]), name
+    return program
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graphs(), codings(), machines())
+def test_programs_compute_their_graphs(graph, coding, machine) -> None:
+    assume(has_exact_values(graph))
+    try:
+        program = check_values(graph, coding, machine)
+    except CompileError:
+        event("refused")
+    else:
+        event(f"compiled, {'spilled' if program.report['spilled'] else 'resident'}")
+
+
+def small_machine(array: tuple[int, int], activation_bytes: int, weight_bytes: int, accumulator_bytes: int) -> Machine:
+    sram = {"activation": activation_bytes, "weight": weight_bytes, "accumulator": accumulator_bytes}
+    sizes = [f"array.rows={array[0]}", f"array.columns={array[1]}"]
+    return load_machine("edge64-ideal", [*sizes, *(f"sram.{name}_bytes={size}" for name, size in sram.items())])
+
+
+def convolution(shape, weight, padding, groups=1, stride=(1, 1), dilation=(1, 1)) -> Graph:
+    b = GraphBuilder("convolution")
+    window = {"kernel": weight[2:], "stride": stride, "padding": padding, "dilation": dilation}
+    x = b.op(
+        "conv", b.input("x", shape), b.parameter("w", weight), b.parameter("b", weight[:1]), groups=groups, **window
+    )
+    return b.build(b.op("add", x, x))
+
+
+def test_groups_cut_by_strips_read_their_own_channels() -> None:
+    graph = convolution((1, 10, 9, 5), (10, 1, 1, 2), (1, 0, 0, 0), groups=10, stride=(2, 1), dilation=(1, 2))
+    check_values(graph, Coding("vq:k=4,d=2", "in", False), small_machine((5, 5), 1024, 256, 64))
+
+
+def test_rows_that_see_only_padding_are_zero() -> None:
+    graph = convolution((1, 9, 5, 9), (21, 9, 1, 2), (1, 1, 2, 2))
+    for activation_bytes in range(1024, 4096, 512):
+        check_values(graph, Coding("int8", "in", True), small_machine((4, 5), activation_bytes, 256, 2000))
+
+
+def test_depthwise_kernels_taller_than_half_the_array() -> None:
+    graph = convolution((1, 12, 6, 6), (12, 1, 3, 3), (1, 1, 1, 1), groups=12)
+    for array in ((8, 8), (16, 32), (9, 9)):
+        check_values(graph, Coding("int8", "out", False), small_machine(array, 4096, 512, 4096))
+
+
+def test_indices_do_not_overlap_what_they_gather() -> None:
+    b = GraphBuilder("embedding")
+    x = b.op("embedding", b.parameter("table", (20, 4)), b.input("ids", (2, 18)))
+    graph = b.build(b.op("gemm", x, b.parameter("w", (6, 4)), b.parameter("b", (6,))))
+    check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 1024, 512, 64))
