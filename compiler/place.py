@@ -116,7 +116,7 @@ def _stage(
 
 @dataclass(frozen=True, slots=True)
 class Stager:
-    """Finds cuts and staging areas; ``known`` remembers them, since spilling one buffer leaves most visits as they were."""
+    """Finds cuts and staging areas, and remembers them: spilling one buffer leaves most visits as they were."""
 
     cutter: Cutter
     known: dict[object, StagedVisit | None] = field(default_factory=dict)
