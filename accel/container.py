@@ -7,6 +7,7 @@ full, sizes against the real file size, before any of it is used, and tensors ar
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -22,6 +23,7 @@ from accel.atomic import write_bytes
 from accel.errors import FormatError, listed
 
 METADATA_KEY = "accel"
+CONTENT_KEY = "content_sha256"
 HEADER_LIMIT_BYTES = 16 << 20
 DIMENSION_LIMIT = 32
 
@@ -52,7 +54,8 @@ def write_container(
     """
     from safetensors.numpy import save
 
-    text = json.dumps({"schema": schema, **document}, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    described = {"schema": schema, CONTENT_KEY: content_digest(tensors), **document}
+    text = json.dumps(described, separators=(",", ":"), sort_keys=True, allow_nan=False)
     for name, array in tensors.items():
         assert array.dtype in ELEMENT_TYPES.values(), (name, array.dtype)
     contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in sorted(tensors.items())}
@@ -81,7 +84,20 @@ def read_container(path: str | os.PathLike[str], schema: str) -> tuple[dict[str,
     found = document.pop("schema", None)
     if found != schema:
         raise FormatError(f"{where}: schema {_shown(found)}; this version reads '{schema}'")
-    return document, _tensors(header, body, where)
+    tensors = _tensors(header, body, where)
+    if document.pop(CONTENT_KEY, None) != content_digest(tensors):
+        raise FormatError(f"{where}: its tensors do not have the digest the file states; it is corrupt")
+    return document, tensors
+
+
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over name, element type, shape and bytes of every tensor, by name."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        state.update(f"{name}\0{array.dtype.str}\0{tensors[name].shape}\0".encode())
+        state.update(array.reshape(-1).view(np.uint8).data)
+    return state.hexdigest()
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:

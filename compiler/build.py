@@ -214,8 +214,8 @@ def _codecs(packed: Packed) -> str:
     sizes: dict[str, int] = {}
     for layer in packed.layers.values():
         sizes[str(layer.codec)] = sizes.get(str(layer.codec), 0) + math.prod(layer.shape)
-    main = max(sizes, key=lambda name: (sizes[name], name))
-    return main if len(sizes) == 1 else f"{main} (mixed)"
+    main = max(sizes, key=lambda name: (sizes[name], name), default="none")
+    return main if len(sizes) <= 1 else f"{main} (mixed)"
 
 
 def _streams(packed: Packed, resources: Resources, weight_of: Mapping[int, str]) -> Sequence[WeightStream]:
@@ -264,7 +264,7 @@ def _notes(resources: Resources) -> Sequence[str]:
         size = sum(resources.buffers[name].size_bytes for name in placement.spilled)
         notes.append(
             f"{len(placement.spilled)} activation tensors ({size} bytes) do not fit sram.activation_bytes = "
-            f"{resources.machine.sram.activation_bytes} and are spilled to DRAM; see report.spilled"
+            f"{resources.machine.sram.activation_bytes} and are spilled to DRAM (`accel compile` lists them)"
         )
     reloaded = [
         placement.visits[i].step.weight  # type: ignore[union-attr]

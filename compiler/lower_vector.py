@@ -135,15 +135,14 @@ def lower_mean(state: Lowering, op: Op) -> None:
 
 
 def _mean_items(view: View, reduced: list[int]) -> list[View]:
-    """``[rows, columns]`` of the whole view, else of every item of the axes before the first reduced one, else none."""
-    kept = [axis for axis in range(len(view.shape)) if axis not in reduced]
-    whole = _collapse(view, reduced, kept)
-    if whole is not None:
-        return [whole]
-    lead = reduced[0]
-    rows, columns = [axis - lead for axis in reduced], [axis - lead for axis in kept if axis >= lead]
-    items = [_collapse(select(view, at), rows, columns) for at in product(*map(range, view.shape[:lead]))]
-    return [item for item in items if item is not None]
+    """``[rows, columns]`` of the whole view, else of every item of as few leading axes as it takes, else none."""
+    for lead in range(reduced[0] + 1):
+        rows = [axis - lead for axis in reduced]
+        columns = [axis - lead for axis in range(lead, len(view.shape)) if axis not in reduced]
+        items = [_collapse(select(view, at), rows, columns) for at in product(*map(range, view.shape[:lead]))]
+        if all(item is not None for item in items):
+            return [item for item in items if item is not None]
+    return []
 
 
 def _collapse(view: View, rows: list[int], columns: list[int]) -> View | None:

@@ -124,18 +124,18 @@ def _fitting_array(layer: EncodedLayer, groups: int, machine: Machine, name: str
 def _side_by_side(
     reduction: int, columns: int, groups: int, rows_step: int, columns_step: int, machine: Machine
 ) -> tuple[int, int] | None:
-    """``(groups_per_tile, tile_rows)`` when at least one whole set of groups fits beside another, else ``None``.
+    """``(groups_per_tile, tile_rows)`` that covers all groups in the fewest tiles, or ``None`` if no two fit together.
 
-    Groups come in multiples that fill whole vectors; a kernel too tall for the array is cut along its taps.
+    Groups come in multiples that fill whole vectors. More groups beside one another mean fewer taps of each: a tile's
+    array rows are ``groups_per_tile * tile_rows``.
     """
     unit = columns_step // math.gcd(columns_step, columns)
     most = min(machine.array.columns // columns, machine.array.rows // rows_step, _limit("GEM", "groups_per_tile"))
-    if most < max(unit, 2) or columns * unit > machine.array.columns:
+    sides = [side for side in range(unit, min(most, ceil_div(groups, unit) * unit) + 1, unit) if side >= 2]
+    cuts = [(side, min(reduction, machine.array.rows // side // rows_step * rows_step)) for side in sides]
+    if not cuts:
         return None
-    whole = min(most, machine.array.rows // reduction) // unit * unit
-    side = min(max(whole, unit, 2), -(-groups // unit) * unit)  # a GEM of one group a tile would be a dense one
-    tile_rows = min(reduction, machine.array.rows // side // rows_step * rows_step)
-    return side, tile_rows
+    return min(cuts, key=lambda cut: (ceil_div(groups, cut[0]) * ceil_div(reduction, cut[1]), -cut[1]))
 
 
 def _limit(mnemonic: str, field: str) -> int:
