@@ -30,6 +30,7 @@ from accel.cli.comparison import (
     verdict,
 )
 from accel.codecs import parse_codec
+from accel.errors import FormatError
 from accel.graph import Graph, Op
 from accel.isa import Instruction, encode
 from accel.machine import Machine, load_machine, preset_names
@@ -40,6 +41,7 @@ from compiler import frontend
 
 NAMES = [verb.__name__.rpartition(".")[2] for verb in VERBS]
 Captured = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
 
 
 def _json(capsys: Captured, *argv: str) -> object:
@@ -157,7 +159,7 @@ def test_a_run_whose_parts_do_not_sum_is_refused(capsys: Captured, tmp_path: Pat
     assert "sums to" in _refused(capsys, "report", str(path))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), MemoryError()])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
 def test_what_goes_wrong_outside_is_one_line_too(
     error: BaseException, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +168,75 @@ def test_what_goes_wrong_outside_is_one_line_too(
 
     monkeypatch.setattr("accel.machine.preset_names", fail)
     _refused(capsys, "machines")
+
+
+def test_interrupted(tiny_model: frontend.LoadedModel, capsys: Captured, tmp_path: Path, monkeypatch: Patch) -> None:
+    """Exit code of shells for Ctrl-C, one line, and no empty folder."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compiler.compress.compress", interrupt)
+    assert main(["compare", "tiny", "-o", str(tmp_path / "new")]) == 130
+    assert capsys.readouterr() == ("", "accel: interrupted\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("sampled_chain")
+@pytest.mark.parametrize("existed", [False, True])
+def test_compare_that_cannot_write_leaves_no_new_folder(
+    existed: bool, capsys: Captured, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    def full(*_: object) -> None:
+        raise FormatError("cannot write 'table.txt': No space left on device")
+
+    monkeypatch.setattr("accel.atomic.write_text", full)
+    folder = tmp_path / "new"
+    if existed:
+        folder.mkdir()
+    assert "No space left" in _refused(capsys, "compare", "tiny", "-o", str(folder))
+    assert folder.exists() == existed
+
+
+OVERWRITING = {
+    "compress": ["in", "--codec", "int8", "-o", "out"],
+    "compress an architecture": ["deit_tiny:in", "--codec", "int8", "-o", "out"],
+    "compile": ["in", "-o", "out"],
+    "compile for": ["a", "-m", "in", "-o", "out"],
+    "sim": ["in", "-o", "out"],
+    "report": ["a", "in", "-o", "out"],
+    "report a plot": ["in", "--plot", "out"],
+}
+
+
+@pytest.mark.parametrize("case", OVERWRITING)
+@pytest.mark.parametrize("output", ["in", "./in", "link", "hard"])
+def test_an_input_is_never_overwritten(
+    case: str, output: str, capsys: Captured, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text("precious")
+    Path("link").symlink_to("in")
+    Path("hard").hardlink_to("in")
+    argv = [output if word == "out" else word for word in OVERWRITING[case]]
+    assert "would be lost" in _refused(capsys, case.split()[0], *argv)
+    assert Path("in").read_text() == "precious"
+
+
+def test_report_and_plot_are_two_files(capsys: Captured, tmp_path: Path) -> None:
+    both = str(tmp_path / "a.png")
+    assert "both -o and --plot" in _refused(capsys, "report", "a", "-o", both, "--plot", both)
+
+
+@pytest.mark.parametrize("verb", [["compress", "--codec", "int8"], ["compare"]])
+def test_a_model_without_weights(
+    verb: list[str], tiny_model: frontend.LoadedModel, capsys: Captured, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    graph = Graph("bare", {"x": (1, 4, 64)}, {}, (Op("act", "relu", ("x",), "y"),), ("y",))
+    bare = replace(tiny_model, graph=graph, weights={})
+    monkeypatch.setattr(frontend, "load_model", lambda spec, **options: bare)
+    assert "nothing to compress: 'tiny'" in _refused(capsys, *verb, "bare", "-o", str(tmp_path / "new"))
+    assert not list(tmp_path.iterdir())
 
 
 def _codecs_into(stdout: int) -> subprocess.CompletedProcess[str]:
@@ -187,7 +258,7 @@ def test_reader_that_leaves_early() -> None:
     os.close(read)
     done = _codecs_into(write)
     os.close(write)
-    assert (done.returncode, done.stderr) == (2, "accel: stdout was closed before everything was written\n")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_assembler_prints_words_of_stdin_and_arguments(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

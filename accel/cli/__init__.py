@@ -1,6 +1,6 @@
 """The command line: one file a verb. ``main`` alone turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input. A verb's file holds ``HELP``, ``EXAMPLE``, ``add_arguments(parser)``
+Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 nobody reads stdout any more. A verb's file holds ``HELP``, ``EXAMPLE``, ``add_arguments(parser)``
 and ``run(arguments) -> exit code``; it imports what is heavy only inside ``run``, so that ``--help`` stays quick.
 """
 
@@ -19,6 +19,8 @@ from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (compress, compile, sim, compare, report, isa, machines, models, codecs)
 BAD_INPUT = 2
+INTERRUPTED = 130  # what shells report for Ctrl-C
+READER_LEFT = 141  # and for a program whose reader (head, less) went away
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,9 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AccelError as error:
         return _failed(str(error))
     except KeyboardInterrupt:
-        return _failed("interrupted")
-    except BrokenPipeError:
-        return _failed("stdout was closed before everything was written")
+        _failed("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # usual with head or less, and nothing to complain about
+        _settle_stdout()
+        return READER_LEFT
     except OSError as error:
         where = f"'{error.filename}': " if error.filename else ""
         return _failed(f"{where}{error.strerror or error}")

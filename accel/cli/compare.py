@@ -6,6 +6,7 @@ int8 is always among them: it is what every ratio refers to.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import textwrap
@@ -91,7 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
     from compiler.frontend import load_model
 
     codecs, machines = _codecs(arguments.codecs), _machines(arguments)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     model = load_model(arguments.model, seed=arguments.seed, progress=say)
     with progress() as report:
         results = _compare(arguments, model, codecs, machines, report)
@@ -229,11 +229,26 @@ def _write_all(folder: Path, results: Sequence[MachineResult], document: Mapping
     from accel.cli.comparison import comparison_table
     from accel.reporting import to_csv
 
-    write_text(folder / "table.txt", _text(results, str(folder / CURVE_FILE)))
-    write_text(folder / "table.csv", to_csv(comparison_table(results)))
-    write_text(folder / "comparison.json", json.dumps(document, indent=1) + "\n")
-    _write_runs(folder, results)
-    _write_plots(folder, results)
+    with _created(folder):
+        write_text(folder / "table.txt", _text(results, str(folder / CURVE_FILE)))
+        write_text(folder / "table.csv", to_csv(comparison_table(results)))
+        write_text(folder / "comparison.json", json.dumps(document, indent=1) + "\n")
+        _write_runs(folder, results)
+        _write_plots(folder, results)
+
+
+@contextlib.contextmanager
+def _created(folder: Path) -> Iterator[None]:
+    """``folder`` exists inside the block; should the block fail before it wrote anything, a new folder goes again."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:  # also when interrupted from the keyboard
+        if new:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+        raise
 
 
 def _write_runs(folder: Path, results: Sequence[MachineResult]) -> None:

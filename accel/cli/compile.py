@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from accel.cli.options import DEFAULT_MACHINE, add_batch, add_json, add_output, add_overrides, print_json, say
+from accel.cli.options import (
+    DEFAULT_MACHINE,
+    add_batch,
+    add_json,
+    add_output,
+    add_overrides,
+    check_outputs,
+    print_json,
+    say,
+)
 
 HELP = "compile a packed model into a program"
 EXAMPLE = "accel compile net.vq.safetensors -m edge64 -o net.prog.safetensors"
@@ -35,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.program import write_program
     from compiler import compile_model
 
+    check_outputs([arguments.output], [arguments.packed, arguments.machine])
     machine = load_machine(arguments.machine, arguments.overrides)
     packed = read_packed(arguments.packed)
     program = compile_model(packed, machine, batch=arguments.batch, verify=arguments.verify)

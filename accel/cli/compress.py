@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accel.cli.options import add_compression, add_json, add_output, print_json, say
-from accel.errors import ConfigError
+from accel.cli.options import add_compression, add_json, add_output, check_outputs, print_json, say
+from accel.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from accel.cli.progress import Report
@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.reporting import to_records, to_text
     from compiler.frontend import load_model
 
+    check_outputs([arguments.output], model_files(arguments.model))
     codec, keep = parse_codec(arguments.codec), [_kept(text) for text in arguments.keep]
     model = load_model(arguments.model, seed=arguments.seed, progress=say)
     with progress() as report:
@@ -60,6 +61,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def model_files(spec: str) -> tuple[str, str]:
+    """What may be a file in MODEL: all of it, or what follows ``ARCH:``."""
+    return spec, spec.partition(":")[2]
+
+
 def compress_loaded(
     model: LoadedModel,
     codec: Codec,
@@ -67,9 +73,14 @@ def compress_loaded(
     report: Report,
     keep: Sequence[tuple[str, Codec]] = (),
 ) -> Compression:
-    """Compress with the options of ``add_compression``; the result remembers where the weights came from."""
+    """Compress with the options of ``add_compression``; the result remembers where the weights came from.
+
+    Raises ``ModelError`` for a model in which no weight could be compressed.
+    """
     from compiler.compress import compress
 
+    if not model.graph.weight_ops():
+        raise ModelError(f"nothing to compress: '{model.source['spec']}' has no conv or gemm with constant weights")
     return compress(
         model.graph,
         model.weights,

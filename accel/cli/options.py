@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from accel.errors import ConfigError
 
 if TYPE_CHECKING:
     from accel.machine import Machine
@@ -32,7 +35,29 @@ def output_folder(text: str) -> Path:
     for ancestor in (path, *path.parents):
         if ancestor.exists() and not ancestor.is_dir():
             raise argparse.ArgumentTypeError(f"cannot write into '{text}': '{ancestor}' is not a folder")
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"cannot write into '{text}': no permission to write in '{existing}'")
     return path
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str]) -> None:
+    """Raise ``ConfigError`` when a file to write is one that is read: nobody loses a model to a slip of the keyboard.
+
+    Links count as what they point to. ``inputs`` may hold words that are no paths at all.
+    """
+    existing = [path for path in map(Path, inputs) if _is_file(path)]
+    for output in filter(None, outputs):
+        for path in existing:
+            if _is_file(output) and output.samefile(path):
+                raise ConfigError(f"'{output}' is the input '{path}', which would be lost; write to another file")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a null byte
+        return False
 
 
 def positive_integer(text: str) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accel.cli.options import output_file
+from accel.cli.options import check_outputs, output_file
+from accel.errors import ConfigError
 
 if TYPE_CHECKING:
     from accel.run import Run
@@ -38,6 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.atomic import write_text
     from accel.run import read_run
 
+    check_outputs([arguments.output, arguments.plot], arguments.runs)
+    if arguments.plot and arguments.output and arguments.plot.resolve() == arguments.output.resolve():
+        raise ConfigError(f"'{arguments.plot}' is both -o and --plot; write them to two files")
     runs = [read_run(path) for path in arguments.runs]
     text = report_text(runs) if arguments.format == "text" else _data(runs, arguments.format)
     if arguments.plot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from accel.cli.options import add_json, add_output, add_overrides, overridden, say
+from accel.cli.options import add_json, add_output, add_overrides, check_outputs, overridden, say
 from accel.errors import SimError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.run import run_to_json, write_run
     from sim import simulate
 
+    check_outputs([arguments.output], [arguments.program])
     program = read_program(arguments.program)
     wrong = _wrong_weights(program) if arguments.check else ""
     result = simulate(program, overridden(program.machine, arguments.overrides))
