@@ -67,7 +67,7 @@ def tiny_model(monkeypatch: pytest.MonkeyPatch) -> frontend.LoadedModel:
     parameters = {"w": (64, 64), "b": (64,)}
     graph = Graph("tiny", {"x": (1, 4, 64)}, parameters, (Op("fc", "gemm", ("x", "w", "b"), "y"),), ("y",))
     values = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
-    source = {"spec": "tiny", "description": "one layer", "trained": True, "sha256": "0" * 64}
+    source = {"spec": "tiny", "description": "one layer", "weights": "from net.onnx", "sha256": "0" * 64}
     model = frontend.LoadedModel(graph, {"w": values, "b": np.zeros(64, np.float32)}, source)
     monkeypatch.setattr(frontend, "load_model", lambda spec, **options: model)
     return model
@@ -117,6 +117,7 @@ MISTAKES = {
     "model": (["compress", "deit_tin", "--codec", "int8", "-o", "a"], "did you mean 'deit_tiny'"),
     "codec": (["compress", "deit_tiny", "--codec", "svq:k=16,d=8", "-o", "a"], "did you mean 'ssvq'"),
     "keep": (["compress", "deit_tiny", "--codec", "int8", "--keep", "head", "-o", "a"], "--keep head; allowed: GLOB="),
+    "kept codec": (["compare", "deit_tiny", "--keep", "a=int7", "-o", "a"], "codec 'int7'"),
     "folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "no/a"], "folder 'no' does not exist"),
     "output is a folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "."], "'.' is a folder"),
     "machine": (["compile", "a", "-m", "edge46", "-o", "a"], "did you mean 'edge64'"),
@@ -307,7 +308,7 @@ def test_compress_writes_the_file_and_says_what_it_cost(
     argv = ["compress", "tiny", "--codec", "ssvq:k=16,d=8", "-o", str(path)]
     document = _json(capsys, *argv, "--json")
     packed = read_packed(path)
-    assert packed.source.description["weights"] == "trained"
+    assert packed.source.description["weights"] == "from net.onnx"
     assert document["weights"] == 64 * 64
     assert document["weight_bytes"] == 64 * 64 * 1.5 / 8 + 16 * 8 + 64 * 4  # codes and signs, codebook, scales
     assert 0 < document["relative_error"] == document["layers"][0]["relative_error"] < 0.5
@@ -374,7 +375,7 @@ def sampled_chain(tiny_model: frontend.LoadedModel, monkeypatch: pytest.MonkeyPa
         return FakeProgram(str(packed.layers["w"].codec))
 
     def simulate(program: FakeProgram, machine: Machine) -> Run:
-        return sample_run(program.codec, machine, trained=True)
+        return sample_run(program.codec, machine)
 
     monkeypatch.setattr(compiler, "compile_model", compile_model, raising=False)
     monkeypatch.setattr(sim, "simulate", simulate, raising=False)
@@ -401,7 +402,7 @@ def test_compare_writes_everything_it_names(capsys: Captured, tmp_path: Path) ->
     paragraphs = [" ".join(part.split()) for part in out.split("\n\n")]
     assert any(part.startswith("edge64: compression pays: ssvq:k=16,d=8") for part in paragraphs)
     assert any(part.startswith("u65-mid: compression does not pay here") for part in paragraphs)
-    assert "trained weights" in out and "derated to 80 %" in out
+    assert "Weights: from net.onnx." in paragraphs[1] and "derated to 80 %" in out
 
 
 @pytest.mark.usefixtures("sampled_chain")
@@ -416,6 +417,35 @@ def test_compare_document_holds_the_table_and_the_curves(capsys: Captured, tmp_p
     assert machine["curves"]["int4"]["speedup"][1] == document["rows"][1]["speedup"]
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     assert [float(row["speedup"]) for row in rows] == [row["speedup"] for row in document["rows"]]
+
+
+@pytest.fixture
+def two_layers(monkeypatch: Patch) -> None:
+    """A model whose second layer is too small for a codebook of 256 entries to pay."""
+    parameters = {"w1": (256, 64), "w2": (64, 8)}
+    ops = (Op("fc1", "gemm", ("x", "w1"), "h"), Op("cut", "slice", ("h",), "g", {"axis": 2, "start": 0, "stop": 8}))
+    ops += (Op("fc2", "gemm", ("g", "w2"), "y"),)
+    graph = Graph("two", {"x": (1, 4, 64)}, parameters, ops, ("y",))
+    rng = np.random.default_rng(0)
+    values = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in parameters.items()}
+    source = {"spec": "two", "description": "two layers", "weights": "random", "trained": False, "sha256": "0" * 64}
+    model = frontend.LoadedModel(graph, values, source)
+    monkeypatch.setattr(frontend, "load_model", lambda spec, **options: model)
+
+
+@pytest.mark.usefixtures("two_layers")
+def test_compare_keeps_layers_of_every_format_but_int8_and_says_so(capsys: Captured, tmp_path: Path) -> None:
+    argv = ["compare", "two", "--codecs", "vq:k=256,d=4", "int4", "--bandwidths", "4", "-o", str(tmp_path)]
+    argv += ["--keep", "fc1=ssvq:k=16,d=8"]
+    assert main(argv) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "vq:k=256,d=4: 1 of 2 layers are ssvq:k=16,d=8 (kept by pattern 'fc1')" in out
+    assert "vq:k=256,d=4: 1 of 2 layers stay int8 (w2: vq:k=256,d=4 would take 1152 bytes, int8 takes 512)" in out
+    assert "int4: 1 of 2 layers are ssvq:k=16,d=8 (kept by pattern 'fc1')" in out
+    assert "note: int8:" not in out
+    rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
+    assert [row["codec"] for row in rows] == ["int8", "vq:k=256,d=4", "int4"]
+    assert rows[0]["bits_per_weight"] > 8 > rows[1]["bits_per_weight"]
 
 
 def test_crossover_is_interpolated_in_log_bandwidth() -> None:

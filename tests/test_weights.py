@@ -95,7 +95,7 @@ def test_random_weights_are_reproducible_and_scaled() -> None:
 
 def test_an_architecture_without_weights_says_so() -> None:
     model = load_model("mobilenet_v1", seed=3)
-    assert model.source["trained"] is False
+    assert (model.source["trained"], model.source["weights"]) == (False, "random")
     assert "no trained weights, seed 3" in model.source["description"]
     assert model.source["sha256"] == weights_digest(model.weights)
 
@@ -105,7 +105,8 @@ def test_an_architecture_with_weights(tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     save_file(invented_checkpoint(blueprint.tensors), file)
     model = load_model(f"mobilenetv1_100:{file}")
-    assert model.source["trained"] is True
+    assert model.source["weights"] == "from w.safetensors"
+    assert "trained" not in model.source  # the file does not say
     assert model.graph == blueprint.graph
     assert model.source["sha256"] == weights_digest(load_weights(blueprint, file))
 
@@ -135,4 +136,5 @@ def test_list_models_names_what_load_model_takes() -> None:
 def test_a_live_module_becomes_a_model() -> None:
     model = from_torch(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()).eval(), (torch.zeros(2, 4),))
     assert [op.kind for op in model.graph.ops] == ["gemm", "relu"]
-    assert model.source["trained"] is True
+    assert "trained" not in model.source
+    assert model.source["weights"] == "from a live torch module"

@@ -1,6 +1,7 @@
 """The command line: one file a verb. ``main`` alone turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 nobody reads stdout any more. A verb's file holds ``HELP``, ``EXAMPLE``, ``add_arguments(parser)``
+Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted, 141 nobody reads stdout any more.
+A verb's file holds ``HELP``, ``EXAMPLE``, ``add_arguments(parser)``
 and ``run(arguments) -> exit code``; it imports what is heavy only inside ``run``, so that ``--help`` stays quick.
 """
 

@@ -1,6 +1,6 @@
 """Compare formats of one model on one or more machines: the table, the curve over DRAM bandwidth, and the reasons.
 
-int8 is always among them: it is what every ratio refers to.
+int8 is always among them: it is what every ratio refers to, so ``--keep`` leaves it alone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from accel.run import Run
     from compiler.compress import LayerReport
     from compiler.frontend import LoadedModel
+
+    Keep = Sequence[tuple[str, Codec]]
 
 HELP = "the main job: what each format gains on each machine"
 EXAMPLE = "accel compare deit_tiny -m edge64 -m u65-mid -o deit_tiny_report"
@@ -88,13 +90,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compress, compile, simulate, sweep; write the folder and print table and verdicts."""
     from accel.cli.comparison import comparison_document
+    from accel.cli.compress import kept_codecs
     from accel.cli.progress import progress
     from compiler.frontend import load_model
 
-    codecs, machines = _codecs(arguments.codecs), _machines(arguments)
+    codecs, machines, keep = _codecs(arguments.codecs), _machines(arguments), kept_codecs(arguments.keep)
     model = load_model(arguments.model, seed=arguments.seed, progress=say)
     with progress() as report:
-        results = _compare(arguments, model, codecs, machines, report)
+        results = _compare(arguments, model, codecs, keep, machines, report)
     curve = str(arguments.output / CURVE_FILE)
     document = comparison_document(results, model.source, arguments.batch, curve)
     _write_all(arguments.output, results, document)
@@ -127,22 +130,24 @@ def _compare(
     arguments: argparse.Namespace,
     model: LoadedModel,
     codecs: Sequence[Codec],
+    keep: Keep,
     machines: Sequence[Machine],
     report: Report,
 ) -> tuple[MachineResult, ...]:
     """Each codec is compressed once, then compiled and simulated for every machine."""
     from accel.cli.comparison import MachineResult, bandwidth_grid
-    from accel.cli.compress import source_facts
 
     grids = [bandwidth_grid(machine, arguments.bandwidths) for machine in machines]
     found: list[list[CodecResult]] = [[] for _ in machines]
     for index, codec in enumerate(codecs):
-        results = _one_codec(arguments, model, codec, machines, grids, _part(report, index, len(codecs), str(codec)))
+        part = _part(report, index, len(codecs), str(codec))
+        results = _one_codec(arguments, model, codec, keep if index else (), machines, grids, part)
         for results_of_machine, result in zip(found, results, strict=True):
             results_of_machine.append(result)
-    weights = source_facts(model.source)["weights"]
     rows = zip(machines, grids, found, strict=True)
-    return tuple(MachineResult(machine, weights, grid, tuple(results)) for machine, grid, results in rows)
+    return tuple(
+        MachineResult(machine, str(model.source["weights"]), grid, tuple(results)) for machine, grid, results in rows
+    )
 
 
 def _part(report: Report, index: int, count: int, name: str) -> Report:
@@ -158,6 +163,7 @@ def _one_codec(
     arguments: argparse.Namespace,
     model: LoadedModel,
     codec: Codec,
+    keep: Keep,
     machines: Sequence[Machine],
     grids: Sequence[tuple[float, ...]],
     report: Report,
@@ -165,7 +171,7 @@ def _one_codec(
     from accel.cli.compress import compress_loaded
     from compiler import compile_model
 
-    result = compress_loaded(model, codec, arguments, _part(report, 0, 2, "compressing"))
+    result = compress_loaded(model, codec, arguments, _part(report, 0, 2, "compressing"), keep)
     for index, (machine, grid) in enumerate(zip(machines, grids, strict=True)):
         report(1 + index / len(machines), 2, f"compiling and simulating on {machine.name}")
         program = compile_model(result.packed, machine, batch=arguments.batch)
@@ -175,7 +181,7 @@ def _one_codec(
 def _simulated(
     codec: Codec, reports: Sequence[LayerReport], program: Program, machine: Machine, grid: Sequence[float]
 ) -> CodecResult:
-    from accel.cli.comparison import CodecResult
+    from accel.cli.comparison import CodecResult, other_codecs
     from accel.cli.compress import bits_per_weight, mean_relative_error
     from sim import simulate
 
@@ -188,6 +194,7 @@ def _simulated(
         gemm_only=simulate(program, free_vector),
         curve=_curve(program, machine, grid),
         gemm_curve=_curve(program, free_vector, grid),
+        others=other_codecs(codec, reports),
     )
 
 
@@ -201,14 +208,14 @@ def _curve(program: Program, machine: Machine, grid: Sequence[float]) -> tuple[i
 
 def _text(results: Sequence[MachineResult], curve_file: str) -> str:
     """A table and a verdict for each machine."""
-    from accel.cli.comparison import TABLE_NOTES, comparison_table, verdict
+    from accel.cli.comparison import comparison_table, table_notes, verdict
     from accel.reporting import to_text
 
     parts = [
         f"{to_text(comparison_table([result]))}\n{_wrapped(verdict(result, curve_file))}\n{_run_notes(result)}"
         for result in results
     ]
-    return "\n".join([*parts, "\n".join(f"note: {note}" for note in TABLE_NOTES) + "\n"])
+    return "\n".join([*parts, "\n".join(f"note: {note}" for note in table_notes(results)) + "\n"])
 
 
 def _run_notes(result: MachineResult) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accel import __version__
 from accel.cli.run_tables import dram_text, weights_text
@@ -13,6 +13,10 @@ from accel.machine import Machine, machine_to_document
 from accel.metrics import CAUSES, METRICS
 from accel.reporting import Column, Table, bound_text, dominant, dram_busy, metric_column, ratio, to_records
 from accel.run import Run
+
+if TYPE_CHECKING:
+    from accel.codecs import Codec
+    from compiler.compress import LayerReport
 
 COMPARISON_SCHEMA = "accel.comparison/1"
 WORTHWHILE_GAIN = 1.1  # a speed-up below this is called none
@@ -23,7 +27,8 @@ GRID_OCTAVES = tuple(k * 2 / 3 for k in range(-7, 7))  # 14 points, 1/25 to 16 t
 class CodecResult:
     """One codec on one machine. ``curve`` and ``gemm_curve`` are total cycles at each bandwidth of the sweep.
 
-    ``gemm_only`` is the same program on the same machine with a free vector unit (``vector.lanes = 0``).
+    ``gemm_only`` is the same program on the same machine with a free vector unit (``vector.lanes = 0``); ``others``
+    says which layers have another codec, a sentence each group.
     """
 
     codec: str
@@ -33,6 +38,7 @@ class CodecResult:
     gemm_only: Run
     curve: tuple[int, ...]
     gemm_curve: tuple[int, ...]
+    others: tuple[str, ...] = ()
 
     @property
     def vector_share(self) -> float:
@@ -52,7 +58,7 @@ class Crossover:
 class MachineResult:
     """All codecs on one machine, int8 first; ``bandwidths`` (B/cycle, ascending) are those of the sweep.
 
-    ``weights`` is ``trained`` or ``random``.
+    ``weights`` says where they come from, as ``LoadedModel.source`` does.
     """
 
     machine: Machine
@@ -177,6 +183,26 @@ TABLE_NOTES = (
 )
 
 
+def other_codecs(codec: Codec, reports: Sequence[LayerReport]) -> tuple[str, ...]:
+    """Which layers have another codec than the one asked for, and why: a sentence a group."""
+    groups: dict[tuple[str, str], list[LayerReport]] = {}
+    for report in reports:
+        if report.reason:
+            why = report.reason if report.reason.startswith("kept") else ""
+            groups.setdefault((str(report.codec), why), []).append(report)
+    return tuple(
+        f"{codec}: {len(group)} of {len(reports)} layers {'are' if why else 'stay'} {other} "
+        f"({why or f'{group[0].name}: {group[0].reason}'})"
+        for (other, why), group in groups.items()
+    )
+
+
+def table_notes(results: Sequence[MachineResult]) -> tuple[str, ...]:
+    """What belongs under the table: definitions, and which rows are mixed."""
+    mixed = dict.fromkeys(note for result in results for each in result.results for note in each.others)
+    return (*TABLE_NOTES, *mixed)
+
+
 def verdict(result: MachineResult, curve_file: str) -> str:
     """One paragraph: what the best format gains on this machine, why, and up to which bandwidth."""
     sentences = (_gain(result), _why(result), _vector(result), crossover_text(result, curve_file), _caveats(result))
@@ -235,7 +261,7 @@ def crossover_text(result: MachineResult, curve_file: str) -> str:
 
 
 def _caveats(result: MachineResult) -> str:
-    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights_text(result.weights)}."
+    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights_text(result.weights).removeprefix('weights ')}."
 
 
 def comparison_document(
@@ -248,6 +274,7 @@ def comparison_document(
         "source": dict(source),
         "batch": batch,
         "gain_threshold": WORTHWHILE_GAIN,
+        "notes": list(table_notes(results)),
         "rows": to_records(Table("", (Column("machine", ""), *COLUMNS), tuple(r for m in results for r in _rows(m)))),
         "machines": [_machine_document(result, curve_file) for result in results],
     }

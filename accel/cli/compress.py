@@ -25,13 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("model", metavar="MODEL", help="a path (.onnx, .pt2), ARCH[:FILE] or zoo:NAME (accel models)")
     parser.add_argument("--codec", required=True, help="e.g. int8 or ssvq:k=16,d=8 (accel codecs)")
-    parser.add_argument(
-        "--keep",
-        metavar="GLOB=CODEC",
-        action="append",
-        default=[],
-        help="another codec for the weights or operators a pattern names (repeatable; the last match wins)",
-    )
     add_compression(parser)
     add_output(parser, "the packed file to write (*.vq.safetensors)")
     add_json(parser)
@@ -46,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from compiler.frontend import load_model
 
     check_outputs([arguments.output], model_files(arguments.model))
-    codec, keep = parse_codec(arguments.codec), [_kept(text) for text in arguments.keep]
+    codec, keep = parse_codec(arguments.codec), kept_codecs(arguments.keep)
     model = load_model(arguments.model, seed=arguments.seed, progress=say)
     with progress() as report:
         result = compress_loaded(model, codec, arguments, report, keep)
@@ -95,8 +88,12 @@ def compress_loaded(
 
 def source_facts(source: Mapping[str, Any]) -> dict[str, str]:
     """What the packed file records of where its weights came from."""
-    weights = "trained" if source["trained"] else "random"
-    return {"spec": str(source["spec"]), "description": str(source["description"]), "weights": weights}
+    return {key: str(source[key]) for key in ("spec", "description", "weights")}
+
+
+def kept_codecs(texts: Sequence[str]) -> list[tuple[str, Codec]]:
+    """Pattern and codec of each ``--keep``; raises ``ConfigError`` or ``CodecError``."""
+    return [_kept(text) for text in texts]
 
 
 def _kept(text: str) -> tuple[str, Codec]:

@@ -108,7 +108,14 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compression(parser: argparse.ArgumentParser) -> None:
-    """How weights are scaled and where random choices start, the same for every verb that compresses."""
+    """Exceptions, how weights are scaled, where random choices start: the same for every verb that compresses."""
+    parser.add_argument(
+        "--keep",
+        metavar="GLOB=CODEC",
+        action="append",
+        default=[],
+        help="another codec for the weights or operators a pattern names (repeatable; the last match wins)",
+    )
     parser.add_argument(
         "--scale",
         choices=("channel", "tensor"),

@@ -233,13 +233,15 @@ def dram_text(machine: Machine) -> str:
 
 
 def weights_text(weights: str | None) -> str:
-    """Whether weights were ``trained`` or ``random``, as their source says, in words that leave no doubt."""
+    """Where weights come from (``trained``, ``random`` or ``from net.onnx``) in words that leave no doubt."""
     if weights == "random":
         return "shapes, no trained weights (errors are those of random weights)"
-    return "trained weights" if weights == "trained" else "weights of unknown origin"
+    if weights == "trained":
+        return "trained weights"
+    return f"weights {weights}" if weights and weights.startswith("from ") else "weights of unknown origin"
 
 
 def run_weights(run: Run) -> str | None:
-    """``trained`` or ``random`` as the run's program recorded it."""
+    """Where the weights came from, as the run's program recorded it."""
     description = run.program.get("source", {}).get("description", {})
     return str(description["weights"]) if "weights" in description else None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadedModel", "ModelRow", "from_torch", "list_models", "load_model"]
 
 ZOO_PREFIX = "zoo:"
+TRAINED, RANDOM = "trained", "random"  # where weights come from, unless from a file
 UNTRAINED = "shapes, no trained weights"
 
 InputShapes = Mapping[str, Shape] | None
@@ -23,7 +24,11 @@ InputShapes = Mapping[str, Shape] | None
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to compress; ``source``: ``spec``, ``description``, ``trained``, ``sha256`` of the weights."""
+    """A model ready to compress.
+
+    ``source`` holds ``spec``, ``description``, ``weights`` (``trained``, ``random`` or ``from FILE``), ``sha256`` of
+    the weights and, where that is known (a file does not say), ``trained`` as a boolean.
+    """
 
     graph: Graph
     weights: Mapping[str, Array]
@@ -66,7 +71,7 @@ def from_torch(module: Any, example_inputs: tuple[Any, ...]) -> LoadedModel:
     from compiler.frontend.torch_import import import_torch
 
     graph, weights = import_torch(module, example_inputs)
-    return _loaded(graph, weights, type(module).__name__, f"torch module {type(module).__name__}", trained=True)
+    return _loaded(graph, weights, type(module).__name__, "live torch module", "from a live torch module")
 
 
 def list_models() -> tuple[ModelRow, ...]:
@@ -96,7 +101,7 @@ def _from_zoo(spec: str, input_shapes: InputShapes, progress: Callable[[str], No
     from compiler.frontend.zoo import load_zoo
 
     graph, weights, description = load_zoo(spec.removeprefix(ZOO_PREFIX), input_shapes, progress)
-    return _loaded(graph, weights, spec, description, trained=True)
+    return _loaded(graph, weights, spec, description, TRAINED)
 
 
 def _from_file(spec: str, suffix: str, input_shapes: InputShapes) -> LoadedModel:
@@ -104,7 +109,7 @@ def _from_file(spec: str, suffix: str, input_shapes: InputShapes) -> LoadedModel
     if not path.is_file():
         raise ModelError(f"{spec}: no such file")
     graph, weights = _FILE_READERS[suffix](path, input_shapes)
-    return _loaded(graph, weights, spec, f"{path.name}", trained=True)
+    return _loaded(graph, weights, spec, _FILE_KINDS[suffix], f"from {path.name}")
 
 
 def _read_onnx(path: Path, input_shapes: InputShapes) -> tuple[Graph, Mapping[str, Array]]:
@@ -122,6 +127,7 @@ def _read_pt2(path: Path, input_shapes: InputShapes) -> tuple[Graph, Mapping[str
 
 
 _FILE_READERS = {".onnx": _read_onnx, ".pt2": _read_pt2}
+_FILE_KINDS = {".onnx": "ONNX file", ".pt2": "torch.export file"}
 
 
 def _from_architecture(spec: str, name: str, file: str, seed: int, input_shapes: InputShapes) -> LoadedModel:
@@ -135,8 +141,9 @@ def _from_architecture(spec: str, name: str, file: str, seed: int, input_shapes:
         weights = load_weights(blueprint, Path(file))
     else:
         weights = random_weights(blueprint.graph, seed, blueprint.constants)
-    origin = f"weights from {Path(file).name}" if file else f"{UNTRAINED}, seed {seed}"
-    return _loaded(blueprint.graph, weights, spec, f"{row.upstream}, {origin}", trained=bool(file))
+    origin = f"from {Path(file).name}" if file else RANDOM
+    told = f"weights {origin}" if file else f"{UNTRAINED}, seed {seed}"
+    return _loaded(blueprint.graph, weights, spec, f"{row.upstream}, {told}", origin)
 
 
 def _check_known(spec: str, name: str) -> None:
@@ -153,8 +160,10 @@ def _check_known(spec: str, name: str) -> None:
         ) from None
 
 
-def _loaded(graph: Graph, weights: Mapping[str, Array], spec: str, description: str, *, trained: bool) -> LoadedModel:
+def _loaded(graph: Graph, weights: Mapping[str, Array], spec: str, description: str, origin: str) -> LoadedModel:
     from compiler.frontend.weights import weights_digest
 
-    source = {"spec": spec, "description": description, "trained": trained, "sha256": weights_digest(weights)}
-    return LoadedModel(graph, weights, source)
+    source: dict[str, Any] = {"spec": spec, "description": description, "weights": origin}
+    if origin in (TRAINED, RANDOM):
+        source["trained"] = origin == TRAINED
+    return LoadedModel(graph, weights, source | {"sha256": weights_digest(weights)})
