@@ -118,7 +118,7 @@ class _HazardCheck:
                 for reader in segment.readers:
                     self._require_order(index, reader, access, "read")
             else:
-                if segment.writer == _UNWRITTEN and _reaches(self.instructions[index], segment.start, stop):
+                if segment.writer == _UNWRITTEN and _reaches(self.instructions[index], access, segment.start, stop):
                     raise self._unwritten(index, access, segment)
                 self._require_order(index, segment.writer, access, "written")
         if access.write:
@@ -151,8 +151,16 @@ class _HazardCheck:
         )
 
 
-def _reaches(instruction: Instruction, start: int, stop: int) -> bool:
-    """Whether an instruction that reads around ``start`` .. ``stop - 1`` of DRAM reads any of it: LDA leaves gaps."""
+STRIDED = frozenset(("VEC", "GEM", "GMS"))
+
+
+def _reaches(instruction: Instruction, access: Access, start: int, stop: int) -> bool:
+    """Whether an instruction certainly reads some of ``start`` .. ``stop - 1``, a stretch of its bounding interval.
+
+    LDA is exact: it skips the gaps between its rows. Strided work in SRAM is judged by its first and last byte only.
+    """
+    if instruction.mnemonic in STRIDED:
+        return start <= access.start < stop or start < access.stop <= stop
     stride, size = instruction["stride"], instruction["row_bytes"]
     if instruction.mnemonic != "LDA" or stride <= size:
         return True

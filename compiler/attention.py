@@ -58,5 +58,7 @@ def _keeps_scores(state: Lowering, op: Op, scores: tuple[int, ...]) -> bool:
         return False
     if math.prod(shape) != math.prod(state.shape(op.inputs[0])):
         return False
+    if any(state.shape(tensor)[-1] != scores[1] and not state.is_scalar(tensor) for tensor in op.inputs[1:]):
+        return False  # one number a row: the vector unit reads its second operand along the row
     last_axis = op.kind != "softmax" or op.attributes["axis"] in (-1, len(shape) - 1)
     return last_axis and all(tensor in state.graph.parameters for tensor in op.inputs[1:])

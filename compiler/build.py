@@ -10,7 +10,7 @@ import numpy as np
 
 from accel.errors import CompileError
 from accel.graph import weight_name
-from accel.isa import encode_program
+from accel.isa import BLOCK_BYTES, encode_program
 from accel.machine import Machine
 from accel.packed import Packed, packed_digest
 from accel.program import Layer, Port, Program, WeightStream
@@ -145,8 +145,9 @@ def _resources(
     for name, buffer in buffers.items():
         if buffer.home in ("input", "output") or name in placement.spilled:
             address[name] = image.reserve(buffer.size_bytes)
+    names = [layer.name for layer in lowered.layers]
     resources = Resources(
-        machine, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, product_scales
+        machine, names, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, product_scales
     )
     return resources, image
 
@@ -231,7 +232,7 @@ def _streams(packed: Packed, resources: Resources, weight_of: Mapping[int, str])
                     weight=name if tiling.gemms == 1 else f"{name}[{gemm}]",
                     codec=str(encoded.codec),
                     vector_axis=encoded.vector_axis,
-                    address=source.address + gemm * tiling.gemm_blocks * 64,
+                    address=source.address + gemm * tiling.gemm_blocks * BLOCK_BYTES,
                     blocks=tiling.gemm_blocks,
                     rows=tiling.rows,
                     columns=tiling.columns,
@@ -288,5 +289,5 @@ def _report(resources: Resources) -> dict[str, object]:
         "sram_peak_bytes": placement.peak_bytes,
         "spilled": {name: resources.buffers[name].size_bytes for name in placement.spilled},
         "reloaded_weights": sum(plan.fetch is Fetch.RELOAD for plan in resources.plans.values()),
-        "weight_stream_bytes": sum(64 * plan.blocks for plan in resources.plans.values()),
+        "weight_stream_bytes": sum(BLOCK_BYTES * plan.blocks for plan in resources.plans.values()),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from accel.codecs.base import EncodedLayer
@@ -30,6 +30,7 @@ class Resources:
     """Everything emission looks up. Addresses are of DRAM unless said otherwise; by visit index where they vary."""
 
     machine: Machine
+    names: Sequence[str]  # of the layers
     placement: Placement
     buffers: Mapping[str, Buffer]
     dram_address: Mapping[str, int]

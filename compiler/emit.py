@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from accel.errors import CompileError, IsaError
 from accel.isa import ACTIVATIONS, BY_MNEMONIC, Instruction
 from compiler.emission import Emission, Resources, WeightSource
 from compiler.emit_vector import pixel_stride, vector_instructions, window_fields
@@ -31,7 +32,11 @@ def emit(resources: Resources) -> Emission:
         first = next(v.step.layer for v in visits if isinstance(v.step, ProductStep))
         state.add(first, *contiguous("LDA", "scales", sram, address, size))
     for index, visit in enumerate(visits):
-        _emit_visit(state, index, visit)
+        try:
+            _emit_visit(state, index, visit)
+        except IsaError as error:
+            name = resources.names[visit.step.layer]
+            raise CompileError(f"layer '{name}' does not fit an instruction: {error}") from error
     state.add(visits[-1].step.layer, Instruction("FIN"))
     return state
 

@@ -6,6 +6,8 @@ transposes, as far as strides can express it. What is not planned gets a buffer 
 
 from __future__ import annotations
 
+import math
+
 from accel.graph import Graph, Op, Shape
 from compiler.views import View, dense_strides, matrix, narrow, physical_order, reshape, transpose
 
@@ -54,7 +56,7 @@ def _plan_back(graph: Graph, producers: dict[str, Op], planned: dict[str, View],
         perm = op.attributes["perm"]
         inverse = tuple(perm.index(axis) for axis in range(len(perm)))
         possible = _plan_back(graph, producers, planned, op.inputs[0], transpose(view, inverse))
-    elif op.kind == "reshape":
+    elif op.kind == "reshape" or is_free_scaling(graph, op):
         source = reshape(view, graph.shapes[op.inputs[0]])
         possible = source is not None and _plan_back(graph, producers, planned, op.inputs[0], source)
     else:
@@ -62,6 +64,13 @@ def _plan_back(graph: Graph, producers: dict[str, Op], planned: dict[str, View],
     if possible:
         planned[tensor] = view
     return possible
+
+
+def is_free_scaling(graph: Graph, op: Op) -> bool:
+    """Whether an operator only multiplies by one constant, which folds into requantisation: its result is its input."""
+    if op.kind not in ("mul", "div") or op.inputs[1] not in graph.parameters:
+        return False
+    return math.prod(graph.shapes[op.inputs[1]]) == 1
 
 
 def _can_write(graph: Graph, op: Op, view: View) -> bool:

@@ -49,7 +49,7 @@ def _declare_inputs(state: Lowering) -> None:
 def _finish(state: Lowering) -> Lowered:
     outputs = {}
     for tensor in state.graph.outputs:
-        view = state.views[tensor]
+        view = state.operand(tensor)
         if state.buffers[view.buffer].home != "activation":
             view = state.dense(view, _io_layer(state), "output")
         state.buffers[view.buffer] = replace(state.buffers[view.buffer], home="output")

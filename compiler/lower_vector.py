@@ -36,7 +36,7 @@ def lower_unary(state: Lowering, op: Op) -> None:
 def lower_binary(state: Lowering, op: Op) -> None:
     """Two operands, broadcasting; a product with one constant folds into requantisation and costs nothing."""
     if op.kind in ("mul", "div") and state.is_scalar(op.inputs[1]):
-        state.alias(op, reshape_or_same(state, op))
+        _as_view(state, op, reshape_or_same(state, op))
         return
     index = state.layer(op, "vector")
     shape = state.shape(op.output)
@@ -156,8 +156,6 @@ def _collapse(view: View, rows: list[int], columns: list[int]) -> View | None:
 
 def lower_reshape(state: Lowering, op: Op) -> None:
     """A new shape: a view where strides allow, else a copy."""
-    if _is_planned(state, op):
-        return
     x = state.operand(op.inputs[0])
     view = reshape(x, state.shape(op.output))
     if view is None:
@@ -166,26 +164,21 @@ def lower_reshape(state: Lowering, op: Op) -> None:
         assert view is not None
         state.views[op.output] = view
         return
-    state.alias(op, view)
+    _as_view(state, op, view)
 
 
-def _is_planned(state: Lowering, op: Op) -> bool:
-    """Whether the producer already wrote this view operator's result where it belongs."""
-    source = op.inputs[0]
-    if (
-        op.output in state.planned
-        and source in state.planned
-        and state.planned[source].buffer == (state.planned[op.output].buffer)
-    ):
-        state.allocate(op.output)
-        return True
-    return False
+def _as_view(state: Lowering, op: Op, view: View) -> None:
+    """Let the result be ``view`` of the operand; if it is planned elsewhere (and not there already), copy it there."""
+    if op.output not in state.planned:
+        state.alias(op, view)
+    elif state.allocate(op.output) != view:
+        index = state.layer(op, "vector")
+        state.steps.append(VectorStep(index, "copy", view, state.views[op.output]))
 
 
 def lower_transpose(state: Lowering, op: Op) -> None:
     """Permuted axes: always a view."""
-    if not _is_planned(state, op):
-        state.alias(op, transpose(state.operand(op.inputs[0]), op.attributes["perm"]))
+    _as_view(state, op, transpose(state.operand(op.inputs[0]), op.attributes["perm"]))
 
 
 def lower_slice(state: Lowering, op: Op) -> None:

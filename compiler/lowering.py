@@ -31,8 +31,8 @@ class Lowering:
     consumers: dict[str, list[Op]] = field(default_factory=dict)
 
     def shape(self, tensor: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
-        return self.graph.shapes[tensor]
+        """Shape of a tensor; a single number counts as a vector of one."""
+        return self.graph.shapes[tensor] or (1,)
 
     def new_buffer(self, name: str, size_bytes: int, home: Home = "activation") -> str:
         """Add a buffer under a name nobody has yet."""

@@ -84,7 +84,7 @@ def _gemm_block(step: GemmStep, packed: Packed, firsts: Sequence[int]) -> Parame
 def _in_units_of(scale: npt.NDArray[np.float32], bias: Array) -> Array:
     """Bias over weight scale; a channel whose weights are all zero has scale 0 and keeps its bias in units of one."""
     units = np.broadcast_to(scale, bias.shape)
-    return bias / np.where(units == 0, 1.0, units)
+    return bias.astype(np.float64) / np.where(units == 0, 1.0, units.astype(np.float64))
 
 
 def _int32(values: Array) -> npt.NDArray[np.int32]:

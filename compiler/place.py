@@ -7,7 +7,7 @@ staging areas alternate, so that one part's transfers overlap the next part's wo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from accel.errors import CompileError
 from compiler.cut import Cutter
@@ -185,13 +185,16 @@ def _placement(
     spilled: set[str],
 ) -> Placement:
     resident = [address[life.buffer.name] + aligned(life.buffer.size_bytes) for life in lifetimes]
-    areas = [
-        at + size
-        for visit, sets in staged
-        for area in sets
-        for at, size in zip(area, _staging_sizes(visit, address), strict=True)
-    ]
     names = sorted(name for name in spilled if buffers[name].home == "activation")
     visits = tuple(visit for visit, _ in staged)
     staging = {index: sets for index, (_, sets) in enumerate(staged) if sets}
-    return Placement(dict(address), dict(buffers), visits, staging, tuple(names), max([0, *resident, *areas]))
+    placement = Placement(dict(address), dict(buffers), visits, staging, tuple(names), max([0, *resident]))
+    areas = [stop for index in staging for _, stop in staging_areas(placement, index)]
+    return replace(placement, peak_bytes=max([placement.peak_bytes, *areas]))
+
+
+def staging_areas(placement: Placement, index: int) -> set[tuple[int, int]]:
+    """First and last-plus-one byte of every staging area of a visit."""
+    sizes = _staging_sizes(placement.visits[index], placement.address)
+    sets = placement.staging.get(index, ())
+    return {(at, at + size) for area in sets for at, size in zip(area, sizes, strict=True)}

@@ -59,7 +59,7 @@ def build_visits(lowered: Lowered, tilings: Mapping[str, Tiling], machine: Machi
     for step in lowered.steps:
         pieces = [p for item in _items(step, lowered.buffers, batch) for p in _legal(item, tilings, machine)]
         last = visits[-1][0] if visits else None
-        if isinstance(step, GemmStep) and isinstance(last, GemmStep) and last.weight == step.weight:
+        if isinstance(step, GemmStep) and isinstance(last, GemmStep) and last.layer == step.layer:
             visits[-1].extend(pieces)
         else:
             visits.append(pieces)
@@ -87,10 +87,10 @@ def _legal(step: Step, tilings: Mapping[str, Tiling], machine: Machine) -> Seque
         return [step]
     per_line = rows // step.out.shape[0]
     if per_line > rows_limit:
+        name = step.weight if isinstance(step, GemmStep) else f"layer {step.layer}"
         raise CompileError(
-            f"layer {step.layer} ({type(step).__name__}): one line of {per_line} output pixels; allowed on machine "
-            f"'{machine.name}': {rows_limit} at a time, or a weight ring that holds the weights of "
-            f"{machine.array.columns} channels"
+            f"'{name}': one line of {per_line} output pixels; allowed on machine '{machine.name}': {rows_limit} at a "
+            f"time, or a weight ring that holds the weights of {machine.array.columns} channels"
         )
     lines = max(1, rows_limit // per_line)
     return split(step, min(-(-step.out.shape[0] // lines), most_parts(step)))

@@ -146,7 +146,7 @@ Step = GemmStep | ProductStep | VectorStep | GatherStep
 class Lowered:
     """A lowered network: steps in execution order over buffers, the layer map, and the views of inputs and outputs.
 
-    ``constants`` maps constant buffers to the graph parameter they hold.
+    A constant buffer is named after the graph parameter it holds.
     """
 
     steps: tuple[Step, ...]

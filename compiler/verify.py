@@ -9,7 +9,7 @@ from accel.graph import Graph
 from accel.machine import Machine
 from accel.packed import Packed
 from accel.program import Program
-from compiler.place import Placement, dram_operands
+from compiler.place import Placement, dram_operands, staging_areas
 from compiler.sram import aligned
 from compiler.steps import GemmStep, Lowered, Visit
 
@@ -40,7 +40,7 @@ def verify_placement(placement: Placement, machine: Machine) -> None:
             for name, used in lives.items()
             if used[0] <= index <= used[-1]
         ]
-        areas += [(at, at + 1) for at in {at for area in placement.staging.get(index, ()) for at in area}]
+        areas += staging_areas(placement, index)
         areas.sort()
         for (_, stop), (start, _) in itertools.pairwise(areas):
             assert stop <= start, f"visit {index}: SRAM areas overlap at {start}"

@@ -84,16 +84,16 @@ def broadcast_to(view: View, shape: Sequence[int]) -> View:
     return replace(view, shape=tuple(shape), strides=kept)
 
 
-def merged_axes(shape: Sequence[int], *stride_sets: Sequence[int], limit: int = 1 << 62) -> list[list[int]]:
+def merged_axes(shape: Sequence[int], *stride_sets: Sequence[int]) -> list[list[int]]:
     """Loop nest ``[size, stride, stride, ...]`` outermost first, size-1 axes dropped, mergeable neighbours merged.
 
-    Neighbours merge when every stride set steps over the inner axis exactly and the merged size stays within ``limit``.
+    Neighbours merge when every stride set steps over the inner axis exactly.
     """
     nest: list[list[int]] = []
     for size, *strides in zip(shape, *stride_sets, strict=True):
         if size == 1:
             continue
-        if nest and size * nest[-1][0] <= limit:
+        if nest:
             steps = zip(nest[-1][1:], strides, strict=True)
             if all(outer == inner * size for outer, inner in steps):
                 nest[-1] = [nest[-1][0] * size, *strides]

@@ -95,3 +95,45 @@ def test_indices_do_not_overlap_what_they_gather() -> None:
     x = b.op("embedding", b.parameter("table", (20, 4)), b.input("ids", (2, 18)))
     graph = b.build(b.op("gemm", x, b.parameter("w", (6, 4)), b.parameter("b", (6,))))
     check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 1024, 512, 64))
+
+
+def test_scaled_tensors_are_written_where_a_concatenation_wants_them() -> None:
+    b = GraphBuilder("scaled")
+    x = b.input("x", (1, 4, 3, 3))
+    scaled = b.op("mul", b.op("add", x, x), b.parameter("half", (1,)))
+    tokens = b.op("transpose", b.op("reshape", scaled, shape=(1, 4, 9)), perm=(0, 2, 1))
+    both = b.op("concat", tokens, b.input("z", (1, 2, 4)), axis=1)
+    graph = b.build(b.op("gemm", both, b.parameter("w", (5, 4))))
+    check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 4096, 512, 256))
+
+
+def test_a_tensor_may_be_joined_with_itself() -> None:
+    b = GraphBuilder("twice")
+    x = b.op("gemm", b.input("x", (1, 9, 4)), b.parameter("w", (4, 4)))
+    scaled = b.op("mul", x, b.parameter("half", (1,)))
+    graph = b.build(b.op("concat", scaled, scaled, axis=1))
+    check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 4096, 512, 256))
+
+
+def test_operators_may_share_a_weight() -> None:
+    b = GraphBuilder("tied")
+    x, w = b.input("x", (3, 4)), b.parameter("w", (4, 4))
+    first = b.op("gemm", x, w, b.parameter("b1", (4,)))
+    graph = b.build(b.op("gemm", first, w, b.parameter("b2", (4,))), first)
+    check_values(graph, Coding("int8", "out", True), small_machine((4, 4), 1024, 256, 64))
+
+
+def test_single_numbers_and_parameters_may_be_results() -> None:
+    b = GraphBuilder("numbers")
+    x = b.op("gemm", b.input("x", (3, 4)), b.parameter("w", (4, 4)))
+    graph = b.build(b.op("relu", b.op("mean", x, axes=(0, 1), keepdims=False)), x)
+    compile_model(pack_randomly(graph, Coding("int8", "out", False)), small_machine((4, 4), 1024, 256, 64), verify=True)
+
+
+def test_masks_of_one_number_a_row() -> None:
+    b = GraphBuilder("masked")
+    q, k = b.input("q", (1, 2, 5, 4)), b.input("k", (1, 2, 5, 4))
+    scores = b.op("add", b.op("matmul", q, k, transpose_b=True), b.parameter("mask", (1, 1, 5, 1)))
+    weighted = b.op("matmul", b.op("softmax", scores, axis=-1), b.input("v", (1, 2, 5, 4)), transpose_b=False)
+    graph = b.build(b.op("gemm", weighted, b.parameter("w", (4, 4))))
+    compile_model(pack_randomly(graph, Coding("int8", "out", False)), small_machine((4, 4), 1024, 256, 64), verify=True)
