@@ -209,8 +209,12 @@ def _read(spec: str) -> dict[str, Any]:
     elif spec.endswith(".toml"):
         try:
             text = Path(spec).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"machine file '{spec}': {error}") from error
+        except FileNotFoundError as error:
+            raise ConfigError(f"machine file '{spec}': no such file") from error
+        except OSError as error:
+            raise ConfigError(f"machine file '{spec}': {error.strerror or error}") from error
+        except ValueError as error:
+            raise ConfigError(f"machine file '{spec}': not a text file") from error
     else:
         names = preset_names()
         raise ConfigError(f"machine '{spec}'; allowed: {listed(names)} or a path.toml{nearest(spec, names)}")

@@ -6,6 +6,9 @@ Figures are drawn without pyplot, so nothing global is left open, and written at
 from __future__ import annotations
 
 import io
+import itertools
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +52,8 @@ class Curve:
 class SpeedupPanel:
     """Speed-up over int8 against DRAM bandwidth on one machine.
 
-    ``own_bandwidth`` is the machine's and ``crossover`` the bandwidth marked as such, both in B/cycle.
+    ``own_bandwidth`` is the machine's and ``crossover`` the bandwidth marked as such, both in B/cycle; ``caption``
+    explains the latter and is left out without it.
     """
 
     title: str
@@ -100,12 +104,37 @@ def _stacked(
     axes.set_axisbelow(True)
 
 
-def _shortened(name: str) -> str:
-    """Long names lose their middle: both ends tell layers apart."""
-    if len(name) <= _LARGEST_NAME:
-        return name
-    head = _LARGEST_NAME // 3
-    return f"{name[:head]}…{name[head + 1 - _LARGEST_NAME :]}"
+def _layer_labels(names: Sequence[str]) -> list[str]:
+    """Names short enough for an axis: if one is too long, all lose what they start with up to the block's index.
+
+    Block index and last two components always stay: they tell layers apart.
+    """
+    if max(map(len, names), default=0) <= _LARGEST_NAME:
+        return list(names)
+    split = [_components(name) for name in names]
+    stems = Counter(_stem(parts) for parts in split if any(part.isdigit() for part in parts))
+    common = max(stems, key=lambda stem: stems[stem], default=())
+    labels = [_abbreviated(parts[len(common) :] if _stem(parts) == common else parts) for parts in split]
+    return labels if len(set(labels)) == len(labels) else [_abbreviated(parts) for parts in split]
+
+
+def _components(name: str) -> tuple[str, ...]:
+    """Parts between dots and slashes, a part that repeats the one before left out: ``attention.attention.query``."""
+    parts = [part for part in re.split(r"[./]", name) if part]
+    return tuple(part for i, part in enumerate(parts) if part.isdigit() or i == 0 or part != parts[i - 1])
+
+
+def _stem(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """What precedes the first number."""
+    return tuple(itertools.takewhile(lambda part: not part.isdigit(), parts))
+
+
+def _abbreviated(parts: tuple[str, ...]) -> str:
+    text, tail = ".".join(parts), ".".join(parts[-2:])
+    if len(text) <= _LARGEST_NAME:
+        return text
+    index = next((part for part in parts[:-2] if part.isdigit()), "")
+    return f"{index}…{tail[len(index) + 1 - _LARGEST_NAME :]}"
 
 
 def _layer_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[Mapping[str, int]]]]:
@@ -134,7 +163,7 @@ def layers_figure(runs: Sequence[Run]) -> Figure:
     figure = _figure(2.5 + 4.6 * len(runs), max(3.0, 1.6 + 0.16 * len(names)))
     panels = figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0]
     for axes, run, causes in zip(panels, runs, bars, strict=True):
-        _stacked(axes, [_shortened(name) for name in names], causes, CAUSES, 1e-3)
+        _stacked(axes, _layer_labels(names), causes, CAUSES, 1e-3)
         axes.set_title(f"{run.program.get('codec')} on {run.machine.name}: {run.total_cycles:,} cycles", fontsize=9)
         axes.set_xlabel("thousand cycles (same scale for every run)" if len(runs) > 1 else "thousand cycles")
         axes.tick_params(axis="y", labelsize=7)
@@ -199,16 +228,17 @@ def speedup_figure(panels: Sequence[SpeedupPanel]) -> Figure:
 def _draw_speedup(axes: Axes, panel: SpeedupPanel) -> None:
     for index, curve in enumerate(panel.curves):
         axes.plot(curve.bandwidths, curve.speedups, label=curve.label, **_curve_style(index, curve.reference))
-    _mark(axes, panel.own_bandwidth, f"this machine: {panel.own_bandwidth:.3g} B/cycle", "-", 0.985)
+    _mark(axes, panel.own_bandwidth, f"this machine: {panel.own_bandwidth:.3g} B/cycle", "-", 1.01)
     if panel.crossover is not None:
-        _mark(axes, panel.crossover, f"crossover: {panel.crossover:.3g} B/cycle", "--", 0.915)
+        _mark(axes, panel.crossover, f"crossover: {panel.crossover:.3g} B/cycle", "--", 1.05)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=16))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylim(0, max(max(curve.speedups) for curve in panel.curves) * 1.18)
-    axes.set_xlabel(f"DRAM bandwidth [B/cycle], log scale\n{panel.caption}", fontsize=9)
+    caption = f"\n{panel.caption}" if panel.crossover is not None else ""
+    axes.set_xlabel(f"DRAM bandwidth [B/cycle], log scale{caption}", fontsize=9)
     axes.set_ylabel("speed-up over int8 [x]")
-    axes.set_title(panel.title, fontsize=10)
+    axes.set_title(panel.title, fontsize=10, pad=34)  # above the two labels
     axes.grid(alpha=0.4)
     axes.legend(fontsize=8, handlelength=4, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -228,10 +258,7 @@ def _curve_style(index: int, reference: bool) -> dict[str, Any]:
 
 
 def _mark(axes: Axes, bandwidth: float, text: str, dash: str, height: float) -> None:
-    """A vertical line with its label beside it, each at a height of its own so that two never collide."""
+    """A vertical line; its label stands above the axes, where no line runs, each at a height of its own."""
     axes.axvline(bandwidth, color="black", linestyle=dash, linewidth=1.2)
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0, "alpha": 0.9}
-    axes.annotate(
-        text, (bandwidth, height), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
-        va="top", fontsize=8, bbox=box,
-    )  # fmt: skip
+    where = axes.get_xaxis_transform()
+    axes.text(bandwidth, height, text, transform=where, ha="center", va="bottom", fontsize=8)

@@ -11,7 +11,7 @@ from typing import Any
 
 from accel import __version__
 from accel.atomic import write_text
-from accel.errors import FormatError
+from accel.errors import AccelError, FormatError
 from accel.machine import Machine, machine_from_document, machine_to_document
 from accel.metrics import CAUSES, RUN_SCHEMA, TRAFFIC
 
@@ -110,12 +110,30 @@ def write_run(run: Run, path: str | Path) -> None:
 def read_run(path: str | Path) -> Run:
     """Read and check a run file; raises ``FormatError`` with one line for anything amiss."""
     try:
-        document = json.loads(Path(path).read_text())
-        if document["schema"] != RUN_SCHEMA:
-            raise FormatError(f"schema {document['schema']!r}; this tool reads {RUN_SCHEMA}")
-        return _from_document(document)
-    except (FormatError, OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise FormatError(f"run file '{path}': {type(error).__name__}: {error}") from error
+        return _from_document(_document(Path(path)))
+    except KeyError as error:
+        raise FormatError(f"run file '{path}': damaged: no {error}") from error
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise FormatError(f"run file '{path}': damaged: a value of the wrong type") from error
+    except AccelError as error:
+        raise FormatError(f"run file '{path}': {error}") from error
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """The JSON object of a file of our schema; raises ``FormatError`` that does not name the file."""
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FormatError("no such file") from error
+    except OSError as error:
+        raise FormatError(error.strerror or "cannot be read") from error
+    except (ValueError, RecursionError) as error:
+        raise FormatError("not JSON: truncated, or not a run of accel sim -o") from error
+    if not isinstance(document, dict) or "schema" not in document:
+        raise FormatError(f"JSON without a schema; a run of accel sim -o has '{RUN_SCHEMA}'")
+    if document["schema"] != RUN_SCHEMA:
+        raise FormatError(f"schema {document['schema']!r}; this tool reads '{RUN_SCHEMA}'")
+    return document
 
 
 def _from_document(document: dict[str, Any]) -> Run:

@@ -125,7 +125,9 @@ MISTAKES = {
     "batch": (["compile", "a", "--batch", "0", "-o", "a"], "'0'; allowed: a whole number of at least 1"),
     "packed": (["compile", "missing.vq.safetensors", "-o", "a"], "missing.vq.safetensors"),
     "program": (["sim", "missing.prog.safetensors"], "missing.prog.safetensors"),
-    "run": (["report", "missing.run.json"], "missing.run.json"),
+    "run": (["report", "missing.run.json"], "'missing.run.json': no such file"),
+    "machine file": (["compile", "a", "-m", "nope.toml", "-o", "a"], "'nope.toml': no such file"),
+    "input shape": (["compare", "a.onnx", "--input-shape", "x=1xa", "-o", "a"], "'x=1xa'; allowed: NAME=SIZES"),
     "format": (["report", "a", "--format", "html"], "invalid choice: 'html'"),
     "instruction": (["isa", "--asm", "LDX sram=1"], "instruction 'LDX'"),
     "field": (["isa", "--asm", "LDC adress=1"], "did you mean 'address'"),
@@ -146,9 +148,12 @@ def test_mistakes(name: str, capsys: Captured, tmp_path: Path, monkeypatch: pyte
 def test_truncated_files_are_refused_in_one_line(capsys: Captured, tmp_path: Path) -> None:
     (path,) = _files_of_runs(tmp_path, sample_run(blocks=1))
     whole = Path(path).read_bytes()
-    for size in (0, 1, len(whole) // 2, len(whole) - 3):
-        Path(path).write_bytes(whole[:size])
-        assert path in _refused(capsys, "report", path)
+    for damaged in (b"", whole[:1], whole[: len(whole) // 2], whole[:-3], b"[1]", b"{}", b"\xff" * 64):
+        Path(path).write_bytes(damaged)
+        refusal = _refused(capsys, "report", path)
+        assert path in refusal and "accel sim -o" in refusal and "Error" not in refusal
+    Path(path).write_bytes(b'{"schema": "accel.run/1", "machine": 1}')
+    assert "damaged" in _refused(capsys, "report", path)
     Path(path).write_bytes(b"\xff" * 64)
     assert path in _refused(capsys, "sim", path)
     assert path in _refused(capsys, "isa", "--disasm", path)
@@ -314,6 +319,14 @@ def test_compress_writes_the_file_and_says_what_it_cost(
     assert 0 < document["relative_error"] == document["layers"][0]["relative_error"] < 0.5
     assert main([*argv, "--keep", "fc=int8"]) == 0
     assert "kept by pattern 'fc'" in capsys.readouterr().out
+
+
+def test_input_shapes_reach_the_loader(tiny_model: frontend.LoadedModel, tmp_path: Path, monkeypatch: Patch) -> None:
+    seen = {}
+    monkeypatch.setattr(frontend, "load_model", lambda spec, **options: (seen.update(options), tiny_model)[1])
+    shapes = ["--input-shape", "a=1x3", "--input-shape", "b=c=2"]
+    assert main(["compress", "tiny", *shapes, "--codec", "int8", "-o", str(tmp_path / "a")]) == 0
+    assert seen["input_shapes"] == {"a": (1, 3), "b=c": (2,)}
 
 
 @pytest.mark.usefixtures("tiny_model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def test_module_that_cannot_be_traced_or_is_training() -> None:
         import_torch(branching, (torch.ones(1),))
 
 
-def test_dynamic_and_damaged_files(tmp_path: Path) -> None:
+def test_dynamic_and_damaged_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     module, x = build("perceptron")
     program = _export(module, x, dynamic_shapes=({0: torch.export.Dim("batch")},))
     path = tmp_path / "model.pt2"
@@ -167,8 +168,14 @@ def test_dynamic_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"input 'input' has shape \[s\d+, 8\], which is not fixed"):
         import_pt2(path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"model\.pt2.*truncated or corrupt") as caught:
+    with pytest.raises(ModelError, match=r"model\.pt2.*no zip archive \(truncated") as caught:
         import_pt2(path)
     assert "\n" not in str(caught.value)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", "b")
+    caplog.clear()
+    with pytest.raises(ModelError, match=r"model\.pt2.*not of torch\.export\.save\)"):
+        import_pt2(path)
+    assert not caplog.records  # nor any traceback of torch's on stderr
     with pytest.raises(ModelError, match="no such file"):
         import_pt2(tmp_path / "absent.pt2")

@@ -86,11 +86,22 @@ def test_rows_of_layers_line_up_although_a_layer_is_free_in_one_run() -> None:
     assert len(plots._layer_rows([sample_run(machine=free, blocks=2)])[0]) == 8
 
 
-def test_names_are_shortened_in_the_middle() -> None:
-    name = "transformer.encoder.blocks.11.attention.qkv"
-    short = plots._shortened(name)
-    assert len(short) == 30 and name.startswith(short.split("…")[0]) and name.endswith(short.split("…")[1])
-    assert plots._shortened("head") == "head"
+def test_long_names_keep_block_and_last_components() -> None:
+    names = ["embeddings.projection", "layernorm", "encoder.layer.0.norm1"]
+    names += [f"encoder.layer.{i}.attention.attention.{part}" for i in (0, 11) for part in ("query", "key")]
+    names += ["encoder.layer.3.a_very_deep_path.of_modules.inside.dense", "encoder.layer.3." + "long" * 20]
+    labels = plots._layer_labels(names)
+    assert labels[:4] == ["embeddings.projection", "layernorm", "0.norm1", "0.attention.query"]
+    assert labels[6:8] == ["11.attention.key", "3…inside.dense"]
+    assert labels[8].startswith("3…") and labels[8].endswith("longlong") and max(map(len, labels)) == 30
+    assert plots._layer_labels(["/encoder/layer.0/attention/attention/query/MatMul"]) == ["0.attention.query.MatMul"]
+    assert plots._layer_labels(["head", "blocks.0.fc"]) == ["head", "blocks.0.fc"]
+
+
+def test_labels_stay_different() -> None:
+    names = [f"{stem}.layer.{i}.attention.output.dense" for stem in ("encoder", "decoder") for i in (0, 1)]
+    assert len(set(plots._layer_labels(names))) == 4
+    assert plots._layer_labels([]) == []
 
 
 def test_marks_of_machine_and_crossover_do_not_overlap() -> None:
@@ -98,6 +109,16 @@ def test_marks_of_machine_and_crossover_do_not_overlap() -> None:
     figure.canvas.draw()
     first, second = (text.get_window_extent() for text in figure.axes[0].texts)
     assert not first.overlaps(second)
+    inside = figure.axes[0].get_window_extent()
+    assert min(first.y0, second.y0) > inside.y1 - 1  # no curve and no other mark runs through a label
+    assert first.y1 < figure.axes[0].title.get_window_extent().y0 + 1
+
+
+@pytest.mark.parametrize(("crossover", "captioned"), [(3.0, True), (None, False)])
+def test_a_crossover_is_explained_where_there_is_one(crossover: float | None, captioned: bool) -> None:
+    (axes,) = speedup_figure([_panel(crossover)]).axes
+    assert ("caption" in axes.get_xlabel()) == captioned
+    assert len(axes.texts) == 1 + captioned
 
 
 def test_series_differ_without_colour() -> None:

@@ -20,6 +20,7 @@ from accel.cli.options import (
     add_batch,
     add_compression,
     add_json,
+    add_model,
     add_overrides,
     output_folder,
     positive_number,
@@ -49,7 +50,7 @@ TEXT_WIDTH = 110
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("model", metavar="MODEL", help="a path (.onnx, .pt2), ARCH[:FILE] or zoo:NAME (accel models)")
+    add_model(parser)
     parser.add_argument(
         "--codecs",
         metavar="CODEC",
@@ -90,12 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compress, compile, simulate, sweep; write the folder and print table and verdicts."""
     from accel.cli.comparison import comparison_document
-    from accel.cli.compress import kept_codecs
+    from accel.cli.compress import kept_codecs, load
     from accel.cli.progress import progress
-    from compiler.frontend import load_model
 
     codecs, machines, keep = _codecs(arguments.codecs), _machines(arguments), kept_codecs(arguments.keep)
-    model = load_model(arguments.model, seed=arguments.seed, progress=say)
+    model = load(arguments)
     with progress() as report:
         results = _compare(arguments, model, codecs, keep, machines, report)
     curve = str(arguments.output / CURVE_FILE)

@@ -261,7 +261,8 @@ def crossover_text(result: MachineResult, curve_file: str) -> str:
 
 
 def _caveats(result: MachineResult) -> str:
-    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights_text(result.weights).removeprefix('weights ')}."
+    weights = weights_text(result.weights).removeprefix("weights ")
+    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights}."
 
 
 def comparison_document(

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accel.cli.options import add_compression, add_json, add_output, check_outputs, print_json, say
+from accel.cli.options import add_compression, add_json, add_model, add_output, check_outputs, print_json, say
 from accel.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ EXAMPLE = "accel compress deit_tiny --codec ssvq:k=16,d=8 --keep 'head*=int8' -o
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("model", metavar="MODEL", help="a path (.onnx, .pt2), ARCH[:FILE] or zoo:NAME (accel models)")
+    add_model(parser)
     parser.add_argument("--codec", required=True, help="e.g. int8 or ssvq:k=16,d=8 (accel codecs)")
     add_compression(parser)
     add_output(parser, "the packed file to write (*.vq.safetensors)")
@@ -36,11 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.codecs import parse_codec
     from accel.packed import write_packed
     from accel.reporting import to_records, to_text
-    from compiler.frontend import load_model
 
     check_outputs([arguments.output], model_files(arguments.model))
     codec, keep = parse_codec(arguments.codec), kept_codecs(arguments.keep)
-    model = load_model(arguments.model, seed=arguments.seed, progress=say)
+    model = load(arguments)
     with progress() as report:
         result = compress_loaded(model, codec, arguments, report, keep)
     write_packed(result.packed, arguments.output)
@@ -57,6 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
 def model_files(spec: str) -> tuple[str, str]:
     """What may be a file in MODEL: all of it, or what follows ``ARCH:``."""
     return spec, spec.partition(":")[2]
+
+
+def load(arguments: argparse.Namespace) -> LoadedModel:
+    """The MODEL of ``add_model``; messages of the loader go to stderr."""
+    from compiler.frontend import load_model
+
+    shapes = dict(arguments.input_shapes) or None
+    return load_model(arguments.model, seed=arguments.seed, input_shapes=shapes, progress=say)
 
 
 def compress_loaded(

@@ -85,6 +85,29 @@ def positive_number(text: str) -> float:
     return number
 
 
+def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``NAME=1x3x224x224``: an input and its sizes."""
+    name, equals, sizes = text.rpartition("=")
+    words = sizes.split("x")
+    if not (name and equals) or not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: NAME=SIZES, e.g. input=1x3x224x224")
+    return name, tuple(map(int, words))
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """``MODEL`` and the shapes of its inputs."""
+    parser.add_argument("model", metavar="MODEL", help="a path (.onnx, .pt2), ARCH[:FILE] or zoo:NAME (accel models)")
+    parser.add_argument(
+        "--input-shape",
+        dest="input_shapes",
+        metavar="NAME=1x3x224x224",
+        type=input_shape,
+        action="append",
+        default=[],
+        help="sizes of an input, where the model leaves them open (repeatable)",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
     """``-o FILE``."""
     parser.add_argument("-o", "--output", metavar="FILE", type=output_file, required=required, help=what)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from accel.program import Program
 
 
+SPILLS_SHOWN = 8
+
+
 def instruction_counts(program: Program) -> dict[str, int]:
     """Instructions by queue, in the order of ``QUEUES``."""
     counts = Counter((program.words[:, 0] & ((1 << OPCODE_BITS) - 1)).tolist())
@@ -71,13 +74,22 @@ def summary(program: Program) -> dict[str, Any]:
 
 def summary_text(program: Program) -> str:
     """The summary for people: one figure a line, dictionaries with one line an entry."""
-    return "\n".join(_lines(summary(program), 0)) + "\n"
+    return "\n".join(_lines(_abridged(summary(program)), 0)) + "\n"
+
+
+def _abridged(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of many spilled tensors only the first, and how many bytes the others take."""
+    spilled = document.get("spilled")
+    if not spilled or len(spilled) <= SPILLS_SHOWN:
+        return document
+    first, others = list(spilled.items())[:SPILLS_SHOWN], list(spilled.values())[SPILLS_SHOWN:]
+    return {**document, "spilled": dict(first) | {f"… and {len(others)} more (--json lists all)": sum(others)}}
 
 
 def _lines(document: Mapping[str, Any], depth: int) -> Iterator[str]:
     indent = "  " * depth
     for key, value in document.items():
-        head = f"{indent}{key.replace('_', ' ')}"
+        head = f"{indent}{key if depth else key.replace('_', ' ')}"  # further in, names are those of tensors
         if isinstance(value, Mapping) and value:
             yield f"{head}:"
             yield from _lines(value, depth + 1)

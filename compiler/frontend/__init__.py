@@ -20,6 +20,7 @@ TRAINED, RANDOM = "trained", "random"  # where weights come from, unless from a 
 UNTRAINED = "shapes, no trained weights"
 
 InputShapes = Mapping[str, Shape] | None
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,18 @@ class ModelRow:
 
 
 def load_model(
-    spec: str, *, seed: int = 0, input_shapes: InputShapes = None, progress: Callable[[str], None] | None = None
+    spec: str, *, seed: int = 0, input_shapes: InputShapes = None, progress: Progress | None = None
 ) -> LoadedModel:
     """Load ``path.onnx``, ``path.pt2``, ``ARCH``, ``ARCH:weights.safetensors`` or ``zoo:NAME``.
 
     ``ARCH`` alone gets random weights from ``seed``. ``input_shapes`` overrides shapes by input name; ``progress`` is
-    told about downloads. Raises ``ModelError`` for anything that is none of these or cannot be read.
+    told about downloads and of sizes that were assumed. Raises ``ModelError`` for anything that is none of these or cannot be read.
     """
     if spec.startswith(ZOO_PREFIX):
         return _from_zoo(spec, input_shapes, progress)
     suffix = Path(spec).suffix
     if suffix in _FILE_READERS:
-        return _from_file(spec, suffix, input_shapes)
+        return _from_file(spec, suffix, input_shapes, progress)
     name, colon, weights = spec.partition(":")
     if colon and not weights:
         raise ModelError(f"'{spec}': a weight file is missing after the colon")
@@ -97,28 +98,28 @@ def _zoo_rows() -> Iterator[ModelRow]:
         yield ModelRow(ZOO_PREFIX + model.name, True, count, shape, model.licence, model.description)
 
 
-def _from_zoo(spec: str, input_shapes: InputShapes, progress: Callable[[str], None] | None) -> LoadedModel:
+def _from_zoo(spec: str, input_shapes: InputShapes, progress: Progress | None) -> LoadedModel:
     from compiler.frontend.zoo import load_zoo
 
     graph, weights, description = load_zoo(spec.removeprefix(ZOO_PREFIX), input_shapes, progress)
     return _loaded(graph, weights, spec, description, TRAINED)
 
 
-def _from_file(spec: str, suffix: str, input_shapes: InputShapes) -> LoadedModel:
+def _from_file(spec: str, suffix: str, input_shapes: InputShapes, progress: Progress | None) -> LoadedModel:
     path = Path(spec)
     if not path.is_file():
         raise ModelError(f"{spec}: no such file")
-    graph, weights = _FILE_READERS[suffix](path, input_shapes)
+    graph, weights = _FILE_READERS[suffix](path, input_shapes, progress)
     return _loaded(graph, weights, spec, _FILE_KINDS[suffix], f"from {path.name}")
 
 
-def _read_onnx(path: Path, input_shapes: InputShapes) -> tuple[Graph, Mapping[str, Array]]:
+def _read_onnx(path: Path, input_shapes: InputShapes, note: Progress | None) -> tuple[Graph, Mapping[str, Array]]:
     from compiler.frontend.onnx_import import import_onnx
 
-    return import_onnx(path, input_shapes)
+    return import_onnx(path, input_shapes, note=note)
 
 
-def _read_pt2(path: Path, input_shapes: InputShapes) -> tuple[Graph, Mapping[str, Array]]:
+def _read_pt2(path: Path, input_shapes: InputShapes, _note: Progress | None) -> tuple[Graph, Mapping[str, Array]]:
     from compiler.frontend.torch_import import import_pt2
 
     if input_shapes:

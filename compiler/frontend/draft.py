@@ -229,6 +229,5 @@ def check_finite(name: str, array: npt.NDArray[Any]) -> None:
 def unsupported(node: str, kind: str, supported: Mapping[str, Any], why: str = "") -> ModelError:
     """The error for an operator no rule lowers."""
     return ModelError(
-        f"node '{node}': operator '{kind}' cannot be lowered{why}; supported: {listed(sorted(supported))}; "
-        "or cut the graph before it with outputs="
+        f"node '{node}': operator '{kind}' cannot be lowered{why}; supported: {listed(sorted(supported))}"
     )

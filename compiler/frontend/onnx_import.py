@@ -7,7 +7,7 @@ lowered exactly is a ``ModelError``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ KEEP_NAME = (
 )
 INTEGER_KEPT = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Slice", "Transpose", "Flatten", "Expand", "Concat")
 MIN_OPSET = 7
+EXAMPLE_SIZE = 224  # stands for an unknown size where a message spells out what to type
 # What our reading of a file raises when the file contradicts itself: absent attributes, axes that do not exist.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -47,27 +48,28 @@ def import_onnx(
     path: str | Path,
     input_shapes: Mapping[str, Shape] | None = None,
     outputs: Sequence[str] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[Graph, dict[str, Values]]:
     """Graph and float32 parameter values of an ONNX file (external data beside it is read too).
 
-    ``input_shapes`` gives symbolic dimensions values (a symbolic first dimension is 1 unless given); ``outputs``
-    names tensors to cut the graph at instead of its own outputs. Raises ``ModelError``.
+    ``input_shapes`` gives symbolic dimensions values (a symbolic first dimension is 1 unless given, of which ``note``
+    is told); ``outputs`` names tensors to cut the graph at instead of its own outputs. Raises ``ModelError``.
     """
     path = Path(path)
     model = _load(path)
     try:
-        return _import_model(model, path, input_shapes or {}, outputs)
+        return _import_model(model, path, _input_shapes(model.graph, input_shapes or {}, path, note), outputs)
     except MALFORMED as error:
         raise ModelError(f"'{path}': malformed: {type(error).__name__}: {error}") from error
 
 
 def _import_model(
-    model: onnx.ModelProto, path: Path, input_shapes: Mapping[str, Shape], outputs: Sequence[str] | None
+    model: onnx.ModelProto, path: Path, shapes: Mapping[str, Shape], outputs: Sequence[str] | None
 ) -> tuple[Graph, dict[str, Values]]:
     draft = Draft(path.stem)
     walk = Walk(draft, _opset(model, path))
     _read_initializers(model.graph, walk, path)
-    _declare_inputs(model.graph, walk, input_shapes, path)
+    _declare_inputs(model.graph, walk, shapes)
     public = _wanted(model.graph, outputs, path)
     for proto in _needed(model.graph, public):
         _lower(proto, walk)
@@ -80,13 +82,26 @@ def _load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise ModelError(f"'{path}': no such file")
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
+        _check_external(model.graph, path)
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except ModelError:
+        raise
     except Exception as error:  # protobuf, onnx and the operating system each raise their own classes
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"'{path}': not a readable ONNX file (truncated or corrupt?): {reason[0]}") from error
     if not model.graph.output or not model.opset_import:
         raise ModelError(f"'{path}': not a readable ONNX file (truncated or corrupt?): it has no outputs or no opset")
     return model
+
+
+def _check_external(graph: onnx.GraphProto, path: Path) -> None:
+    """Raise ``ModelError`` when a file that ``graph`` keeps weights in is missing."""
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            name = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+            if not (path.parent / name).is_file():
+                raise ModelError(f"'{path}': its weights are in '{name}', which is missing in folder '{path.parent}'")
 
 
 def _opset(model: onnx.ModelProto, path: Path) -> int:
@@ -110,14 +125,26 @@ def _read_initializers(graph: onnx.GraphProto, walk: Walk, path: Path) -> None:
         walk.constant(tensor.name, value)
 
 
-def _declare_inputs(graph: onnx.GraphProto, walk: Walk, given: Mapping[str, Shape], path: Path) -> None:
-    inputs = [info for info in graph.input if info.name not in walk.constants]
-    names = [info.name for info in inputs]
+def _input_shapes(
+    graph: onnx.GraphProto, given: Mapping[str, Shape], path: Path, note: Callable[[str], None] | None
+) -> dict[str, Shape]:
+    """Shape of every input, sizes of 1 for symbolic batches; ``note`` is told of those."""
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = {info.name: info for info in graph.input if info.name not in weights}
     for name in given:
-        if name not in names:
-            raise ModelError(f"'{path}': no input '{name}'; inputs: {listed(names)}{nearest(name, names)}")
-    for info in inputs:
-        walk.tensors[info.name] = walk.draft.input(info.name, _input_shape(info, given.get(info.name), path))
+        if name not in inputs:
+            raise ModelError(f"'{path}': no input '{name}'; inputs: {listed(inputs)}{nearest(name, inputs)}")
+    shapes = {name: _input_shape(info, given.get(name), path) for name, info in inputs.items()}
+    for name, info in inputs.items():
+        dims = info.type.tensor_type.shape.dim
+        if note is not None and name not in given and dims and dims[0].dim_value <= 0:
+            note(f"{path}: input '{name}' has shape {_shown(info)}; its first size is taken as 1")
+    return shapes
+
+
+def _declare_inputs(graph: onnx.GraphProto, walk: Walk, shapes: Mapping[str, Shape]) -> None:
+    for info in (info for info in graph.input if info.name in shapes):
+        walk.tensors[info.name] = walk.draft.input(info.name, shapes[info.name])
         if np.dtype(onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)).kind in "iub":
             walk.integer.add(info.name)
 
@@ -127,19 +154,24 @@ def _input_shape(info: onnx.ValueInfoProto, given: Shape | None, path: Path) -> 
     if not info.type.HasField("tensor_type"):
         raise ModelError(f"'{path}': input '{info.name}' is no tensor (a sequence or map), which cannot be lowered")
     sizes = [dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim]
-    shown = "[" + ", ".join(d.dim_param or (str(d.dim_value) if d.dim_value > 0 else "?") for d in kind.shape.dim) + "]"
     if given is None:
         if not kind.HasField("shape") or None in sizes[1:]:
-            example = [size or 1 for size in sizes]
+            example = "x".join(str(size or (EXAMPLE_SIZE if axis else 1)) for axis, size in enumerate(sizes))
             raise ModelError(
-                f"'{path}': input '{info.name}' has shape {shown}, which is not fixed; "
-                f"give all sizes, for example input_shapes={{'{info.name}': {tuple(example)}}}"
+                f"'{path}': input '{info.name}' has shape {_shown(info)}, which is not fixed; "
+                f"give all sizes, for example --input-shape {info.name}={example or 1} (from Python: input_shapes=)"
             )
         return tuple(size or 1 for size in sizes)
     fits = len(given) == len(sizes) and all(s in (None, g) and g > 0 for s, g in zip(sizes, given, strict=True))
     if kind.HasField("shape") and not fits:
-        raise ModelError(f"'{path}': input '{info.name}' has shape {shown}; input_shapes gives {list(given)}")
+        raise ModelError(f"'{path}': input '{info.name}' has shape {_shown(info)}; the shape given is {list(given)}")
     return tuple(int(size) for size in given)
+
+
+def _shown(info: onnx.ValueInfoProto) -> str:
+    """Its declared shape, symbols by name: ``[batch, 3, 224, 224]``."""
+    dims = info.type.tensor_type.shape.dim
+    return "[" + ", ".join(d.dim_param or (str(d.dim_value) if d.dim_value > 0 else "?") for d in dims) + "]"
 
 
 def _wanted(graph: onnx.GraphProto, outputs: Sequence[str] | None, path: Path) -> tuple[str, ...]:

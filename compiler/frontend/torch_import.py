@@ -6,8 +6,10 @@ the rest is lowered by the table in ``torch_ops`` and tidied by ``simplify``. to
 
 from __future__ import annotations
 
+import logging
 import operator
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,12 +53,16 @@ def import_pt2(path: str | Path) -> tuple[Graph, dict[str, Values]]:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"'{path}': no such file")
+    if not zipfile.is_zipfile(path):
+        raise ModelError(f"'{path}': not a readable .pt2 file: no zip archive (truncated, or not of torch.export.save)")
     torch = _torch()
     try:
         with _quiet(torch):
             program = torch.export.load(path)
     except Exception as error:  # zipfile, JSON and torch each raise their own classes
-        raise ModelError(f"'{path}': not a readable .pt2 file (truncated or corrupt?): {_line(error)}") from error
+        reason = "" if "warnings above" in str(error) else f": {_line(error)}"  # those we keep quiet say nothing more
+        kinds = "corrupt, of another torch, or not of torch.export.save"
+        raise ModelError(f"'{path}': not a readable .pt2 file ({kinds}){reason}") from error
     return _import_program(torch, program, path.stem)
 
 
@@ -172,10 +178,15 @@ def _torch() -> Any:
 
 @contextmanager
 def _quiet(torch: Any) -> Iterator[None]:
-    """torch warns about its own deprecations; nothing a user of ours could act on."""
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        yield
+    """torch warns about its own deprecations and logs the tracebacks of what it then raises: nothing to act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _line(error: Exception) -> str:
