@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 
@@ -124,14 +125,23 @@ def lower_mean(state: Lowering, op: Op) -> None:
     x = state.operand(op.inputs[0])
     reduced = sorted(axis % len(x.shape) for axis in op.attributes["axes"])
     index = state.layer(op, "vector")
-    items = _mean_items(x, reduced) or _mean_items(state.dense(x, index, "mean"), reduced)
-    out = state.allocate(op.output)
-    flat = reshape(out, (out.elements,))
-    if not items or flat is None:
-        raise CompileError(f"node '{op.name}' (mean): axes {reduced} of {list(x.shape)} interleave with the kept ones")
-    width = out.elements // len(items)
+    items = _mean_items(x, reduced) or [_gathered(state, x, reduced, index)]
+    flat = reshape(state.allocate(op.output), (math.prod(state.shape(op.output)),))
+    if flat is None:
+        raise CompileError(f"node '{op.name}' (mean): its result must be contiguous")
+    width = flat.elements // len(items)
     for i, rows in enumerate(items):
         state.steps.append(VectorStep(index, "mean", rows, narrow(flat, 0, i * width, (i + 1) * width)))
+
+
+def _gathered(state: Lowering, view: View, reduced: list[int], layer: int) -> View:
+    """``[rows, columns]`` as a copy, for reduced axes that interleave with kept ones."""
+    kept = [axis for axis in range(len(view.shape)) if axis not in reduced]
+    copied = state.dense(transpose(view, (*reduced, *kept)), layer, "mean")
+    rows = math.prod(view.shape[axis] for axis in reduced)
+    gathered = reshape(copied, (rows, copied.elements // rows))
+    assert gathered is not None
+    return gathered
 
 
 def _mean_items(view: View, reduced: list[int]) -> list[View]:

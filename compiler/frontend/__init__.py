@@ -54,7 +54,7 @@ def load_model(
     """Load ``path.onnx``, ``path.pt2``, ``ARCH``, ``ARCH:weights.safetensors`` or ``zoo:NAME``.
 
     ``ARCH`` alone gets random weights from ``seed``. ``input_shapes`` overrides shapes by input name; ``progress`` is
-    told about downloads and of sizes that were assumed. Raises ``ModelError`` for anything that is none of these or cannot be read.
+    told about downloads and assumed sizes. Raises ``ModelError`` for anything that is none of these or cannot be read.
     """
     if spec.startswith(ZOO_PREFIX):
         return _from_zoo(spec, input_shapes, progress)
