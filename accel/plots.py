@@ -130,10 +130,11 @@ def _stem(parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _abbreviated(parts: tuple[str, ...]) -> str:
-    text, tail = ".".join(parts), ".".join(parts[-2:])
+    text = ".".join(parts)
     if len(text) <= _LARGEST_NAME:
         return text
-    index = next((part for part in parts[:-2] if part.isdigit()), "")
+    index = next((part for part in parts[:-1] if part.isdigit()), "")
+    tail = ".".join(part for part in parts[-2:] if part != index)
     return f"{index}…{tail[len(index) + 1 - _LARGEST_NAME :]}"
 
 

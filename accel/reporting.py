@@ -189,6 +189,11 @@ def ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
+def times_less(quotient: float) -> str:
+    """``2.50x less``, or ``1.06x more`` for a reduction below 1."""
+    return f"{quotient:.2f}x less" if quotient >= 1 else f"{1 / quotient:.2f}x more"
+
+
 def change(value: float | None, reference: float | None) -> float | None:
     """Relative change from ``reference``, or ``None`` when there is nothing to compare with."""
     if value is None or not reference:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -523,6 +524,41 @@ def test_verdict_says_why_and_names_curve_crossover_weights_and_dram() -> None:
     useless = verdict(_machine_result("u65-mid"), "d/speedup.png")
     assert "does not pay here" in useless and "int8 is bound by compute (98 % of cycles" in useless
     assert "DRAM is busy 34 %" in useless and "Crossover: above 2.6" in useless
+
+
+def _with_curve(result: MachineResult, codec: str, factor: tuple[float, ...]) -> MachineResult:
+    """``codec`` slower than int8 by ``factor`` at each bandwidth of the sweep."""
+    baseline = result.baseline.curve
+    curve = tuple(round(cycles * by) for cycles, by in zip(baseline, factor, strict=True))
+    results = (replace(each, curve=curve) if each.codec == codec else each for each in result.results)
+    return replace(result, results=tuple(results))
+
+
+def test_compression_is_not_credited_with_what_fewer_bytes_do_not_explain() -> None:
+    memory = _machine_result("edge64")
+    assert memory.gains_from_memory
+    lasting = _with_curve(memory, memory.best.codec, (0.5,) * 14)
+    assert not lasting.gains_from_memory
+    text = verdict(lasting, "curve")
+    assert "compression pays" not in text and "differ in how they map onto the array" in text
+    own = memory.bandwidths.index(memory.machine.bandwidth_bytes_per_cycle) + 1
+    cut = (replace(each, curve=each.curve[:own], gemm_curve=each.gemm_curve[:own]) for each in memory.results)
+    assert replace(memory, bandwidths=memory.bandwidths[:own], results=tuple(cut)).gains_from_memory
+    assert not _machine_result("u65-mid").gains_from_memory  # DRAM is busy 34 %
+
+
+def test_the_format_that_falls_behind_int8_is_named() -> None:
+    result = _machine_result("edge64")
+    assert "slower than int8" not in verdict(result, "curve")
+    rich = _with_curve(result, "vq:k=256,d=4", (1.0,) * 12 + (1.25, 2.0))
+    low, high = result.bandwidths[11], result.bandwidths[12]
+    (sentence,) = re.findall(
+        r"Above ([\d.]+) B/cycle vq:k=256,d=4 is slower than int8 \(down to 0.50x\)", verdict(rich, "")
+    )
+    assert low <= float(sentence) <= high
+    middle = _with_curve(result, "int4", (1.0,) * 5 + (1.25,) + (1.0,) * 8)
+    assert f"At {result.bandwidths[5]:.3g} B/cycle int4 is slower" in verdict(middle, "")
+    assert "At every bandwidth tried int4 is slower" in verdict(_with_curve(result, "int4", (1.25,) * 14), "")
 
 
 def test_int8_alone_is_no_comparison() -> None:

@@ -27,6 +27,7 @@ from accel.reporting import (
     metric_column,
     metric_values,
     run_labels,
+    times_less,
     to_csv,
     to_json,
     to_records,
@@ -109,6 +110,17 @@ def test_comparison_shows_changes_against_the_first_run() -> None:
     assert row["total_cycles_change"] == second.total_cycles / first.total_cycles - 1
     assert row["speedup"] == first.total_cycles / second.total_cycles
     assert layers_table([first, second]).rows[0]["ssvq:k=16,d=8 change"] < 0
+
+
+def test_runs_of_different_models_say_so() -> None:
+    run = sample_run()
+    other = replace(run, program={**run.program, "model": "other"})
+    assert metrics_table([run, other]).notes == ("the changes compare different models: sample, other",)
+    assert metrics_table([run, run]).notes == ()
+
+
+def test_less_or_more() -> None:
+    assert (times_less(2.5), times_less(1), times_less(0.94)) == ("2.50x less", "1.00x less", "1.06x more")
 
 
 def test_speedup_is_only_claimed_against_int8_on_the_same_machine() -> None:

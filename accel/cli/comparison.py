@@ -11,7 +11,7 @@ from accel import __version__
 from accel.cli.run_tables import dram_text, weights_text
 from accel.machine import Machine, machine_to_document
 from accel.metrics import CAUSES, METRICS
-from accel.reporting import Column, Table, bound_text, dominant, dram_busy, metric_column, ratio, to_records
+from accel.reporting import Column, Table, bound_text, dominant, dram_busy, metric_column, ratio, times_less, to_records
 from accel.run import Run
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 COMPARISON_SCHEMA = "accel.comparison/1"
 WORTHWHILE_GAIN = 1.1  # a speed-up below this is called none
+MEMORY_BOUND = 0.6  # DRAM busier than this makes a network one that fewer bytes can speed up
+SLOWER = 0.995  # what rounds to 1.00x is not called slower
 GRID_OCTAVES = tuple(k * 2 / 3 for k in range(-7, 7))  # 14 points, 1/25 to 16 times the machine's bandwidth
 
 
@@ -106,6 +108,16 @@ class MachineResult:
         """Of the best format's whole-network curve."""
         return find_crossover(self.bandwidths, self.speedup_curve(self.best))
 
+    @property
+    def gains_from_memory(self) -> bool:
+        """Whether fewer DRAM bytes explain the best format's gain: int8 is short of DRAM, and more of it ends the gain.
+
+        A sweep that ends at the machine's own bandwidth cannot tell the latter.
+        """
+        swept_above = self.bandwidths[-1] > self.machine.bandwidth_bytes_per_cycle
+        lasting = swept_above and self.crossover.status == "always gains"
+        return dram_busy(self.baseline.whole) >= MEMORY_BOUND and not lasting
+
 
 def _quotients(numerators: Sequence[int], denominators: Sequence[int]) -> tuple[float, ...]:
     return tuple(a / b for a, b in zip(numerators, denominators, strict=True))
@@ -117,9 +129,9 @@ def bandwidth_grid(machine: Machine, wanted: Sequence[float] = ()) -> tuple[floa
     return tuple(sorted({own, *(wanted or (own * 2**octaves for octaves in GRID_OCTAVES))}))
 
 
-def find_crossover(bandwidths: Sequence[float], speedups: Sequence[float]) -> Crossover:
-    """The highest bandwidth at which the speed-up falls through ``WORTHWHILE_GAIN``, linear in log bandwidth."""
-    above = [i for i, speedup in enumerate(speedups) if speedup >= WORTHWHILE_GAIN]
+def find_crossover(bandwidths: Sequence[float], speedups: Sequence[float], level: float = WORTHWHILE_GAIN) -> Crossover:
+    """The highest bandwidth at which the speed-up falls through ``level``, linear in log bandwidth."""
+    above = [i for i, speedup in enumerate(speedups) if speedup >= level]
     if not above:
         return Crossover("never gains")
     last = above[-1]
@@ -127,7 +139,7 @@ def find_crossover(bandwidths: Sequence[float], speedups: Sequence[float]) -> Cr
         return Crossover("always gains")
     high, low = speedups[last], speedups[last + 1]
     a, b = math.log2(bandwidths[last]), math.log2(bandwidths[last + 1])
-    return Crossover("crosses", 2 ** (a + (b - a) * (high - WORTHWHILE_GAIN) / (high - low)))
+    return Crossover("crosses", 2 ** (a + (b - a) * (high - level) / (high - low)))
 
 
 COLUMNS = (
@@ -205,7 +217,14 @@ def table_notes(results: Sequence[MachineResult]) -> tuple[str, ...]:
 
 def verdict(result: MachineResult, curve_file: str) -> str:
     """One paragraph: what the best format gains on this machine, why, and up to which bandwidth."""
-    sentences = (_gain(result), _why(result), _vector(result), crossover_text(result, curve_file), _caveats(result))
+    sentences = (
+        _gain(result),
+        _why(result),
+        _vector(result),
+        crossover_text(result, curve_file),
+        _slower(result),
+        _caveats(result),
+    )
     return f"{result.machine.name}: " + " ".join(filter(None, sentences))
 
 
@@ -214,12 +233,41 @@ def _gain(result: MachineResult) -> str:
     if best is int8:
         return f"int8 alone: {int8.whole.total_cycles:,} cycles; there is no compressed format to compare with."
     speedup = result.speedup(best)
-    gains = "compression pays" if speedup >= WORTHWHILE_GAIN else "compression does not pay here"
     return (
-        f"{gains}: {best.codec}, the fastest format, runs {speedup:.2f}x as fast as int8 (whole network; "
+        f"{_judgement(result)}: {best.codec}, the fastest format, runs {speedup:.2f}x as fast as int8 (whole network; "
         f"GEMM-only {result.gemm_speedup(best):.2f}x) and moves {best.whole.dram_bytes_total / 1e6:.3f} MB instead of "
-        f"{int8.whole.dram_bytes_total / 1e6:.3f} MB ({result.traffic_ratio(best):.2f}x less)."
+        f"{int8.whole.dram_bytes_total / 1e6:.3f} MB ({times_less(result.traffic_ratio(best))})."
     )
+
+
+def _judgement(result: MachineResult) -> str:
+    """Compression is credited with a gain only where fewer DRAM bytes explain it."""
+    if result.speedup(result.best) < WORTHWHILE_GAIN:
+        return "compression does not pay here"
+    if result.gains_from_memory:
+        return "compression pays"
+    return (
+        "there is a gain, but not one of memory traffic (int8 is not short of DRAM, or the gain stays when there is "
+        "plenty): the formats differ in how they map onto the array"
+    )
+
+
+def _slower(result: MachineResult) -> str:
+    """Where in the sweep the format that falls behind int8 most is slower than int8, if one is."""
+    worst = min(result.results, key=lambda each: min(result.speedup_curve(each)))
+    curve = result.speedup_curve(worst)
+    slower = [bandwidth for bandwidth, speedup in zip(result.bandwidths, curve, strict=True) if speedup < SLOWER]
+    if not slower:
+        return ""
+    crossing = find_crossover(result.bandwidths, curve, SLOWER)
+    if crossing.bandwidth is not None:
+        where = f"Above {crossing.bandwidth:.3g} B/cycle"
+    elif crossing.status == "never gains":
+        where = "At every bandwidth tried"
+    else:
+        reach = f"{slower[0]:.3g}" if len(slower) == 1 else f"{slower[0]:.3g} to {slower[-1]:.3g}"
+        where = f"At {reach} B/cycle"
+    return f"{where} {worst.codec} is slower than int8 (down to {min(curve):.2f}x)."
 
 
 def _why(result: MachineResult) -> str:

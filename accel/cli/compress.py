@@ -146,7 +146,7 @@ def mean_relative_error(reports: Sequence[LayerReport]) -> float:
 
 
 def _layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float]) -> Table:
-    from accel.reporting import Column, Table
+    from accel.reporting import Column, Table, times_less
 
     columns = (
         Column("layer", "layer"),
@@ -169,8 +169,8 @@ def _layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float]) -
     notes = (
         "relative error: squared error over squared weights, averaged over weights in the last row",
         f"{totals['weights']:,} weights in {totals['weight_bytes']:,} bytes (codebooks and scales included): "
-        f"{totals['ratio_to_int8']:.2f}x less than one byte a weight (int8), "
-        f"{totals['ratio_to_float32']:.2f}x less than fp32",
+        f"{times_less(totals['ratio_to_int8'])} than one byte a weight, "
+        f"{times_less(totals['ratio_to_float32'])} than fp32",
         f"biases, norms and embeddings take {totals['parameter_bytes']:,} bytes beside that, uncompressed",
     )
     return Table("Layers", columns, (*_layer_rows(reports), total), notes)

@@ -51,7 +51,13 @@ def metrics_table(runs: Sequence[Run]) -> Table:
         | {**row, "dram_busy": dram_busy(run), "bound": bound_text(run.cycles_by_cause)}
         for label, run, row in zip(run_labels(runs), runs, rows, strict=True)
     ]
-    return Table("Metrics", tuple(columns), tuple(records))
+    return Table("Metrics", tuple(columns), tuple(records), _other_models(runs))
+
+
+def _other_models(runs: Sequence[Run]) -> tuple[str, ...]:
+    """A note when changes against the first run are not those of a format or machine alone."""
+    models = list(dict.fromkeys(str(run.program.get("model")) for run in runs))
+    return (f"the changes compare different models: {', '.join(models)}",) if len(models) > 1 else ()
 
 
 def metrics_text(run: Run) -> str:
