@@ -28,8 +28,8 @@ from accel.cli.comparison import (
     bandwidth_grid,
     comparison_table,
     find_crossover,
-    verdict,
 )
+from accel.cli.verdict import verdict
 from accel.codecs import parse_codec
 from accel.errors import FormatError
 from accel.graph import Graph, Op
@@ -552,9 +552,8 @@ def test_the_format_that_falls_behind_int8_is_named() -> None:
     assert "slower than int8" not in verdict(result, "curve")
     rich = _with_curve(result, "vq:k=256,d=4", (1.0,) * 12 + (1.25, 2.0))
     low, high = result.bandwidths[11], result.bandwidths[12]
-    (sentence,) = re.findall(
-        r"Above ([\d.]+) B/cycle vq:k=256,d=4 is slower than int8 \(down to 0.50x\)", verdict(rich, "")
-    )
+    pattern = r"Above ([\d.]+) B/cycle vq:k=256,d=4 is slower than int8 \(down to 0.50x\)"
+    (sentence,) = re.findall(pattern, verdict(rich, "curve"))
     assert low <= float(sentence) <= high
     middle = _with_curve(result, "int4", (1.0,) * 5 + (1.25,) + (1.0,) * 8)
     assert f"At {result.bandwidths[5]:.3g} B/cycle int4 is slower" in verdict(middle, "")

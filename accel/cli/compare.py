@@ -93,13 +93,15 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.cli.comparison import comparison_document
     from accel.cli.compress import kept_codecs, load
     from accel.cli.progress import progress
+    from accel.cli.verdict import verdict
 
     codecs, machines, keep = _codecs(arguments.codecs), _machines(arguments), kept_codecs(arguments.keep)
     model = load(arguments)
     with progress() as report:
         results = _compare(arguments, model, codecs, keep, machines, report)
     curve = str(arguments.output / CURVE_FILE)
-    document = comparison_document(results, model.source, arguments.batch, curve)
+    verdicts = [verdict(result, curve) for result in results]
+    document = comparison_document(results, model.source, arguments.batch, verdicts)
     _write_all(arguments.output, results, document)
     if arguments.json:
         print_json(document)
@@ -208,7 +210,8 @@ def _curve(program: Program, machine: Machine, grid: Sequence[float]) -> tuple[i
 
 def _text(results: Sequence[MachineResult], curve_file: str) -> str:
     """A table and a verdict for each machine."""
-    from accel.cli.comparison import comparison_table, table_notes, verdict
+    from accel.cli.comparison import comparison_table, table_notes
+    from accel.cli.verdict import verdict
     from accel.reporting import to_text
 
     parts = [

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from accel import __version__
-from accel.cli.run_tables import dram_text, weights_text
+from accel.cli.run_tables import dram_text
 from accel.machine import Machine, machine_to_document
-from accel.metrics import CAUSES, METRICS
-from accel.reporting import Column, Table, bound_text, dominant, dram_busy, metric_column, ratio, times_less, to_records
+from accel.metrics import METRICS
+from accel.reporting import Column, Table, bound_text, dram_busy, metric_column, ratio, to_records
 from accel.run import Run
 
 if TYPE_CHECKING:
@@ -215,106 +215,8 @@ def table_notes(results: Sequence[MachineResult]) -> tuple[str, ...]:
     return (*TABLE_NOTES, *mixed)
 
 
-def verdict(result: MachineResult, curve_file: str) -> str:
-    """One paragraph: what the best format gains on this machine, why, and up to which bandwidth."""
-    sentences = (
-        _gain(result),
-        _why(result),
-        _vector(result),
-        crossover_text(result, curve_file),
-        _slower(result),
-        _caveats(result),
-    )
-    return f"{result.machine.name}: " + " ".join(filter(None, sentences))
-
-
-def _gain(result: MachineResult) -> str:
-    best, int8 = result.best, result.baseline
-    if best is int8:
-        return f"int8 alone: {int8.whole.total_cycles:,} cycles; there is no compressed format to compare with."
-    speedup = result.speedup(best)
-    return (
-        f"{_judgement(result)}: {best.codec}, the fastest format, runs {speedup:.2f}x as fast as int8 (whole network; "
-        f"GEMM-only {result.gemm_speedup(best):.2f}x) and moves {best.whole.dram_bytes_total / 1e6:.3f} MB instead of "
-        f"{int8.whole.dram_bytes_total / 1e6:.3f} MB ({times_less(result.traffic_ratio(best))})."
-    )
-
-
-def _judgement(result: MachineResult) -> str:
-    """Compression is credited with a gain only where fewer DRAM bytes explain it."""
-    if result.speedup(result.best) < WORTHWHILE_GAIN:
-        return "compression does not pay here"
-    if result.gains_from_memory:
-        return "compression pays"
-    return (
-        "there is a gain, but not one of memory traffic (int8 is not short of DRAM, or the gain stays when there is "
-        "plenty): the formats differ in how they map onto the array"
-    )
-
-
-def _slower(result: MachineResult) -> str:
-    """Where in the sweep the format that falls behind int8 most is slower than int8, if one is."""
-    worst = min(result.results, key=lambda each: min(result.speedup_curve(each)))
-    curve = result.speedup_curve(worst)
-    slower = [bandwidth for bandwidth, speedup in zip(result.bandwidths, curve, strict=True) if speedup < SLOWER]
-    if not slower:
-        return ""
-    crossing = find_crossover(result.bandwidths, curve, SLOWER)
-    if crossing.bandwidth is not None:
-        where = f"Above {crossing.bandwidth:.3g} B/cycle"
-    elif crossing.status == "never gains":
-        where = "At every bandwidth tried"
-    else:
-        reach = f"{slower[0]:.3g}" if len(slower) == 1 else f"{slower[0]:.3g} to {slower[-1]:.3g}"
-        where = f"At {reach} B/cycle"
-    return f"{where} {worst.codec} is slower than int8 (down to {min(curve):.2f}x)."
-
-
-def _why(result: MachineResult) -> str:
-    return "; ".join(f"{each.codec} is {_bound_sentence(each.whole)}" for each in result.highlights) + "."
-
-
-def _bound_sentence(run: Run) -> str:
-    """``bound by compute (87 % of cycles: the array streams ...; DRAM is busy 20 %)``, from the table of causes."""
-    cause, share = dominant(run.cycles_by_cause)
-    name = cause.replace("_", " ")
-    return f"bound by {name} ({_percent(share)} of cycles: {CAUSES[cause]}; DRAM is busy {_percent(dram_busy(run))})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
-
-
-def _vector(result: MachineResult) -> str:
-    if not result.machine.vector.lanes:
-        return "The vector unit is free on this machine (vector.lanes = 0)."
-    shares = " and ".join(f"{_percent(each.vector_share)} of the cycles of {each.codec}" for each in result.highlights)
-    return f"What the vector unit costs: a free one would save {shares}."
-
-
-def crossover_text(result: MachineResult, curve_file: str) -> str:
-    """Where on the curve this machine stands, and where the gain ends; never a number without its curve."""
-    if result.best is result.baseline:
-        return ""
-    low, high = result.bandwidths[0], result.bandwidths[-1]
-    crossover, codec = result.crossover, result.best.codec
-    own = f"this machine has {result.machine.bandwidth_bytes_per_cycle:.3g} B/cycle"
-    if crossover.bandwidth is not None:
-        where = f"Crossover: above {crossover.bandwidth:.3g} B/cycle {codec} gains less than {WORTHWHILE_GAIN}x"
-    elif crossover.status == "never gains":
-        where = f"Crossover: below {low:.3g} B/cycle, the lowest tried; {codec} never gains {WORTHWHILE_GAIN}x"
-    else:
-        where = f"Crossover: above {high:.3g} B/cycle, the highest tried; {codec} gains {WORTHWHILE_GAIN}x throughout"
-    return f"{where}; {own}; the speed-up is one point of the curve in {curve_file}."
-
-
-def _caveats(result: MachineResult) -> str:
-    weights = weights_text(result.weights).removeprefix("weights ")
-    return f"DRAM model: {dram_text(result.machine)}. Weights: {weights}."
-
-
 def comparison_document(
-    results: Sequence[MachineResult], source: Mapping[str, Any], batch: int, curve_file: str
+    results: Sequence[MachineResult], source: Mapping[str, Any], batch: int, verdicts: Sequence[str]
 ) -> dict[str, Any]:
     """The whole comparison as JSON values, schema ``accel.comparison/1``."""
     return {
@@ -325,11 +227,11 @@ def comparison_document(
         "gain_threshold": WORTHWHILE_GAIN,
         "notes": list(table_notes(results)),
         "rows": to_records(Table("", (Column("machine", ""), *COLUMNS), tuple(r for m in results for r in _rows(m)))),
-        "machines": [_machine_document(result, curve_file) for result in results],
+        "machines": [_machine_document(*each) for each in zip(results, verdicts, strict=True)],
     }
 
 
-def _machine_document(result: MachineResult, curve_file: str) -> dict[str, Any]:
+def _machine_document(result: MachineResult, verdict: str) -> dict[str, Any]:
     return {
         "machine": machine_to_document(result.machine),
         "own_bandwidth_bytes_per_cycle": result.machine.bandwidth_bytes_per_cycle,
@@ -345,5 +247,5 @@ def _machine_document(result: MachineResult, curve_file: str) -> dict[str, Any]:
         },
         "best": result.best.codec,
         "crossover": {"status": result.crossover.status, "bandwidth_bytes_per_cycle": result.crossover.bandwidth},
-        "verdict": verdict(result, curve_file),
+        "verdict": verdict,
     }
