@@ -40,6 +40,8 @@ def test_windows_agree_with_torch(
     attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "auto_pad": auto}
     if auto == "NOTSET":
         attributes["pads"] = [min(p, k // 2) for p, k in zip(pads, kernel * 2, strict=True)]
+    if auto == "NOTSET" and kind != "Conv":  # onnx's reference gets uneven padding of pools wrong
+        attributes["pads"] = attributes["pads"][:2] * 2
     x = noise(1, 2, *size)
     constants = {"w": noise(3, 2, *kernel)} if kind == "Conv" else {}
     if kind != "Conv" and ceil and auto == "NOTSET":
