@@ -526,6 +526,23 @@ def test_verdict_says_why_and_names_curve_crossover_weights_and_dram() -> None:
     assert "DRAM is busy 34 %" in useless and "Crossover: above 2.6" in useless
 
 
+def test_crossing_is_simulated_not_interpolated() -> None:
+    """int8 takes max(1000, 4000/b) cycles, the format max(1000, 1000/b): 1.1x at b = 4/1.1 exactly."""
+
+    def simulated(each: CodecResult, byte_cycles: int) -> CodecResult:
+        def cycles_at(bandwidth: float) -> int:
+            return round(1000 * max(1000, byte_cycles / bandwidth))
+
+        return replace(each, curve=tuple(map(cycles_at, grid)), cycles_at=cycles_at)
+
+    result = _machine_result("edge64", ("int8", "ssvq:k=16,d=8"))
+    grid = (0.5, 2.0, 8.0)
+    pair = zip(result.results, (4000, 1000), strict=True)
+    result = replace(result, bandwidths=grid, results=tuple(simulated(*each) for each in pair))
+    assert find_crossover(grid, result.speedup_curve(result.best)).bandwidth > 6
+    assert result.crossover.bandwidth == pytest.approx(4 / 1.1, rel=0.006)
+
+
 def _with_curve(result: MachineResult, codec: str, factor: tuple[float, ...]) -> MachineResult:
     """``codec`` slower than int8 by ``factor`` at each bandwidth of the sweep."""
     baseline = result.baseline.curve

@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,7 @@ def _simulated(
         curve=_curve(program, machine, grid),
         gemm_curve=_curve(program, free_vector, grid),
         others=other_codecs(codec, reports),
+        cycles_at=lru_cache(maxsize=None)(lambda bandwidth: _curve(program, machine, (bandwidth,))[0]),
     )
 
 
@@ -300,5 +302,5 @@ def _panel(result: MachineResult) -> Any:
         curves=curves,
         own_bandwidth=result.machine.bandwidth_bytes_per_cycle,
         crossover=result.crossover.bandwidth,
-        caption=f"crossover: above it the fastest format, {best.codec}, gains less than {WORTHWHILE_GAIN}x over int8",
+        caption=f"crossover: above it {best.codec}, the fastest compressed format, gains less than {WORTHWHILE_GAIN}x",
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from accel import __version__
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 COMPARISON_SCHEMA = "accel.comparison/1"
 WORTHWHILE_GAIN = 1.1  # a speed-up below this is called none
 MEMORY_BOUND = 0.6  # DRAM busier than this makes a network one that fewer bytes can speed up
+CROSSOVER_PRECISION = 0.005  # relative; three digits are printed
 SLOWER = 0.995  # what rounds to 1.00x is not called slower
 GRID_OCTAVES = tuple(k * 2 / 3 for k in range(-7, 7))  # 14 points, 1/25 to 16 times the machine's bandwidth
 
@@ -30,7 +31,7 @@ class CodecResult:
     """One codec on one machine. ``curve`` and ``gemm_curve`` are total cycles at each bandwidth of the sweep.
 
     ``gemm_only`` is the same program on the same machine with a free vector unit (``vector.lanes = 0``); ``others``
-    says which layers have another codec, a sentence each group.
+    says which layers have another codec, a sentence each group. ``cycles_at`` simulates any other bandwidth.
     """
 
     codec: str
@@ -41,6 +42,7 @@ class CodecResult:
     curve: tuple[int, ...]
     gemm_curve: tuple[int, ...]
     others: tuple[str, ...] = ()
+    cycles_at: Callable[[float], int] | None = field(default=None, compare=False)
 
     @property
     def vector_share(self) -> float:
@@ -106,7 +108,21 @@ class MachineResult:
     @property
     def crossover(self) -> Crossover:
         """Of the best format's whole-network curve."""
-        return find_crossover(self.bandwidths, self.speedup_curve(self.best))
+        return self.crossing(self.best, WORTHWHILE_GAIN)
+
+    def crossing(self, result: CodecResult, level: float) -> Crossover:
+        """Where a format's whole-network speed-up falls through ``level``: bracketed by the sweep, then simulated."""
+        curve = self.speedup_curve(result)
+        found = find_crossover(self.bandwidths, curve, level)
+        ours, theirs = result.cycles_at, self.baseline.cycles_at
+        if found.bandwidth is None or ours is None or theirs is None:
+            return found
+        last = max(i for i, speedup in enumerate(curve) if speedup >= level)
+        low, high = self.bandwidths[last], self.bandwidths[last + 1]
+        while high > low * (1 + CROSSOVER_PRECISION):
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if theirs(middle) / ours(middle) >= level else (low, middle)
+        return Crossover("crosses", low)
 
     @property
     def gains_from_memory(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accel.cli.comparison import SLOWER, WORTHWHILE_GAIN, MachineResult, find_crossover
+from accel.cli.comparison import SLOWER, WORTHWHILE_GAIN, MachineResult
 from accel.cli.run_tables import dram_text, weights_text
 from accel.metrics import CAUSES
 from accel.reporting import dominant, dram_busy, times_less
@@ -15,6 +15,7 @@ def verdict(result: MachineResult, curve_file: str) -> str:
         _gain(result),
         _why(result),
         _vector(result),
+        _reloads(result),
         crossover_text(result, curve_file),
         _slower(result),
         _caveats(result),
@@ -28,15 +29,16 @@ def _gain(result: MachineResult) -> str:
         return f"int8 alone: {int8.whole.total_cycles:,} cycles; there is no compressed format to compare with."
     speedup = result.speedup(best)
     return (
-        f"{_judgement(result)}: {best.codec}, the fastest format, runs {speedup:.2f}x as fast as int8 (whole network; "
-        f"GEMM-only {result.gemm_speedup(best):.2f}x) and moves {best.whole.dram_bytes_total / 1e6:.3f} MB instead of "
-        f"{int8.whole.dram_bytes_total / 1e6:.3f} MB ({times_less(result.traffic_ratio(best))})."
+        f"{_judgement(result)}: {best.codec}, the fastest compressed format, runs {speedup:.2f}x as fast as int8 "
+        f"(whole network; GEMM-only {result.gemm_speedup(best):.2f}x) and moves "
+        f"{best.whole.dram_bytes_total / 1e6:.3f} MB instead of {int8.whole.dram_bytes_total / 1e6:.3f} MB "
+        f"({times_less(result.traffic_ratio(best))})."
     )
 
 
 def _judgement(result: MachineResult) -> str:
     """Compression is credited with a gain only where fewer DRAM bytes explain it."""
-    if result.speedup(result.best) < WORTHWHILE_GAIN:
+    if round(result.speedup(result.best), 2) < WORTHWHILE_GAIN:
         return "compression does not pay here"
     if result.gains_from_memory:
         return "compression pays"
@@ -53,7 +55,7 @@ def _slower(result: MachineResult) -> str:
     slower = [bandwidth for bandwidth, speedup in zip(result.bandwidths, curve, strict=True) if speedup < SLOWER]
     if not slower:
         return ""
-    crossing = find_crossover(result.bandwidths, curve, SLOWER)
+    crossing = result.crossing(worst, SLOWER)
     if crossing.bandwidth is not None:
         where = f"Above {crossing.bandwidth:.3g} B/cycle"
     elif crossing.status == "never gains":
@@ -84,6 +86,21 @@ def _vector(result: MachineResult) -> str:
         return "The vector unit is free on this machine (vector.lanes = 0)."
     shares = " and ".join(f"{_percent(each.vector_share)} of the cycles of {each.codec}" for each in result.highlights)
     return f"What the vector unit costs: a free one would save {shares}."
+
+
+def _reloads(result: MachineResult) -> str:
+    """Weights loaded more than once are traffic a larger SRAM would save, and part of what the formats differ in."""
+    shares = [f"{_reloaded_bytes(each.whole) / 1e6:.1f} MB of {each.codec}'s" for each in result.highlights]
+    if not any(_reloaded_bytes(each.whole) for each in result.highlights):
+        return ""
+    return f"Weights loaded again because activations did not fit: {' and '.join(shares)} traffic."
+
+
+def _reloaded_bytes(run: Run) -> int:
+    """Bytes of weight streams moved beyond one load of each."""
+    once = run.program.get("report", {}).get("weight_stream_bytes", 0)
+    moved = sum(run.dram_bytes[kind] for kind in ("weights", "indices", "signs"))
+    return max(0, moved - int(once)) if once else 0
 
 
 def crossover_text(result: MachineResult, curve_file: str) -> str:
