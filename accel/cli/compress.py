@@ -87,6 +87,7 @@ def compress_loaded(
         codec,
         keep,
         arguments.scale,
+        arguments.vector_axis,
         seed=arguments.seed,
         progress=report,
         description=source_facts(model.source),

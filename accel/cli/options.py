@@ -146,6 +146,12 @@ def add_compression(parser: argparse.ArgumentParser) -> None:
         help="one weight scale an output channel, or one a tensor (default channel)",
     )
     parser.add_argument(
+        "--vector-axis",
+        choices=("out", "in"),
+        default="out",
+        help="vectors run along output channels, or along the reduction through a transpose buffer (default out)",
+    )
+    parser.add_argument(
         "--seed",
         metavar="N",
         type=non_negative_integer,

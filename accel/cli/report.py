@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,9 +61,13 @@ def print_report(runs: Sequence[Run]) -> None:
 
 def _data(runs: Sequence[Run], form: str) -> str:
     from accel.cli.run_tables import flat_table, run_tables
-    from accel.reporting import to_csv, to_json
+    from accel.reporting import run_labels, to_csv, to_json
 
-    return to_csv(flat_table(runs)) if form == "csv" else to_json(run_tables(runs))
+    if form == "csv":
+        return to_csv(flat_table(runs))
+    metrics, *others = run_tables(runs)
+    remarks = [f"{label}: {note}" for label, run in zip(run_labels(runs), runs, strict=True) for note in run.notes]
+    return to_json([replace(metrics, notes=(*metrics.notes, *remarks)), *others])
 
 
 def _plot(runs: Sequence[Run], path: Path) -> None:

@@ -183,7 +183,7 @@ def flat_table(runs: Sequence[Run]) -> Table:
     cycles = [metric_column("total_cycles", cause, key=f"cycles_{cause}") for cause in CAUSES]
     traffic = [metric_column("dram_bytes_total", kind, key=f"dram_{kind}") for kind in TRAFFIC]
     columns = (
-        *(Column(key, key) for key in ("run", "tool", "model", "codec", "machine", "layer", "kind")),
+        *(Column(key, key) for key in ("run", "tool", "model", "codec", "machine", "dram", "layer", "kind")),
         metric_column("macs"),
         metric_column("total_cycles"),
         metric_column("dram_bytes_total"),
@@ -198,7 +198,7 @@ def flat_table(runs: Sequence[Run]) -> Table:
 
 def _flat_rows(label: str, run: Run) -> Iterable[dict[str, Any]]:
     shared = {"run": label, "tool": run.tool, "model": run.program.get("model"), "codec": run.program.get("codec")}
-    shared["machine"] = run.machine.name
+    shared |= {"machine": run.machine.name, "dram": dram_text(run.machine)}
     network = LayerRun(
         "(network)",
         "",
