@@ -175,7 +175,7 @@ def read_program(path: str | Path) -> Program:
         return program
     except FormatError as error:
         raise FormatError(f"'{path}': {error}") from error
-    except (AccelError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (AccelError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise FormatError(f"'{path}': program document: {type(error).__name__}: {error}") from error
 
 
