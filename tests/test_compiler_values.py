@@ -102,7 +102,7 @@ def test_scaled_tensors_are_written_where_a_concatenation_wants_them() -> None:
     x = b.input("x", (1, 4, 3, 3))
     scaled = b.op("mul", b.op("add", x, x), b.parameter("half", (1,)))
     tokens = b.op("transpose", b.op("reshape", scaled, shape=(1, 4, 9)), perm=(0, 2, 1))
-    both = b.op("concat", tokens, b.input("z", (1, 2, 4)), axis=1)
+    both = b.op("concat", b.input("z", (1, 2, 4)), tokens, axis=1)
     graph = b.build(b.op("gemm", both, b.parameter("w", (5, 4))))
     check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 4096, 512, 256))
 
