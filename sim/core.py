@@ -24,9 +24,10 @@ How the timing rules are read where they leave room:
 
 from __future__ import annotations
 
-from sim.array import advance_compute, advance_decode
+from sim.array import advance_compute
 from sim.causes import charge_tail
 from sim.columns import NOBODY
+from sim.decoder import advance_decode
 from sim.jit import jit, jit_entry
 from sim.queues import advance_vector, dispatch
 from sim.state import FETCH, LOAD, MOVE_IN, MOVE_OUT, STORE, State
