@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accel.isa import BLOCK_BYTES
 from sim.columns import NOBODY, WEIGHTS
-from sim.dram import arrival, serve
+from sim.dram_ideal import arrival, serve
 from sim.jit import jit
 from sim.queues import complete, ready
 from sim.state import FETCH, MOVE_IN, MOVE_OUT, PER_BLOCK, UNKNOWN, State

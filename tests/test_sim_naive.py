@@ -11,7 +11,7 @@ import sim.array
 import sim.causes
 import sim.core
 import sim.decoder
-import sim.dram
+import sim.dram_ideal
 import sim.queues
 import sim.transfers
 from accel.isa import encode_program
@@ -21,7 +21,7 @@ from sim.params import machine_params
 from sim.state import MOVER, QUEUE, REGISTERS, RING, TIMES
 from sim.timing import time_words
 
-KERNEL_MODULES = (sim.array, sim.causes, sim.core, sim.decoder, sim.dram, sim.queues, sim.transfers)
+KERNEL_MODULES = (sim.array, sim.causes, sim.core, sim.decoder, sim.dram_ideal, sim.queues, sim.transfers)
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
