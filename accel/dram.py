@@ -23,8 +23,8 @@ class DramTiming:
     """One timing set, in clock cycles (``tck_ps``: the clock's period in picoseconds).
 
     ``burst``: data bus cycles of one access. ``_s``, ``_l``: to another bank group, to the same. ``trp_all``: after a
-    precharge of all banks. ``tppd``: between precharges. ``taad``: latest second half of a split ACTIVATE. ``twck_post``:
-    data clock cycles that outlive a burst before it must be synchronised again (both LPDDR5 only, else 0).
+    precharge of all banks. ``tppd``: between precharges. LPDDR5 only, else 0: ``taad``, latest second half of a split
+    ACTIVATE; ``twck_post``, how long the data clock runs on after a burst before it must be synchronised again.
     """
 
     tck_ps: int
@@ -88,9 +88,9 @@ TIMING_KEYS: tuple[str, ...] = tuple(field.name for field in fields(DramTiming))
 class DramStandard:
     """One row of ``DRAM_STANDARDS``.
 
-    A channel of ``width_bits`` (one of ``widths``; the first is the default) is ``pseudo_channels`` independent halves of
-    ``bank_groups`` x ``banks_per_group`` banks of ``rows`` rows each. Widening a channel widens its rows: a row holds
-    ``row_bytes_per_lane`` for each 8 bits of a pseudo channel's width. ``burst_length`` transfers make one access.
+    A channel of ``width_bits`` (one of ``widths``; the first is the default) is ``pseudo_channels`` independent parts
+    of ``bank_groups`` x ``banks_per_group`` banks of ``rows`` rows each. Widening a channel widens its rows: a row
+    holds ``row_bytes_per_lane`` for each 8 bits of a pseudo channel's width. ``burst_length`` transfers make one access.
     ``dual_command``: row and column commands have buses of their own (HBM); ``activate_clocks``: clocks an ACTIVATE
     takes on its bus. ``source`` says where the numbers come from.
     """
@@ -230,9 +230,9 @@ DRAM_STANDARDS: Mapping[str, DramStandard] = MappingProxyType({row.name: row for
 class AddressMap:
     """Which bits of an access number (address / access bytes) pick column, pseudo channel, bank group, bank and row.
 
-    ``pieces``: (field, bits) from the lowest bit up; what is left is the row. ``hashed``: pseudo channel, group, bank and
-    row are XORed with successive bits of the column (the "XOR" of MOP4CLXOR: four lines stay together, then the next
-    bank, and strides of a power of two still spread).
+    ``pieces``: (field, bits) from the lowest bit up; what is left is the row. ``hashed``: pseudo channel, group, bank
+    and row are XORed with successive bits of the column (the "XOR" of MOP4CLXOR: four lines stay together, then the
+    next bank, and strides of a power of two still spread).
     """
 
     access_bytes: int

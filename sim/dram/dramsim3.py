@@ -1,13 +1,13 @@
 """The other scheduler: transaction queues feed short command queues per bank, served round robin (as DRAMsim3's).
 
 Each clock, in this order: a refresh that is due closes the open banks one by one and then refreshes, and nothing else
-issues meanwhile; else the first bank, from the one behind the last served, that has a ready command issues it; then one
-transaction, the first in order whose bank has room, moves to its bank's queue (8 entries). Within a bank's queue the
-first entry whose next command is ready issues: an access that hits may overtake, an ACTIVATE or PRECHARGE is the head's.
-PRECHARGE waits for queued hits of the open row, but not for more than 4 accesses of it.
+issues meanwhile; else the first bank, from the one behind the last served, that has a ready command issues it; then
+one transaction, the first in order whose bank has room, moves to its bank's queue (8 entries). Within a bank's queue
+the first entry whose next command is ready issues: an access that hits may overtake, an ACTIVATE or PRECHARGE is the
+head's. PRECHARGE waits for queued hits of the open row, but not for more than 4 accesses of it.
 
-Writes are posted. They move to the banks when all 32 places are taken, or when nothing waits to be read and 16 wait; then
-all of them do. DRAMsim3 knows neither pseudo channels nor split ACTIVATEs; standards with those are refused.
+Writes are posted. They move to the banks when all 32 places are taken, or when nothing waits to be read and 16 wait;
+then all of them do. DRAMsim3 knows neither pseudo channels nor split ACTIVATEs; standards with those are refused.
 """
 
 from __future__ import annotations

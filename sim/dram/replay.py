@@ -1,4 +1,4 @@
-"""Replays a trace of requests: up to four are offered a clock, in order; the first that finds no room stops the rest."""
+"""Replays a trace of requests: up to four are offered a clock, in order; one that finds no room stops the rest."""
 
 from __future__ import annotations
 

@@ -6,12 +6,12 @@ command, where the standard has two buses). The rules:
 - Reads and writes wait in queues of their own (32 each). Writes are served when more than 80 % of theirs is full or
   nothing is left to read, until less than 20 % is full and something is to be read.
 - Of all commands that waiting requests of the served queue need next, the earliest possible one issues; of equals the
-  one whose request arrived first. A request leaves its queue when its ACTIVATE issues; it is served before anything else
-  can, and no PRECHARGE may overtake it.
+  one whose request arrived first. A request leaves its queue when its ACTIVATE issues; it is served before anything
+  else can be, and no PRECHARGE may overtake it.
 - A bank's row is not closed for a request that did not arrive before every waiting hit of that row.
 - Refresh: due every tREFI; requests already activated are served, then all banks are closed and the rank refreshed.
-- LPDDR5: the second half of an ACTIVATE issues when nothing else can, or at its deadline; no other ACTIVATE comes between.
-  A read or write whose data clock has stopped is preceded by a synchronising CAS.
+- LPDDR5: the second half of an ACTIVATE issues when nothing else can, or at its deadline; no other ACTIVATE comes
+  between. A read or write whose data clock has stopped is preceded by a synchronising CAS.
 - A read of an address whose write is still queued is answered from the queue, a second write to it merges with it.
 """
 
