@@ -90,7 +90,7 @@ class DramStandard:
 
     A channel of ``width_bits`` (one of ``widths``; the first is the default) is ``pseudo_channels`` independent parts
     of ``bank_groups`` x ``banks_per_group`` banks of ``rows`` rows each. Widening a channel widens its rows: a row
-    holds ``row_bytes_per_lane`` for each 8 bits of a pseudo channel's width. ``burst_length`` transfers make one access.
+    holds ``row_bytes_per_lane`` for each 8 bits of a pseudo channel's width. ``burst_length`` transfers are one access.
     ``dual_command``: row and column commands have buses of their own (HBM); ``activate_clocks``: clocks an ACTIVATE
     takes on its bus. ``source`` says where the numbers come from.
     """

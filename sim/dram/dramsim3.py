@@ -106,7 +106,7 @@ def _issue_ready(dram: Controller, clock: int, first: int) -> int:
 
 @jit
 def _first_ready(dram: Controller, index: int, clock: int) -> tuple[int, int, int]:
-    """The command and entry of a bank that issue at ``clock``, or ``NO_COMMAND``; and when one could at the earliest."""
+    """Command and entry of a bank that issue at ``clock``, or ``NO_COMMAND``; and when one could at the earliest."""
     bank = dram.banks[index]
     head, earliest = bank.read_head, NEVER
     if head == NOBODY:
