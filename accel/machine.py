@@ -8,32 +8,18 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from accel.dram import DRAM_STANDARDS, MAPPINGS, TIMING_KEYS, DramStandard
 from accel.errors import ConfigError, listed, nearest
 
 DATAFLOWS = ("ws", "os", "is")
-MAPPINGS = ("colLow", "bgLow", "MOP4CLXOR")
 IDEAL = "ideal"
-
-
-@dataclass(frozen=True, slots=True)
-class DramStandard:
-    """Peak rate of a DRAM standard and the share of it that the derated ideal model grants."""
-
-    transfers_per_second: float
-    derate: float
-    source: str
-
-
-# Until the banked model lands, a standard stands for its peak times this derate, and every report says so.
-DRAM_STANDARDS: Mapping[str, DramStandard] = MappingProxyType(
-    {"LPDDR4-3200": DramStandard(3.2e9, 0.8, "JESD209-4: 3200 MT/s; 80 % of peak, the usual streaming efficiency")}
-)
+STANDARD_VALUE = -1  # of a key of ``dram_timing``: as the standard has it
 
 
 def _require(condition: bool, key: str, value: object, allowed: str) -> None:
@@ -110,7 +96,11 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Dram:
-    """``standard``: a row of ``DRAM_STANDARDS``, or ``ideal`` with a bandwidth and a latency of its own."""
+    """``standard``: a row of ``DRAM_STANDARDS``, timed bank by bank, or ``ideal`` with a bandwidth of its own.
+
+    ``latency_cycles``: of the ideal memory; for a standard, of the way between array and controller, on top of the
+    DRAM's own. Blocks of 64 bytes alternate between ``channels``.
+    """
 
     standard: str
     data_width_bits: int = 16
@@ -123,17 +113,30 @@ class Dram:
         allowed = (IDEAL, *DRAM_STANDARDS)
         hint = f"{listed(allowed)}{nearest(self.standard, allowed)}"
         _require(self.standard in allowed, "dram.standard", self.standard, hint)
-        _require(self.data_width_bits in (8, 16, 32, 64, 128), "dram.data_width_bits", self.data_width_bits, "8 to 128")
         _in_range("dram.channels", self.channels, 1, 64)
+        _require(self.channels & (self.channels - 1) == 0, "dram.channels", self.channels, "a power of two")
         _require(self.mapping in MAPPINGS, "dram.mapping", self.mapping, listed(MAPPINGS))
         _in_range("dram.latency_cycles", self.latency_cycles, 0, 100_000)
         low = 0.001 if self.standard == IDEAL else 0.0
         _in_range("dram.bandwidth_bytes_per_cycle", self.bandwidth_bytes_per_cycle, low, 65536)
-        if self.standard != IDEAL and self.bandwidth_bytes_per_cycle:
+        if self.standard != IDEAL:
+            self._check_standard()
+
+    def _check_standard(self) -> None:
+        widths = DRAM_STANDARDS[self.standard].widths
+        hint = f"{listed(map(str, widths))} for {self.standard}"
+        _require(self.data_width_bits in widths, "dram.data_width_bits", self.data_width_bits, hint)
+        if self.bandwidth_bytes_per_cycle:
             raise ConfigError(
                 f"machine key dram.bandwidth_bytes_per_cycle = {self.bandwidth_bytes_per_cycle:g}: "
                 f"{self.standard} fixes the bandwidth; set dram.standard = ideal to choose one"
             )
+
+
+DramTimingChanges = make_dataclass(
+    "DramTimingChanges", [(key, int, STANDARD_VALUE) for key in TIMING_KEYS], frozen=True, slots=True
+)
+DramTimingChanges.__doc__ = "Timing parameters that differ from the standard's (see ``accel.dram.DramTiming``)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +151,11 @@ class Machine:
     decoder: Decoder
     vector: Vector
     dram: Dram
+    dram_timing: DramTimingChanges = field(default_factory=DramTimingChanges)  # type: ignore[valid-type]
 
     def __post_init__(self) -> None:
+        if self.dram.standard != IDEAL:
+            self._check_banks()
         row_bytes = 4 * self.array.columns
         if self.sram.accumulator_bytes < row_bytes:
             raise ConfigError(
@@ -167,28 +173,56 @@ class Machine:
         """Peak multiply-accumulates a cycle."""
         return self.array.rows * self.array.columns
 
+    def _check_banks(self) -> None:
+        clock = 1e12 / self.dram_standard.timing.tck_ps
+        if not self.clock.hz / 4096 <= clock <= self.clock.hz * 4096:
+            raise ConfigError(f"machine key clock.hz = {self.clock.hz:g}; allowed: {clock:g} (DRAM) times or over 4096")
+
     @property
-    def is_derated(self) -> bool:
-        """Whether the bandwidth is a derated peak of a DRAM standard rather than a stated ideal."""
+    def is_banked(self) -> bool:
+        """Whether the DRAM is a standard, timed bank by bank, rather than a stated ideal."""
         return self.dram.standard != IDEAL
 
     @property
+    def dram_standard(self) -> DramStandard:
+        """The standard with this machine's timing; only if ``is_banked``."""
+        changes = {key: value for key, value in asdict(self.dram_timing).items() if value != STANDARD_VALUE}
+        return DRAM_STANDARDS[self.dram.standard].with_timing(changes)
+
+    @property
     def bandwidth_bytes_per_cycle(self) -> float:
-        """DRAM bytes per accelerator cycle the timing model grants."""
-        if not self.is_derated:
+        """DRAM bytes per accelerator cycle: of the ideal memory, or the peak of the standard's data buses."""
+        if not self.is_banked:
             return self.dram.bandwidth_bytes_per_cycle
-        standard = DRAM_STANDARDS[self.dram.standard]
-        peak = standard.transfers_per_second * self.dram.data_width_bits / 8 * self.dram.channels
-        return peak * standard.derate / self.clock.hz
+        peak = self.dram_standard.peak_bytes_per_second(self.dram.data_width_bits) * self.dram.channels
+        return peak / self.clock.hz
+
+    @property
+    def sustained_bandwidth_bytes_per_cycle(self) -> float:
+        """What refresh leaves of it: no access pattern moves more."""
+        if not self.is_banked:
+            return self.dram.bandwidth_bytes_per_cycle
+        timing = self.dram_standard.timing
+        return self.bandwidth_bytes_per_cycle * (1 - timing.trfc / timing.trefi)
+
+    def with_bandwidth(self, bandwidth_bytes_per_cycle: float) -> Machine:
+        """The same machine with more or less DRAM bandwidth; a standard's clock runs faster or slower for it."""
+        if not self.is_banked:
+            return replace(self, dram=replace(self.dram, bandwidth_bytes_per_cycle=bandwidth_bytes_per_cycle))
+        slower = self.bandwidth_bytes_per_cycle / bandwidth_bytes_per_cycle
+        tck_ps = max(1, round(self.dram_standard.timing.tck_ps * slower))
+        return replace(self, dram_timing=replace(self.dram_timing, tck_ps=tck_ps))
 
     def flat(self) -> dict[str, Any]:
-        """``{"table.key": value}`` for every key, in the order of the tables."""
-        return {f"{t}.{k}": v for t, keys in asdict(self).items() if t in TABLES for k, v in keys.items()}
+        """``{"table.key": value}`` in the order of the tables; of ``dram_timing`` only what differs."""
+        tables = machine_to_document(self)
+        return {f"{table}.{key}": value for table in TABLES for key, value in tables.get(table, {}).items()}
 
 
 TABLES: Mapping[str, type] = MappingProxyType(
     {name: cls for name, cls in get_type_hints(Machine).items() if name not in ("name", "description")}
 )
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"dram_timing": MappingProxyType({})})  # may be missing
 KEYS: tuple[str, ...] = tuple(f"{table}.{f.name}" for table, cls in TABLES.items() for f in fields(cls))
 
 
@@ -251,8 +285,8 @@ def machine_from_document(document: Mapping[str, Any], where: str) -> Machine:
     allowed = ("name", "description", *TABLES)
     for key in document:
         if key not in allowed:
-            raise ConfigError(f"machine '{where}': unknown key '{key}'; allowed: {listed(allowed)}{nearest(key, KEYS)}")
-    tables = {name: _table(name, cls, document.get(name), where) for name, cls in TABLES.items()}
+            raise ConfigError(f"machine '{where}': unknown key {key!r}; allowed: {listed(allowed)}{nearest(key, KEYS)}")
+    tables = {name: _table(name, cls, document.get(name, _DEFAULTS.get(name)), where) for name, cls in TABLES.items()}
     name = str(document.get("name", Path(where).stem))
     return Machine(name=name, description=str(document.get("description", "")), **tables)
 
@@ -264,7 +298,7 @@ def _table(name: str, cls: type, values: object, where: str) -> Any:
     for key, value in values.items():
         if key not in types:
             near = nearest(f"{name}.{key}", KEYS)
-            raise ConfigError(f"machine '{where}': unknown key '{name}.{key}'; allowed: {listed(types)}{near}")
+            raise ConfigError(f"machine '{where}': unknown key {f'{name}.{key}'!r}; allowed: {listed(types)}{near}")
         accepted = (int, float) if types[key] is float else types[key]
         if not isinstance(value, accepted) or isinstance(value, bool):
             raise ConfigError(f"machine '{where}': {name}.{key} = {value!r}; allowed: {types[key].__name__}")
@@ -276,5 +310,7 @@ def _table(name: str, cls: type, values: object, where: str) -> Any:
 
 
 def machine_to_document(machine: Machine) -> dict[str, Any]:
-    """Inverse of ``machine_from_document``."""
-    return asdict(machine)
+    """Inverse of ``machine_from_document``; timing parameters as the standard has them are left out."""
+    document = asdict(machine)
+    changes = {key: value for key, value in document.pop("dram_timing").items() if value != STANDARD_VALUE}
+    return document | ({"dram_timing": changes} if changes else {})

@@ -165,8 +165,8 @@ def bound_text(cycles_by_cause: Mapping[str, int]) -> str:
 
 
 def dram_busy(run: Run) -> float:
-    """share of the cycles DRAM needs to move the bytes at the bandwidth the machine grants"""
-    capacity = run.total_cycles * run.machine.bandwidth_bytes_per_cycle
+    """share of the cycles DRAM needs to move the bytes at the bandwidth the machine can sustain"""
+    capacity = run.total_cycles * run.machine.sustained_bandwidth_bytes_per_cycle
     return run.dram_bytes_total / capacity if capacity else 0.0
 
 

@@ -6,7 +6,7 @@ Importing it is cheap; the kernel is compiled, or taken from its cache, by the f
 from __future__ import annotations
 
 from accel.errors import SimError
-from accel.machine import DRAM_STANDARDS, Machine
+from accel.machine import Machine
 from accel.metrics import CAUSES, TRAFFIC
 from accel.program import Layer, Program
 from accel.run import LayerRun, Run
@@ -86,11 +86,11 @@ def _layer_run(layer: Layer, index: int, timing: Timing) -> LayerRun:
 
 
 def _dram_notes(machine: Machine) -> tuple[str, ...]:
-    if not machine.is_derated:
+    if not machine.is_banked:
         return ()
-    dram, standard = machine.dram, DRAM_STANDARDS[machine.dram.standard]
+    dram = machine.dram
     channels = f", {dram.channels} channels" if dram.channels > 1 else ""
     return (
-        f"DRAM: {dram.standard} x{dram.data_width_bits}{channels} modelled as {standard.derate * 100:g} % of its peak "
-        f"({machine.bandwidth_bytes_per_cycle:.4g} B/cycle); bank timing is not modelled yet",
+        f"DRAM: {dram.standard} x{dram.data_width_bits}{channels}, {dram.mapping}, timed bank by bank; peak "
+        f"{machine.bandwidth_bytes_per_cycle:.4g} B/cycle",
     )

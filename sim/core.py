@@ -28,7 +28,9 @@ from sim.array import advance_compute
 from sim.causes import charge_tail
 from sim.columns import NOBODY
 from sim.decoder import advance_decode
+from sim.dram.state import NEVER, Channels
 from sim.jit import jit, jit_entry
+from sim.memory import next_event, request_clock, step
 from sim.queues import advance_vector, dispatch
 from sim.state import FETCH, LOAD, MOVE_IN, MOVE_OUT, STORE, State
 from sim.transfers import choose, grant_fetch, grant_move, start_transfer
@@ -37,22 +39,32 @@ DONE, STALLED = range(2)
 
 
 @jit_entry
-def run(state: State) -> int:
+def run(state: State, dram: Channels) -> int:
     """Run to the end; returns ``DONE`` or ``STALLED`` (``state.queues`` tells where each queue stands)."""
     settle(state)
-    requester = choose(state)
-    while requester != NOBODY:
-        if requester == FETCH:
-            grant_fetch(state)
-        else:
-            grant_move(state, requester)
-        settle(state)
-        requester = choose(state)
+    while True:
+        requester, (at, channel) = choose(state, dram), next_event(state, dram)
+        if at != NEVER and (requester == NOBODY or at < request_clock(state)):
+            if step(state, dram, channel):
+                settle(state)
+        elif requester == NOBODY:
+            break
+        elif _grant(state, dram, requester):
+            settle(state)
     for queue in range(len(state.queues)):
         if state.queues[queue].head != NOBODY:
             return STALLED
     charge_tail(state, state.now.stream_end)
     return DONE
+
+
+@jit
+def _grant(state: State, dram: Channels, requester: int) -> bool:
+    """Ask for the block; whether anybody may have waited for that. An ideal memory answers at once."""
+    if requester == FETCH:
+        grant_fetch(state, dram)
+        return bool(state.params.clock_ticks == 0)
+    return bool(grant_move(state, dram, requester) or state.params.clock_ticks == 0)
 
 
 @jit

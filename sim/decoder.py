@@ -48,7 +48,8 @@ def _decode_tile(state: State, i: int) -> bool:
     records = _ceil_divide(now.dec_codes + codes, dec.vectors_per_record)
     stream_bytes = _ceil_divide(records * dec.record_bits, BITS_PER_BYTE)
     needed = now.ring_base + now.strip_offset + _ceil_divide(stream_bytes, BLOCK_BYTES) - 1
-    if needed >= now.ring_requested:
+    now.ring_wanted = needed + 1
+    if needed >= now.ring_arrived:
         return False
     now.dec_codes += codes
     now.shadow_dec = i

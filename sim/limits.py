@@ -59,7 +59,7 @@ def _check_work(decoded: Decoded, params: Params) -> None:
             f"the program moves {blocks:.3g} blocks and {tiles.sum():.3g} tiles; allowed: {MAX_EVENTS} in all"
         )
     longest = _tile_cycles(decoded)
-    cycles = blocks * (params.block_ticks + params.latency_ticks) / TICKS + (tiles * longest).sum()
+    cycles = blocks * (params.longest_block_ticks + params.latency_ticks) / TICKS + (tiles * longest).sum()
     cycles += vector_cycles(decoded, params.lanes).astype(np.float64).sum()
     if cycles > MAX_CYCLES:
         raise SimError(f"the program could take {cycles:.3g} cycles; allowed: {MAX_CYCLES}")

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from accel.dram import DRAM_STANDARDS, MAPPINGS
 from accel.isa import BLOCK_BYTES, QUEUE_DEPTH
 from accel.machine import Machine
+from sim.dram.spacing import address_bits, spacing
+from sim.dram.state import Channels, new_channels
 
 TICKS = 1 << 20  # ticks per cycle: fine enough for the block time of any bandwidth, coarse enough for 2**43 cycles
 FETCH_AHEAD = 32  # instructions fetched or requested ahead of dispatch
 
 
 class Params(NamedTuple):
-    """Times in ticks; ``lanes`` 0 makes vector work free; ``instruction_address``: where the instruction words lie."""
+    """Times in ticks; ``lanes`` 0 makes vector work free; ``instruction_address``: where the instruction words lie.
+
+    ``block_ticks``: of the ideal channel; ``longest_block_ticks``: at most what a block takes. ``clock_ticks``: of the
+    banked DRAM's clock, 0 for an ideal channel; ``accesses`` of it make a block.
+    """
 
     block_ticks: int
+    longest_block_ticks: int
     latency_ticks: int
+    clock_ticks: int
+    accesses: int
+    channels: int
     lookups: int
     lanes: int
     ring_blocks: int
@@ -24,11 +35,54 @@ class Params(NamedTuple):
     instruction_address: int
 
 
+def _clock_ticks(machine: Machine) -> int:
+    if not machine.is_banked:
+        return 0
+    return max(1, round(machine.dram_standard.timing.tck_ps * 1e-12 * machine.clock.hz * TICKS))
+
+
+def _block_ticks(machine: Machine) -> int:
+    return max(1, round(BLOCK_BYTES / machine.bandwidth_bytes_per_cycle * TICKS))
+
+
+def _longest_block_ticks(machine: Machine) -> int:
+    """Between two refreshes at least one access is served."""
+    if not machine.is_banked:
+        return _block_ticks(machine)
+    timing = machine.dram_standard.timing
+    return _accesses(machine) * (timing.trefi + timing.trc) * _clock_ticks(machine)
+
+
+def _accesses(machine: Machine) -> int:
+    """An access of more than a block (none of the standards has one) would be counted as one."""
+    if not machine.is_banked:
+        return 1
+    return max(1, BLOCK_BYTES // machine.dram_standard.access_bytes(machine.dram.data_width_bits))
+
+
+def channels_of(machine: Machine) -> Channels:
+    """The banks of the machine's DRAM before the first clock."""
+    if not machine.is_banked:
+        return unused_channels()
+    standard, dram = machine.dram_standard, machine.dram
+    return new_channels(dram.channels, spacing(standard), address_bits(standard, dram.data_width_bits, dram.mapping))
+
+
+def unused_channels() -> Channels:
+    """Something of the same type beside an ideal memory."""
+    standard = next(iter(DRAM_STANDARDS.values()))
+    return new_channels(1, spacing(standard), address_bits(standard, standard.widths[0], MAPPINGS[0]))
+
+
 def machine_params(machine: Machine, dram_bytes: int) -> Params:
     """Parameters of ``machine``; instruction words are taken to follow the program's ``dram_bytes``."""
     return Params(
-        block_ticks=max(1, round(BLOCK_BYTES / machine.bandwidth_bytes_per_cycle * TICKS)),
+        block_ticks=_block_ticks(machine),
+        longest_block_ticks=_longest_block_ticks(machine),
         latency_ticks=machine.dram.latency_cycles * TICKS,
+        clock_ticks=_clock_ticks(machine),
+        accesses=_accesses(machine),
+        channels=machine.dram.channels if machine.is_banked else 1,
         lookups=machine.decoder.lookups_per_cycle,
         lanes=machine.vector.lanes,
         ring_blocks=machine.sram.weight_bytes // BLOCK_BYTES,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES, QUEUES
 from accel.metrics import CAUSES
 from sim.columns import NOBODY, Code
+from sim.dram.state import Records
 from sim.params import Params
 
 UNKNOWN = -1
@@ -18,32 +19,35 @@ FETCH, MOVE_IN, MOVE_OUT = range(3)  # requesters of the DRAM channel
 PER_BLOCK = BLOCK_BYTES // INSTRUCTION_BYTES  # instructions of one fetched block
 
 
-Records = np.recarray[Any, np.dtype[np.record]]
-
-
 class State(NamedTuple):
     """All a kernel works on. ``code`` and ``producers`` (see ``columns``) are read, the rest is written.
 
-    ``times[n]``: ``fetched``, ``dispatched``, ``started``, ``completed``, and ``blocks`` moved. ``queues``: the
-    instruction at the ``head``, and when the last one completed. ``ring``: per block slot, when its data arrived and
-    when it was last freed. ``movers`` (requesters): the instruction at work, the row and DRAM block it is at, the last
-    block of that row, and since when the next request stands. ``causes``: ticks ``[layer, cause]``. ``now``: registers.
+    ``times[n]``: ``fetched``, ``dispatched``, ``started``, ``completed``, ``blocks`` moved; of loads and stores also
+    how many accesses are ``awaited`` (and whether all were ``asked`` for) and when the last data ``arrived``.
+    ``queues``: the instruction at the ``head``, the ``oldest`` that is not complete, and when the last one completed.
+    ``ring``: per block slot, accesses ``awaited``, when its data and those of all blocks before arrived, when it was
+    last freed. ``words``: of each block of instruction words likewise. ``movers`` (requesters): the instruction at
+    work, the row and DRAM block it is at, the last block of that row, and since when the next request stands.
+    ``causes``: ticks ``[layer, cause]``. ``now``: registers. ``params`` is a record of ``Params``: a tuple of so many
+    numbers would be copied at every call.
     """
 
-    params: Params
+    params: Any
     code: Code
     producers: npt.NDArray[np.int64]
     times: Records
     queues: Records
     ring: Records
+    words: Records
     movers: Records
     causes: npt.NDArray[np.int64]
     now: Any
 
 
-TIMES = ("fetched", "dispatched", "started", "completed", "blocks")
-QUEUE = ("head", "last_completed")
-RING = ("arrival", "freed")
+TIMES = ("fetched", "dispatched", "started", "completed", "blocks", "awaited", "asked", "arrived")
+QUEUE = ("head", "oldest", "last_completed")
+RING = ("arrival", "freed", "awaited")
+WORDS = ("arrival", "awaited")
 MOVER = ("active", "row", "block", "last_block", "request")
 
 # Name -> first value of the single integers.
@@ -56,6 +60,9 @@ REGISTERS = {
     "last_mover": MOVE_OUT,  # of load and store, who was granted last: the other goes first
     "grant_time": 0,
     "ring_requested": 0,  # blocks, counted from the start of the program
+    "ring_arrived": 0,  # all before this one are here
+    "ring_latest": 0,  # when the last of those came
+    "ring_wanted": 0,  # the decoder waits until so many are here
     "ring_freed": 0,
     "ring_base": 0,  # block where the region of the current DEC begins
     "strip_offset": 0,  # blocks of its earlier strips
@@ -79,14 +86,22 @@ REGISTERS = {
 def new_state(params: Params, code: Code, producers: npt.NDArray[np.int64], layers: int) -> State:
     """State of a machine before its first tick."""
     times = _records(TIMES, len(code), UNKNOWN)
-    times["blocks"] = 0
+    for name in ("blocks", "awaited", "asked", "arrived"):
+        times[name] = 0
     queues = _records(QUEUE, len(QUEUES), 0)
-    queues["head"] = _first_of_queues(code)
+    queues["head"] = queues["oldest"] = _first_of_queues(code)
     movers = _records(MOVER, MOVE_OUT + 1, 0)
     movers["active"] = NOBODY
     ring = _records(RING, params.ring_blocks, 0)
+    words = _records(WORDS, -(-len(code) // PER_BLOCK), 0)
     causes = np.zeros((layers, len(CAUSES)), np.int64)
-    return State(params, code, producers, times, queues, ring, movers, causes, _new_registers())
+    return State(_constants(params), code, producers, times, queues, ring, words, movers, causes, _new_registers())
+
+
+def _constants(params: Params) -> Any:
+    record = np.recarray(1, [(name, np.int64) for name in params._fields])
+    record[0] = tuple(params)
+    return record[0]
 
 
 def _records(names: tuple[str, ...], count: int, value: int) -> Records:

@@ -14,8 +14,9 @@ from accel.metrics import TRAFFIC
 from accel.program import Program
 from sim.columns import build_code, pair_tokens
 from sim.decode import Column, Decoded, decode_words
+from sim.dram.state import Channels
 from sim.limits import check_limits
-from sim.params import TICKS, Params, machine_params
+from sim.params import TICKS, Params, channels_of, machine_params, unused_channels
 
 _KINDS = list(TRAFFIC)
 
@@ -51,13 +52,20 @@ class Timing:
 def time_program(program: Program, machine: Machine) -> Timing:
     """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks."""
     params = machine_params(machine, program.dram_bytes)
-    return time_words(program.words, program.instruction_layer, len(program.layers), params)
+    return time_words(program.words, program.instruction_layer, len(program.layers), params, channels_of(machine))
 
 
 def time_words(
-    words: npt.NDArray[np.uint8], instruction_layer: npt.NDArray[np.int32], layers: int, params: Params
+    words: npt.NDArray[np.uint8],
+    instruction_layer: npt.NDArray[np.int32],
+    layers: int,
+    params: Params,
+    dram: Channels | None = None,
 ) -> Timing:
-    """Time instruction words; ``instruction_layer`` holds values below ``layers``."""
+    """Time instruction words on new channels ``dram``, by default on the ideal memory of ``params``.
+
+    ``instruction_layer`` holds values below ``layers``.
+    """
     from sim.core import DONE, run  # compiles on first use, and numba takes its time to import
     from sim.stall import describe_stall
     from sim.state import new_state
@@ -68,7 +76,7 @@ def time_words(
     params = params._replace(ring_blocks=max(1, min(params.ring_blocks, loaded)))
     code = build_code(decoded, instruction_layer, params)
     state = new_state(params, code, pair_tokens(decoded), layers)
-    if run(state) != DONE:
+    if run(state, dram or unused_channels()) != DONE:
         raise SimError(describe_stall(words, state))
     times = {name: np.array(state.times[name]) for name in ("dispatched", "started", "completed")}
     traffic = _traffic(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)

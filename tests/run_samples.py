@@ -53,7 +53,7 @@ def _product(name: str, codec: str, machine: Machine, reduction: int, columns: i
     traffic |= {"signs": weights * sign_bits // 8, "codebooks": 1024 if ":" in codec else 0, "parameters": 4 * columns}
     tiles = math.ceil(reduction / machine.array.rows) * math.ceil(columns / machine.array.columns)
     compute = tiles * max(ROWS, machine.array.rows)
-    memory = math.ceil(sum(traffic.values()) / machine.bandwidth_bytes_per_cycle)
+    memory = math.ceil(sum(traffic.values()) / machine.sustained_bandwidth_bytes_per_cycle)
     causes = dict.fromkeys(CAUSES, 0) | {"compute": compute, "weight_dma": max(0, memory - compute)}
     return _layer(name, "gemm", ROWS * weights, causes, traffic)
 

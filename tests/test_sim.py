@@ -42,12 +42,9 @@ def test_simulation_is_deterministic():
     assert simulate(program()) == simulate(program())
 
 
-def test_notes_say_when_the_bandwidth_is_a_derated_peak():
-    derated = simulate(program())
-    assert derated.notes == (
-        "a note",
-        "DRAM: LPDDR4-3200 x16 modelled as 80 % of its peak (5.12 B/cycle); bank timing is not modelled yet",
-    )
+def test_notes_name_the_banks():
+    banked = simulate(program())
+    assert banked.notes == ("a note", "DRAM: LPDDR4-3200 x16, bgLow, timed bank by bank; peak 6.4 B/cycle")
     assert simulate(program(machine=load_machine("edge64-ideal"))).notes == ("a note",)
 
 

@@ -8,20 +8,36 @@ from naive import Naive
 from program_cases import DRAM_BYTES, program_cases, random_case
 
 import sim.array
+import sim.arrivals
 import sim.causes
 import sim.core
 import sim.decoder
-import sim.dram_ideal
+import sim.dram.banks
+import sim.dram.queues
+import sim.dram.rowhit
+import sim.memory
 import sim.queues
 import sim.transfers
 from accel.isa import encode_program
 from accel.metrics import CAUSES, TRAFFIC
 from sim.columns import FIELDS
 from sim.params import machine_params
-from sim.state import MOVER, QUEUE, REGISTERS, RING, TIMES
+from sim.state import MOVER, QUEUE, REGISTERS, RING, TIMES, WORDS
 from sim.timing import time_words
 
-KERNEL_MODULES = (sim.array, sim.causes, sim.core, sim.decoder, sim.dram_ideal, sim.queues, sim.transfers)
+KERNEL_MODULES = (
+    sim.array,
+    sim.causes,
+    sim.core,
+    sim.decoder,
+    sim.arrivals,
+    sim.memory,
+    sim.dram.banks,
+    sim.dram.queues,
+    sim.dram.rowhit,
+    sim.queues,
+    sim.transfers,
+)
 relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -69,5 +85,5 @@ def test_compiled_kernel_equals_its_source(monkeypatch):
 
 
 def test_no_record_field_hides_behind_a_numpy_method():
-    names = (*FIELDS, *REGISTERS, *TIMES, *QUEUE, *RING, *MOVER)
+    names = (*FIELDS, *REGISTERS, *TIMES, *QUEUE, *RING, *MOVER, *WORDS)
     assert not [name for name in names if hasattr(np.record, name)]

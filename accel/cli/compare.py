@@ -203,11 +203,10 @@ def _simulated(
 
 
 def _curve(program: Program, machine: Machine, grid: Sequence[float]) -> tuple[int, ...]:
-    """Total cycles of the same program at each bandwidth, with ideal DRAM of the machine's latency."""
+    """Total cycles of the same program at each bandwidth; a DRAM standard's clock is scaled for it."""
     from sim import simulate
 
-    swept = (replace(machine.dram, standard="ideal", bandwidth_bytes_per_cycle=bandwidth) for bandwidth in grid)
-    return tuple(simulate(program, replace(machine, dram=dram)).total_cycles for dram in swept)
+    return tuple(simulate(program, machine.with_bandwidth(bandwidth)).total_cycles for bandwidth in grid)
 
 
 def _text(results: Sequence[MachineResult], curve_file: str) -> str:

@@ -51,7 +51,7 @@ def _row(machine: Machine) -> dict[str, Any]:
         "clock_hz": machine.clock.hz,
         "macs_per_cycle": machine.macs_per_cycle,
         "bandwidth_bytes_per_cycle": machine.bandwidth_bytes_per_cycle,
-        "dram": f"{machine.dram.standard}{' derated' if machine.is_derated else ''}",
+        "dram": machine.dram.standard + (f" x{machine.dram.data_width_bits}" if machine.is_banked else ""),
         "activation_bytes": machine.sram.activation_bytes,
         "weight_bytes": machine.sram.weight_bytes,
         "lookups_per_cycle": machine.decoder.lookups_per_cycle,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from accel.machine import DRAM_STANDARDS, Machine
+from accel.machine import Machine
 from accel.metrics import CAUSES, METRICS, TRAFFIC
 from accel.reporting import (
     Column,
@@ -228,14 +228,14 @@ def run_tables(runs: Sequence[Run]) -> tuple[Table, ...]:
 
 
 def dram_text(machine: Machine) -> str:
-    """The DRAM a run assumed, saying plainly when a standard's peak was only scaled down."""
+    """The DRAM a run assumed."""
     bandwidth = machine.bandwidth_bytes_per_cycle
     rate = f"{bandwidth:.3g} B/cycle ({bandwidth * machine.clock.hz / 1e9:.3g} GB/s)"
-    if not machine.is_derated:
+    if not machine.is_banked:
         return f"ideal DRAM, {rate}"
-    derate = 100 * DRAM_STANDARDS[machine.dram.standard].derate
-    width = machine.dram.data_width_bits
-    return f"{machine.dram.standard} x{width} as ideal DRAM derated to {derate:g} % of peak, {rate}"
+    dram = machine.dram
+    channels = f"{dram.channels} x " if dram.channels > 1 else ""
+    return f"{channels}{dram.standard} x{dram.data_width_bits} bank by bank ({dram.mapping}), peak {rate}"
 
 
 def weights_text(weights: str | None) -> str:

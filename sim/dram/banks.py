@@ -146,3 +146,17 @@ def advance(dram: Controller, clock: int) -> None:
     now = dram.now
     now.row_bus, now.column_bus = max(now.row_bus, clock), max(now.column_bus, clock)
     now.is_planned = 0
+
+
+@jit
+def skip_idle(dram: Controller, clock: int) -> None:
+    """Pass over the refreshes of a long idle time before ``clock``, all but two; they leave all banks closed."""
+    now, interval = dram.now, dram.spacing.refresh_interval
+    passed = (clock - now.next_refresh) // interval - 2
+    if passed <= 0 or now.reads + now.writes + now.refreshes_due > 0 or now.active_head != NOBODY:
+        return
+    now.next_refresh += passed * interval
+    now.refreshes += passed * len(dram.ranks)
+    for index in range(len(dram.ranks)):
+        if dram.ranks[index].open_banks > 0:
+            do_precharge_all(dram, index, now.next_refresh - interval)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sim.dram.state import NOBODY, Channels, Controller
-from sim.jit import jit
+from sim.jit import jit, jit_inline
 
 
-@jit
+@jit_inline
 def channel(channels: Channels, index: int) -> Controller:
     """One of the channels."""
     return Controller(

@@ -1,0 +1,96 @@
+"""The DRAM behind the three requesters: one ideal channel, or banked channels with their controllers.
+
+A block of 64 bytes is one access or several; channels take turns block by block. Reads arrive when their burst has
+ended and the way back is gone; writes are posted: done when the controller has them, and reads of them are answered
+from its queue, so that no order is lost.
+"""
+
+from __future__ import annotations
+
+from accel.isa import BLOCK_BYTES
+from sim.arrivals import land
+from sim.dram.banks import advance, fall_due, skip_idle
+from sim.dram.queues import channel, label
+from sim.dram.rowhit import MERGED, accept, issue, plan
+from sim.dram.state import NEVER, Channels
+from sim.dram.state import NOBODY as NO_OWNER
+from sim.jit import jit
+from sim.state import UNKNOWN, State
+
+
+@jit
+def room_since(state: State, channels: Channels, block: int, is_write: bool) -> int:
+    """Tick since which the controller has room for a block, ``UNKNOWN`` while it has none."""
+    if state.params.clock_ticks == 0:
+        return 0
+    dram = channel(channels, block % state.params.channels)
+    slots = dram.spacing.write_slots - dram.now.writes if is_write else dram.spacing.read_slots - dram.now.reads
+    if slots < state.params.accesses:
+        return UNKNOWN
+    return int(dram.now.last_command * state.params.clock_ticks)
+
+
+@jit
+def request_clock(state: State) -> int:
+    """DRAM clock from which the request granted at ``now.grant_time`` can be served."""
+    return int(-(-state.now.grant_time // state.params.clock_ticks)) + 1
+
+
+@jit
+def send(state: State, channels: Channels, requester: int, item: int, place: int, block: int, is_write: bool) -> None:
+    """Ask for a block at ``now.grant_time``; see ``land`` for what ``item`` and ``place`` mean."""
+    if state.params.clock_ticks == 0:
+        end = state.now.grant_time + state.params.block_ticks
+        state.now.channel_free = end
+        land(state, requester, item, place, end if is_write else end + state.params.latency_ticks)
+    else:
+        _send_banked(state, channels, requester, item, place, block, is_write)
+
+
+@jit
+def _send_banked(
+    state: State, channels: Channels, requester: int, item: int, place: int, block: int, is_write: bool
+) -> None:
+    params, clock = state.params, request_clock(state)
+    dram = channel(channels, block % params.channels)
+    address = block // params.channels * BLOCK_BYTES
+    state.now.channel_free = clock * params.clock_ticks
+    skip_idle(dram, clock)
+    advance(dram, clock)
+    for access in range(params.accesses):
+        entry = accept(dram, clock - 1, address + access * (BLOCK_BYTES // params.accesses), int(is_write))
+        if entry != MERGED:
+            label(dram, entry, NO_OWNER if is_write else requester, item, place)
+        if is_write or entry == MERGED:
+            latency = 0 if is_write else params.latency_ticks
+            land(state, requester, item, place, clock * params.clock_ticks + latency)
+
+
+@jit
+def next_event(state: State, channels: Channels) -> tuple[int, int]:
+    """Clock and channel of the next command or refresh; ``NEVER`` when nothing waits in any controller."""
+    best, at = 0, NEVER
+    for index in range(state.params.channels):
+        dram = channel(channels, index)
+        if dram.now.reads + dram.now.writes == 0 and dram.now.active_head == NO_OWNER:
+            continue
+        plan(dram)
+        event = min(dram.now.at, dram.now.next_refresh)
+        if event < at:
+            best, at = index, event
+    return int(at), best
+
+
+@jit
+def step(state: State, channels: Channels, index: int) -> bool:
+    """Let a refresh of the channel fall due, or issue its next command; whether that changed what others wait for."""
+    dram = channel(channels, index)
+    if dram.now.next_refresh <= dram.now.at:
+        fall_due(dram)
+        return False
+    issue(dram)
+    now = dram.now
+    if now.done_owner == NO_OWNER:
+        return False
+    at = now.done_at * state.params.clock_ticks + state.params.latency_ticks
+    return bool(land(state, now.done_owner, now.done_item, now.done_place, at))
