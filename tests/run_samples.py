@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 from accel.machine import Machine, load_machine
 from accel.metrics import CAUSES, TRAFFIC
@@ -66,8 +65,3 @@ def _vector(name: str, machine: Machine) -> LayerRun:
 def _layer(name: str, kind: str, macs: int, causes: dict[str, int], traffic: dict[str, int]) -> LayerRun:
     bound = max(causes, key=lambda cause: causes[cause])
     return LayerRun(name, kind, macs, sum(causes.values()), causes, traffic, bound)
-
-
-def with_bandwidth(machine: Machine, bandwidth: float) -> Machine:
-    """The machine with ideal DRAM of that many bytes a cycle."""
-    return replace(machine, dram=replace(machine.dram, standard="ideal", bandwidth_bytes_per_cycle=bandwidth))

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from run_samples import BITS, sample_run, with_bandwidth
+from run_samples import BITS, sample_run
 
 import compiler
 import sim
@@ -484,7 +484,7 @@ def _machine_result(name: str, codecs: tuple[str, ...] = tuple(BITS)) -> Machine
     grid = bandwidth_grid(machine)
 
     def curve(codec: str, on: Machine) -> tuple[int, ...]:
-        return tuple(sample_run(codec, with_bandwidth(on, b)).total_cycles for b in grid)
+        return tuple(sample_run(codec, on.with_bandwidth(b)).total_cycles for b in grid)
 
     results = (
         CodecResult(
@@ -519,7 +519,7 @@ def test_the_curve_passes_through_the_table() -> None:
 def test_verdict_says_why_and_names_curve_crossover_weights_and_dram() -> None:
     pays = verdict(_machine_result("edge64"), "d/speedup.png")
     assert "int8 is bound by weight dma (69 % of cycles: the array waits for compressed weights" in pays
-    for expected in ("d/speedup.png", "Crossover: above 1", "no trained weights", "bank by bank (bgLow), peak"):
+    for expected in ("d/speedup.png", "Crossover: above 2", "no trained weights", "bank by bank (bgLow), peak"):
         assert expected in pays
     useless = verdict(_machine_result("u65-mid"), "d/speedup.png")
     assert "does not pay here" in useless and "int8 is bound by compute (98 % of cycles" in useless
