@@ -99,7 +99,8 @@ class Dram:
     """``standard``: a row of ``DRAM_STANDARDS``, timed bank by bank, or ``ideal`` with a bandwidth of its own.
 
     ``latency_cycles``: of the ideal memory; for a standard, of the way between array and controller, on top of the
-    DRAM's own. Blocks of 64 bytes alternate between ``channels``.
+    DRAM's own. Blocks of 64 bytes alternate between ``channels``. ``load_engines``: load instructions that move data
+    at the same time (one of them weights at most).
     """
 
     standard: str
@@ -108,6 +109,7 @@ class Dram:
     mapping: str = "bgLow"
     bandwidth_bytes_per_cycle: float = 0.0
     latency_cycles: int = 100
+    load_engines: int = 2
 
     def __post_init__(self) -> None:
         allowed = (IDEAL, *DRAM_STANDARDS)
@@ -117,6 +119,7 @@ class Dram:
         _require(self.channels & (self.channels - 1) == 0, "dram.channels", self.channels, "a power of two")
         _require(self.mapping in MAPPINGS, "dram.mapping", self.mapping, listed(MAPPINGS))
         _in_range("dram.latency_cycles", self.latency_cycles, 0, 100_000)
+        _in_range("dram.load_engines", self.load_engines, 1, 8)
         low = 0.001 if self.standard == IDEAL else 0.0
         _in_range("dram.bandwidth_bytes_per_cycle", self.bandwidth_bytes_per_cycle, low, 65536)
         if self.standard != IDEAL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sim.columns import NOBODY
 from sim.jit import jit
-from sim.state import FETCH, LOAD, MOVE_IN, PER_BLOCK, STORE, State
+from sim.state import FETCH, LOAD, MOVE_OUT, PER_BLOCK, STORE, State
 
 
 @jit
@@ -19,7 +19,7 @@ def land(state: State, requester: int, item: int, place: int, at: int) -> bool:
     times = state.times[item]
     times.arrived = max(times.arrived, at)
     times.awaited -= 1
-    queue = LOAD if requester == MOVE_IN else STORE
+    queue = STORE if requester == MOVE_OUT else LOAD
     return retire(state, queue) or changed
 
 

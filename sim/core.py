@@ -6,6 +6,9 @@ ask for a block any more, it is over or deadlocked. Time is int64 ticks (``TICKS
 
 How the timing rules are read where they leave room:
 
+- Loads start in order, each on the engine that has been free for longest, and not before the loads that started
+  earlier; while they move data they take turns with the store engine. Completion is in order, whatever arrives first.
+  Two loads of the same bytes with no use of them in between are not ordered: no program has a reason for that.
 - Fetch counts whole blocks of four instructions against its limit of 32. Instruction words lie behind the program's
   DRAM area, and an instruction block's traffic belongs to the layer of its first instruction.
 - The k-th token popped is the k-th pushed (``columns``). Tokens are not limited in number.
@@ -32,8 +35,8 @@ from sim.dram.state import NEVER, Channels
 from sim.jit import jit, jit_entry
 from sim.memory import next_event, request_clock, step
 from sim.queues import advance_vector, dispatch
-from sim.state import FETCH, LOAD, MOVE_IN, MOVE_OUT, STORE, State
-from sim.transfers import choose, grant_fetch, grant_move, start_transfer
+from sim.state import FETCH, State
+from sim.transfers import choose, grant_fetch, grant_move, start_load, start_store
 
 DONE, STALLED = range(2)
 
@@ -52,7 +55,7 @@ def run(state: State, dram: Channels) -> int:
         elif _grant(state, dram, requester):
             settle(state)
     for queue in range(len(state.queues)):
-        if state.queues[queue].head != NOBODY:
+        if state.queues[queue].oldest != NOBODY:
             return STALLED
     charge_tail(state, state.now.stream_end)
     return DONE
@@ -73,8 +76,8 @@ def settle(state: State) -> None:
     moved = True
     while moved:
         moved = dispatch(state)
-        moved |= start_transfer(state, MOVE_IN, LOAD)
-        moved |= start_transfer(state, MOVE_OUT, STORE)
+        moved |= start_load(state)
+        moved |= start_store(state)
         moved |= advance_vector(state)
         moved |= advance_decode(state)
         moved |= advance_compute(state)

@@ -12,7 +12,7 @@ from sim.arrivals import land
 from sim.dram.banks import advance, fall_due, skip_idle
 from sim.dram.queues import channel, label
 from sim.dram.rowhit import MERGED, accept, issue, plan
-from sim.dram.state import NEVER, Channels
+from sim.dram.state import NEVER, Channels, Controller
 from sim.dram.state import NOBODY as NO_OWNER
 from sim.jit import jit
 from sim.state import UNKNOWN, State
@@ -55,7 +55,7 @@ def _send_banked(
     dram = channel(channels, block % params.channels)
     address = block // params.channels * BLOCK_BYTES
     state.now.channel_free = clock * params.clock_ticks
-    skip_idle(dram, clock)
+    _catch_up(dram, clock)
     advance(dram, clock)
     for access in range(params.accesses):
         entry = accept(dram, clock - 1, address + access * (BLOCK_BYTES // params.accesses), int(is_write))
@@ -64,6 +64,20 @@ def _send_banked(
         if is_write or entry == MERGED:
             latency = 0 if is_write else params.latency_ticks
             land(state, requester, item, place, clock * params.clock_ticks + latency)
+
+
+@jit
+def _catch_up(dram: Controller, clock: int) -> None:
+    """An idle channel has refreshed without anybody looking: let it, up to ``clock``."""
+    skip_idle(dram, clock)
+    while True:
+        plan(dram)
+        if dram.now.next_refresh < clock and dram.now.next_refresh <= dram.now.at:
+            fall_due(dram)
+        elif dram.now.at < clock:
+            issue(dram)
+        else:
+            break
 
 
 @jit

@@ -27,6 +27,7 @@ class Params(NamedTuple):
     clock_ticks: int
     accesses: int
     channels: int
+    load_engines: int
     lookups: int
     lanes: int
     ring_blocks: int
@@ -83,6 +84,7 @@ def machine_params(machine: Machine, dram_bytes: int) -> Params:
         clock_ticks=_clock_ticks(machine),
         accesses=_accesses(machine),
         channels=machine.dram.channels if machine.is_banked else 1,
+        load_engines=machine.dram.load_engines,
         lookups=machine.decoder.lookups_per_cycle,
         lanes=machine.vector.lanes,
         ring_blocks=machine.sram.weight_bytes // BLOCK_BYTES,

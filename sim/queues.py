@@ -50,7 +50,7 @@ def complete(state: State, i: int, at: int) -> None:
     """``i`` completes at ``at``, but not before its predecessor, and leaves the head of its queue."""
     queue = state.queues[state.code[i].queue]
     queue.last_completed = max(queue.last_completed, at)
-    queue.head = state.code[i].successor
+    queue.head = queue.oldest = state.code[i].successor
     state.times[i].completed = queue.last_completed
 
 

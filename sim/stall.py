@@ -16,7 +16,7 @@ def describe_stall(words: npt.NDArray[np.uint8], state: State) -> str:
     """One line: each queue that has not finished, its instruction, and the reason."""
     stands = []
     for queue, name in enumerate(QUEUES):
-        i = int(state.queues[queue].head)
+        i = int(state.queues[queue].oldest)
         if i != NOBODY:
             line = disassemble(decode(words[i].tobytes(), f"instruction {i}"))
             stands.append(f"queue {name} stands at instruction {i} '{line}', which waits for {_reason(state, i)}")

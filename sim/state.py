@@ -15,7 +15,7 @@ from sim.params import Params
 
 UNKNOWN = -1
 LOAD, DECODE, COMPUTE, VECTOR, STORE = (QUEUES.index(q) for q in ("load", "decode", "compute", "vector", "store"))
-FETCH, MOVE_IN, MOVE_OUT = range(3)  # requesters of the DRAM channel
+FETCH, MOVE_OUT, MOVE_IN = range(3)  # requesters of the DRAM: the last is the first of the load engines
 PER_BLOCK = BLOCK_BYTES // INSTRUCTION_BYTES  # instructions of one fetched block
 
 
@@ -48,7 +48,7 @@ TIMES = ("fetched", "dispatched", "started", "completed", "blocks", "awaited", "
 QUEUE = ("head", "oldest", "last_completed")
 RING = ("arrival", "freed", "awaited")
 WORDS = ("arrival", "awaited")
-MOVER = ("active", "row", "block", "last_block", "request")
+MOVER = ("active", "row", "block", "last_block", "request", "since")
 
 # Name -> first value of the single integers.
 REGISTERS = {
@@ -57,7 +57,9 @@ REGISTERS = {
     "next_fetch": 0,  # block of instruction words to request next
     "fetch_granted": 0,
     "channel_free": 0,
-    "last_mover": MOVE_OUT,  # of load and store, who was granted last: the other goes first
+    "last_mover": MOVE_OUT,  # who of the store and load engines was granted last: the next in turn goes first
+    "load_started": 0,  # the last load instruction
+    "weights_asked": 0,  # the last block of the last LDW; the ring is filled by one at a time
     "grant_time": 0,
     "ring_requested": 0,  # blocks, counted from the start of the program
     "ring_arrived": 0,  # all before this one are here
@@ -90,7 +92,7 @@ def new_state(params: Params, code: Code, producers: npt.NDArray[np.int64], laye
         times[name] = 0
     queues = _records(QUEUE, len(QUEUES), 0)
     queues["head"] = queues["oldest"] = _first_of_queues(code)
-    movers = _records(MOVER, MOVE_OUT + 1, 0)
+    movers = _records(MOVER, MOVE_IN + params.load_engines, 0)
     movers["active"] = NOBODY
     ring = _records(RING, params.ring_blocks, 0)
     words = _records(WORDS, -(-len(code) // PER_BLOCK), 0)

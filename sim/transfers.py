@@ -1,33 +1,79 @@
-"""The three requesters of the DRAM (fetch, load, store): what block each wants, since when, and who asks next."""
+"""The requesters of the DRAM (fetch, store, load engines): what block each wants, since when, and who asks next."""
 
 from __future__ import annotations
 
 from accel.isa import BLOCK_BYTES
 from sim.arrivals import retire
-from sim.columns import NOBODY, WEIGHTS
+from sim.columns import GATHER, NOBODY, WEIGHTS
 from sim.dram.state import Channels
 from sim.jit import jit
 from sim.memory import request_clock, room_since, send
 from sim.queues import ready
-from sim.state import FETCH, MOVE_IN, MOVE_OUT, PER_BLOCK, UNKNOWN, State
+from sim.state import FETCH, LOAD, MOVE_IN, MOVE_OUT, PER_BLOCK, STORE, UNKNOWN, State
 
 
 @jit
-def start_transfer(state: State, requester: int, queue: int) -> bool:
-    """Start the next instruction of the load or store queue once the previous one has been granted its last block.
+def start_store(state: State) -> bool:
+    """Start the next instruction of the store queue once the previous one has been granted its last block."""
+    i = state.queues[STORE].head
+    if i == NOBODY or state.movers[MOVE_OUT].active != NOBODY:
+        return False
+    at = ready(state, i)
+    if at == UNKNOWN:
+        return False
+    _start(state, MOVE_OUT, i, at)
+    return True
 
-    An instruction without blocks (FIN; empty transfers) completes on the spot.
-    """
-    mover, i = state.movers[requester], state.queues[queue].head
-    if mover.active != NOBODY or i == NOBODY:
+
+@jit
+def start_load(state: State) -> bool:
+    """Start the next instruction of the load queue, in order, on the engine that has been free for longest."""
+    i, engine = state.queues[LOAD].head, _free_engine(state)
+    if i == NOBODY or engine == NOBODY or _under_way(state, GATHER):
         return False
     at = ready(state, i)
     if at == UNKNOWN:
         return False
     if state.code[i].fence:
-        if state.queues[queue].oldest != i:
+        if state.queues[LOAD].oldest != i:
             return False
-        at = max(at, state.queues[queue].last_completed)
+        at = max(at, state.queues[LOAD].last_completed)
+    if state.code[i].action == WEIGHTS:
+        if _under_way(state, WEIGHTS):
+            return False
+        at = max(at, state.now.weights_asked)
+    state.now.load_started = max(at, state.now.load_started)
+    state.queues[LOAD].head = state.code[i].successor
+    _start(state, engine, i, state.now.load_started)
+    return True
+
+
+@jit
+def _free_engine(state: State) -> int:
+    best = NOBODY
+    for engine in range(MOVE_IN, len(state.movers)):
+        if state.movers[engine].active != NOBODY:
+            continue
+        if best == NOBODY or state.movers[engine].request < state.movers[best].request:
+            best = engine
+    return best
+
+
+@jit
+def _under_way(state: State, action: int) -> bool:
+    """Whether an engine works on such an instruction. No other LDW starts beside an LDW, which fills the ring in order,
+    and none at all beside a GTH, whose indices a later load may overwrite."""
+    for engine in range(MOVE_IN, len(state.movers)):
+        i = state.movers[engine].active
+        if i != NOBODY and state.code[i].action == action:
+            return True
+    return False
+
+
+@jit
+def _start(state: State, engine: int, i: int, at: int) -> None:
+    """Start to move; an instruction without blocks (FIN; empty transfers) completes on the spot."""
+    mover = state.movers[engine]
     mover.request = max(at, mover.request)
     state.times[i].started = mover.request
     if state.code[i].rows * state.code[i].row_bytes == 0:
@@ -35,8 +81,7 @@ def start_transfer(state: State, requester: int, queue: int) -> bool:
         _all_asked(state, i)
     else:
         mover.active = i
-        _begin_row(state, requester, 0)
-    return True
+        _begin_row(state, engine, 0)
 
 
 @jit
@@ -44,7 +89,8 @@ def _all_asked(state: State, i: int) -> None:
     """All blocks of ``i`` have been asked for: its queue goes on, ``i`` completes when the last has come."""
     queue = state.code[i].queue
     state.times[i].asked = 1
-    state.queues[queue].head = state.code[i].successor
+    if queue == STORE:
+        state.queues[queue].head = state.code[i].successor
     retire(state, queue)
 
 
@@ -101,30 +147,37 @@ def _move_request(state: State, requester: int) -> int:
 
 @jit
 def choose(state: State, dram: Channels) -> int:
-    """Whose block is asked for next, at ``now.grant_time``: fetch first, then load and store in turns.
+    """Whose block is asked for next, at ``now.grant_time``: fetch first, then the store and load engines in turns.
 
     Nobody whose request time is still unknown can be in time for this grant: such a request hangs on a block that has
     not been granted or served yet, and that takes at least a tick.
     """
     fetch = _since(state, dram, _fetch_request(state), _words_block(state), False)
-    load = _since(state, dram, _move_request(state, MOVE_IN), state.movers[MOVE_IN].block, False)
-    store = _since(state, dram, _move_request(state, MOVE_OUT), state.movers[MOVE_OUT].block, True)
-    earliest = UNKNOWN
-    for request in (fetch, load, store):
-        if request != UNKNOWN and (earliest == UNKNOWN or request < earliest):
-            earliest = request
+    earliest = fetch
+    for mover in range(MOVE_OUT, len(state.movers)):
+        since = _since(state, dram, _move_request(state, mover), state.movers[mover].block, mover == MOVE_OUT)
+        state.movers[mover].since = since
+        if since != UNKNOWN and (earliest == UNKNOWN or since < earliest):
+            earliest = since
     if earliest == UNKNOWN:
         return NOBODY
-    now = max(earliest, state.now.channel_free)
-    state.now.grant_time = now
+    state.now.grant_time = max(earliest, state.now.channel_free)
     if state.params.clock_ticks > 0:
-        now = state.now.grant_time = (request_clock(state) - 1) * state.params.clock_ticks
-    if fetch != UNKNOWN and fetch <= now:
+        state.now.grant_time = (request_clock(state) - 1) * state.params.clock_ticks
+    if fetch != UNKNOWN and fetch <= state.now.grant_time:
         return FETCH
-    load_waits, store_waits = load != UNKNOWN and load <= now, store != UNKNOWN and store <= now
-    if load_waits and (not store_waits or state.now.last_mover == MOVE_OUT):
-        return MOVE_IN
-    return MOVE_OUT
+    return _next_in_turn(state)
+
+
+@jit
+def _next_in_turn(state: State) -> int:
+    """Of the engines whose request stands at ``now.grant_time``, the first behind the one granted last."""
+    mover = state.now.last_mover
+    for _ in range(MOVE_OUT, len(state.movers)):
+        mover = mover + 1 if mover + 1 < len(state.movers) else MOVE_OUT
+        if state.movers[mover].since != UNKNOWN and state.movers[mover].since <= state.now.grant_time:
+            break
+    return int(mover)
 
 
 @jit
@@ -151,6 +204,7 @@ def grant_move(state: State, dram: Channels, requester: int) -> bool:
         slot = state.ring[place % state.params.ring_blocks]
         slot.arrival, slot.awaited = 0, state.params.accesses
         now.ring_requested += 1
+        now.weights_asked = now.grant_time
     more = _step_mover(state, requester)
     send(state, dram, requester, i, place, block, requester == MOVE_OUT)
     if not more:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 
+from naive_dram import QUEUE, NaiveDram, Request
+
 from accel.isa import BLOCK_BYTES, QUEUE_DEPTH, QUEUES, VECTOR_FUNCTIONS
 
 TICKS = 2**20
@@ -90,10 +92,63 @@ def used_tiles(i, output):
     return [(*tile, n == len(tiles) - 1) for n, tile in enumerate(tiles)]
 
 
+class Memory:
+    """Banked channels beside the agents: each of their clocks they act first, then one block is asked for."""
+
+    def __init__(self, machine_model, machine):
+        standard, dram = machine.dram_standard, machine.dram
+        self.owner, self.dram = machine_model, dram
+        self.clock_ticks = max(1, round(standard.timing.tck_ps * 1e-12 * machine.clock.hz * TICKS))
+        self.channels = [NaiveDram(standard, dram.data_width_bits, dram.mapping) for _ in range(dram.channels)]
+        self.access_bytes = standard.access_bytes(dram.data_width_bits)
+        self.accesses = BLOCK_BYTES // self.access_bytes
+        self.clock = 0
+        self.taken_at = -1
+        owner = self.owner
+        owner.at(self.clock_ticks, self.tick)
+
+    def tick(self):
+        self.clock += 1
+        for channel in self.channels:
+            for request in channel.tick():
+                if not request.is_write:
+                    self.owner.at(self.owner.time + self.dram.latency_cycles * TICKS, request.tag)
+        if not self.owner.is_over():
+            self.owner.at(self.owner.time + self.clock_ticks, self.tick)
+
+    def is_on_clock(self):
+        return self.owner.time == self.clock * self.clock_ticks and self.taken_at != self.clock
+
+    def channel(self, block):
+        return self.channels[block % self.dram.channels]
+
+    def has_room(self, ticket):
+        channel = self.channel(ticket["block"])
+        queue = channel.writes if ticket["is_write"] else channel.reads
+        return len(queue) + self.accesses <= QUEUE
+
+    def take(self, ticket):
+        self.taken_at = self.clock
+        waiting = self.accesses
+
+        def arrived():
+            nonlocal waiting
+            waiting -= 1
+            if not waiting:
+                ticket["on_done"]()
+
+        for access in range(self.accesses):
+            address = ticket["block"] // self.dram.channels * BLOCK_BYTES + access * self.access_bytes
+            taken = self.channel(ticket["block"]).offer(Request(address, ticket["is_write"], tag=arrived))
+            assert taken
+        if ticket["is_write"]:  # posted
+            self.owner.at(self.owner.time + self.clock_ticks, ticket["on_done"])
+
+
 class Naive:
     """Runs ``program``; afterwards ``completed``, ``started``, ``total``, ``streamed``, ``blocks`` hold the results."""
 
-    def __init__(self, program, machine, queue_depth=QUEUE_DEPTH):
+    def __init__(self, program, machine, queue_depth=QUEUE_DEPTH, dram_bytes=0):
         self.program, self.machine, self.queue_depth = program, machine, queue_depth
         self.block_ticks = max(1, round(BLOCK_BYTES / machine.bandwidth_bytes_per_cycle * TICKS))
         self.latency = machine.dram.latency_cycles * TICKS
@@ -105,11 +160,17 @@ class Naive:
         self.finished = {name: deque() for name in QUEUES}  # started, not yet completed, in order
         self.results_out = {}
         self.requests, self.channel_free, self.last_mover = {}, 0, "store"
+        self.engines = [f"load{n}" for n in range(machine.dram.load_engines)]
+        self.free_since = dict.fromkeys(self.engines, 0)
+        self.loading = {}  # engine: mnemonic
+        self.memory = Memory(self, machine) if machine.is_banked else None
         self.words_arrived = 0
         self.blocks = defaultdict(int)
         self.fetched_blocks = 0
         self.ring_bytes = machine.sram.weight_bytes // BLOCK_BYTES * BLOCK_BYTES
         self.ring_requested = self.ring_arrived = self.ring_freed = 0
+        self.ring_here = {}  # block of the ring, counted from the start: whether it has come
+        self.words_at = ceil(dram_bytes, BLOCK_BYTES)
         self.tiles_begun, self.loaded, self.streamed = 0, set(), 0
         self.array_order = self._array_order()
 
@@ -154,7 +215,7 @@ class Naive:
 
     def run(self):
         agents = [self.fetch(), self.dispatch(), self.decode(), self.compute(), self.vector()]
-        for agent in (*agents, self.mover("load"), self.mover("store")):
+        for agent in (*agents, self.loads(), self.stores()):
             self.step(agent)
         self.settle()
         self.arbitrate()
@@ -169,29 +230,41 @@ class Naive:
         self.total = max(self.completed.values(), default=0)
         return self
 
+    def is_over(self):
+        return len(self.completed) == len(self.program)
+
     # -- DRAM ------------------------------------------------------------------------------------------------------
-    def request(self, who, is_write, on_done):
+    def request(self, who, block, on_done):
         """Ask for one block; ``granted`` on the ticket turns true when its service begins."""
-        ticket = {"granted": False, "is_write": is_write, "on_done": on_done}
+        ticket = {"granted": False, "is_write": who == "store", "block": block, "on_done": on_done}
         self.requests[who] = ticket
         return ticket
 
+    def in_turn(self):
+        """Fetch, then store and load engines, starting behind the one granted last."""
+        movers = ["store", *self.engines]
+        after = movers.index(self.last_mover) + 1
+        return ["fetch", *movers[after:], *movers[:after]]
+
     def arbitrate(self):
-        if self.time < self.channel_free or not self.requests:
+        if self.memory and not self.memory.is_on_clock():
             return
-        if "fetch" in self.requests:
-            who = "fetch"
-        elif len(self.requests) == 2:
-            who = "load" if self.last_mover == "store" else "store"
-        else:
-            (who,) = self.requests
+        who = next((who for who in self.in_turn() if who in self.requests and self.can_take(self.requests[who])), None)
+        if self.time < self.channel_free or who is None:
+            return
         if who != "fetch":
             self.last_mover = who
         ticket = self.requests.pop(who)
         ticket["granted"] = True
+        if self.memory:
+            self.memory.take(ticket)
+            return
         self.channel_free = self.time + self.block_ticks
         self.at(self.channel_free, lambda: None)
         self.at(self.channel_free + (0 if ticket["is_write"] else self.latency), ticket["on_done"])
+
+    def can_take(self, ticket):
+        return self.memory is None or self.memory.has_room(ticket)
 
     # -- front end -------------------------------------------------------------------------------------------------
     def fetch(self):
@@ -201,7 +274,7 @@ class Naive:
         for block in range(ceil(len(self.program), WORDS_PER_BLOCK)):
             ahead = (block + 1) * WORDS_PER_BLOCK - FETCH_AHEAD
             yield "until", lambda ahead=ahead: self.dispatched >= ahead
-            ticket = self.request("fetch", False, arrived)
+            ticket = self.request("fetch", self.words_at + block, arrived)
             self.fetched_blocks += 1
             yield "until", lambda ticket=ticket: ticket["granted"]
 
@@ -213,9 +286,9 @@ class Naive:
             self.dispatched += 1
 
     # -- tokens and order ------------------------------------------------------------------------------------------
-    def start_next(self, name):
-        """Wait for the instruction at the head of a queue and for its tokens; then take both."""
-        yield "until", lambda: self.queues[name] and self.has_tokens(self.queues[name][0])
+    def start_next(self, name, condition=lambda: True):
+        """Wait for the instruction at the head of a queue, its tokens and ``condition``; then take both."""
+        yield "until", lambda: self.queues[name] and self.has_tokens(self.queues[name][0]) and condition()
         n = self.queues[name].popleft()
         for source in self.program[n].pop:
             self.tokens[source, name] -= 1
@@ -243,27 +316,54 @@ class Naive:
         return [n for n, instruction in enumerate(self.program) if instruction.spec.queue == name]
 
     # -- load and store --------------------------------------------------------------------------------------------
-    def mover(self, name):
-        for _ in self.remaining(name):
-            n, instruction = yield from self.start_next(name)
-            blocks = transfer_blocks(instruction)
-            if not blocks:
-                self.complete(n)
-            for count, _block in enumerate(blocks, 1):
-                if instruction.mnemonic == "LDW":
-                    yield "until", lambda: self.ring_requested - self.ring_freed + BLOCK_BYTES <= self.ring_bytes
-                    self.ring_requested += BLOCK_BYTES
-                last = count == len(blocks)
-                arrived = lambda n=n, i=instruction, last=last: self.arrived(n, i, last)  # noqa: E731
-                ticket = self.request(name, name == "store", arrived)
-                self.blocks[n] += 1
-                yield "until", lambda ticket=ticket: ticket["granted"]
+    def stores(self):
+        for _ in self.remaining("store"):
+            n, instruction = yield from self.start_next("store")
+            yield from self.transfer("store", n, instruction)
 
-    def arrived(self, n, instruction, last):
-        if instruction.mnemonic == "LDW":
-            self.ring_arrived += BLOCK_BYTES
-        if last:
+    def loads(self):
+        """Start loads in order; each goes on by itself, on the engine that has been free for longest."""
+        for n in self.remaining("load"):
+            n, instruction = yield from self.start_next("load", lambda n=n: self.may_load(self.program[n].mnemonic))
+            engine = min(self.free_since, key=self.free_since.get)
+            del self.free_since[engine]
+            self.loading[engine] = instruction.mnemonic
+            self.step(self.load(engine, n, instruction))
+
+    def may_load(self, mnemonic):
+        under_way = self.loading.values()
+        return self.free_since and "GTH" not in under_way and not (mnemonic == "LDW" and "LDW" in under_way)
+
+    def load(self, engine, n, instruction):
+        yield from self.transfer(engine, n, instruction)
+        del self.loading[engine]
+        self.free_since[engine] = self.time
+
+    def transfer(self, who, n, instruction):
+        blocks = transfer_blocks(instruction)
+        if not blocks:
             self.complete(n)
+        waiting = len(blocks)
+
+        def arrived(ring=None):
+            nonlocal waiting
+            waiting -= 1
+            if ring is not None:
+                self.ring_here[ring] = True
+                while self.ring_here.get(self.ring_arrived // BLOCK_BYTES):
+                    self.ring_arrived += BLOCK_BYTES
+            if not waiting:
+                self.complete(n)
+
+        for block in blocks:
+            on_done = arrived
+            if instruction.mnemonic == "LDW":
+                yield "until", lambda: self.ring_requested - self.ring_freed + BLOCK_BYTES <= self.ring_bytes
+                on_done = lambda ring=self.ring_requested // BLOCK_BYTES: arrived(ring)  # noqa: E731
+                self.ring_requested += BLOCK_BYTES
+            ticket = self.request(who, block, on_done)
+            self.blocks[n] += 1
+            yield "until", lambda ticket=ticket: ticket["granted"]
 
     # -- decode ----------------------------------------------------------------------------------------------------
     def decode(self):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 from naive import ceil, decoded_tiles
 
+from accel.dram import DRAM_STANDARDS, MAPPINGS
 from accel.isa import BLOCK_BYTES, QUEUES, VECTOR_FUNCTIONS, Instruction
 from accel.machine import Array, Decoder, Dram, Machine, Sram, Vector, load_machine
 from accel.metrics import TRAFFIC
@@ -188,9 +189,18 @@ def random_machine(random, ring_blocks):
         sram=Sram(65536, weight_bytes, 65536),
         decoder=Decoder(8192, random.choice([1, 2, 4])),
         vector=Vector(random.choice([0, 1, 16])),
-        dram=Dram("ideal", bandwidth_bytes_per_cycle=random.choice([0.9, 5.12, 8.0, 64.0, 7.3]),
-                  latency_cycles=random.choice([0, 1, 20, 100])),
+        dram=random_dram(random),
     )  # fmt: skip
+
+
+def random_dram(random):
+    """Mostly ideal: the twin of banked DRAM goes clock by clock."""
+    common = {"latency_cycles": random.choice([0, 1, 20, 100]), "load_engines": random.choice([1, 2, 2, 3])}
+    if random.random() < 0.8:
+        return Dram("ideal", bandwidth_bytes_per_cycle=random.choice([0.9, 5.12, 8.0, 64.0, 7.3]), **common)
+    standard = random.choice(sorted(DRAM_STANDARDS))
+    width = random.choice(DRAM_STANDARDS[standard].widths)
+    return Dram(standard, width, random.choice([1, 1, 2]), random.choice(MAPPINGS), **common)
 
 
 def random_case(random):

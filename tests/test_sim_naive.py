@@ -49,7 +49,7 @@ def timed(case):
 @settings(relaxed, max_examples=400)
 @given(program_cases())
 def test_kernel_agrees_with_the_naive_twin(case):
-    fast, slow = timed(case), Naive(case.program, case.machine, case.queue_depth).run()
+    fast, slow = timed(case), Naive(case.program, case.machine, case.queue_depth, DRAM_BYTES).run()
     count = len(case.program)
     assert fast.total == slow.total
     assert fast.started.tolist() == [slow.started[n] for n in range(count)]

@@ -12,8 +12,8 @@ from sim.params import TICKS, Params
 from sim.timing import time_words
 
 FAST = Params(
-    block_ticks=1024, longest_block_ticks=1024, latency_ticks=0, clock_ticks=0, accesses=1, channels=1, lookups=4,
-    lanes=16, ring_blocks=1 << 16, queue_depth=64, fetch_ahead=32, instruction_address=0,
+    block_ticks=1024, longest_block_ticks=1024, latency_ticks=0, clock_ticks=0, accesses=1, channels=1, load_engines=1,
+    lookups=4, lanes=16, ring_blocks=1 << 16, queue_depth=64, fetch_ahead=32, instruction_address=0,
 )  # fmt: skip
 
 
