@@ -51,10 +51,11 @@ class DramTiming:
     tppd: int = 1
     taad: int = 0
     twck_post: int = 0
+    burst_extra: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, low = getattr(self, field.name), 0 if field.name in ("taad", "twck_post") else 1
+            value, low = getattr(self, field.name), 0 if field.name in _MAY_BE_ZERO else 1
             if not low <= value <= MAX_CYCLES:
                 raise ConfigError(f"DRAM timing {field.name} = {value}; allowed: {low} to {MAX_CYCLES}")
         for least, (greater, smaller) in _ORDER.items():
@@ -67,6 +68,7 @@ class DramTiming:
             )
 
 
+_MAY_BE_ZERO = ("taad", "twck_post", "burst_extra")
 _ORDER: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
         "trc >= tras + trp": ("trc", ("tras", "trp")),
@@ -185,6 +187,7 @@ _ROWS = (
             tppd=2,
             taad=8,
             twck_post=1,
+            burst_extra=2,
         ),
         burst_length=16,
         widths=(16, 32),

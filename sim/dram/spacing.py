@@ -85,7 +85,7 @@ def spacing(standard: DramStandard) -> Spacing:
         write_write_rank=t.tccd_s,
         write_write_group=t.tccd_l,
         write_read_rank=written + t.twtr_s,
-        write_read_group=written + t.twtr_l,
+        write_read_group=written + t.burst_extra + t.twtr_l,
         read_precharge=t.trtp,
         write_precharge=written + t.twr,
         activate_activate_rank=t.trrd_s,
