@@ -23,13 +23,15 @@ ACCESSES = ("RD", "WR")
 
 @dataclass(eq=False)
 class Request:
-    """One access. ``accepted``, ``done``: clocks; a write is done when its WR issues (row-hit) or is queued (dramsim3).
+    """One access. ``order`` counts arrivals; ``accepted``, ``done``: clocks.
 
-    Whoever posts writes may go on at ``accepted`` already.
+    A write is done when its WR issues (row-hit), or when it is queued (dramsim3). Whoever posts writes may go on at
+    ``accepted`` already.
     """
 
     address: int
     is_write: bool
+    order: int = 0
     accepted: int | None = None
     done: int | None = None
     place: dict = field(default_factory=dict)
@@ -54,10 +56,11 @@ class Devices:
             for bank in range(standard.banks_per_group)
         ]
         self.row = dict.fromkeys(self.banks)  # open row, or None
-        self.log = []  # (clock, command, bank), newest last
+        self.last = {}  # {(command, scope): clock}; scope: the first of (rank, group, bank)
+        self.activates = {bank[0]: [] for bank in self.banks}  # clocks, by rank
         written = t.cwl + t.burst
         close = {"RD": t.trtp, "WR": written + t.twr, "ACT": t.tras + late}
-        # {scope: {(earlier, later): clocks}}; scope: how many of (rank, group, bank) must agree
+        # {parts: {(earlier, later): clocks}}; so many parts of (rank, group, bank) must agree
         self.gaps = {
             3: {
                 ("ACT", "ACT"): t.trc,
@@ -91,7 +94,6 @@ class Devices:
                 **{(command, "PREA"): gap for command, gap in close.items()},
             },
         }
-        self.forget = max(gap for gaps in self.gaps.values() for gap in gaps.values()) + t.tfaw
 
     def locate(self, address):
         place = self.map.locate(address)
@@ -99,18 +101,17 @@ class Devices:
 
     def ready(self, command, bank, clock):
         """Whether every gap to earlier commands has passed."""
-        for at, earlier, where in self.log:
-            for scope, gaps in self.gaps.items():
-                if bank[:scope] == where[:scope] and at + gaps.get((earlier, command), 0) > clock:
+        for parts, gaps in self.gaps.items():
+            for (earlier, later), gap in gaps.items():
+                if later == command and clock < self.last.get((earlier, bank[:parts]), -gap) + gap:
                     return False
-        if command == "ACT":
-            activates = [at for at, earlier, where in self.log if earlier == "ACT" and where[0] == bank[0]]
-            return len(activates) < 4 or activates[-4] + self.t.tfaw <= clock
-        return True
+        four_before = self.activates[bank[0]][-4:]
+        return command != "ACT" or len(four_before) < 4 or four_before[0] + self.t.tfaw <= clock
 
     def do(self, command, bank, clock, row=None):
-        self.log = [entry for entry in self.log if entry[0] + self.forget > clock] + [(clock, command, bank)]
+        self.last.update({(command, bank[:parts]): clock for parts in self.gaps})
         if command == "ACT":
+            self.activates[bank[0]].append(clock)
             self.row[bank] = row
         elif command == "PRE":
             self.row[bank] = None
@@ -126,7 +127,7 @@ class NaiveDram:
 
     def __init__(self, standard: DramStandard, width_bits: int, mapping: str):
         self.devices, self.standard, self.t = Devices(standard, width_bits, mapping), standard, standard.timing
-        self.clock = 0
+        self.clock = self.arrivals = 0
         self.reads, self.writes = [], []
         self.active = []  # requests whose ACT has issued, in that order
         self.activating = None  # of them, the one whose second half of the ACT is due, and when at the latest
@@ -136,7 +137,7 @@ class NaiveDram:
         self.due = {bank[0]: 0 for bank in self.devices.banks}
         self.row_bus_free = self.column_bus_free = 0
         self.finishing = []
-        self.counts = dict.fromkeys(("ACT", "PRE", "PREA", "REF", "RD", "WR"), 0)
+        self.counts = dict.fromkeys(("ACT", "PRE", "PREA", "REF", "RD", "WR", "hit"), 0)
 
     def offer(self, request: Request) -> bool:
         """Take a request at the present clock; False if there is no room."""
@@ -144,6 +145,7 @@ class NaiveDram:
         if len(queue) >= QUEUE:
             return False
         request.accepted, request.place = self.clock, self.devices.locate(request.address)
+        request.order, self.arrivals = self.arrivals, self.arrivals + 1
         if any(write.address == request.address for write in self.writes):
             self.finish(request, self.clock + 1)
         else:
@@ -156,6 +158,8 @@ class NaiveDram:
         if self.clock % self.t.trefi == 0:
             self.due = {rank: due + 1 for rank, due in self.due.items()}
         if self.standard.dual_command:
+            if not any(self.due.values()):
+                self.served_queue()
             self.column_command(self.best_column())
             if self.clock >= self.row_bus_free:
                 self.row_command(self.best_row())
@@ -180,7 +184,7 @@ class NaiveDram:
             self.row_command(self.best_row()) or self.second_half()
         else:
             column, row = self.best_column(), self.best_row()
-            if column and (row is None or self.age(column) < self.age(row[1])):
+            if column and (row is None or column.order < row[1].order):
                 self.synchronise_or_access(column)
             elif not self.row_command(row):
                 self.second_half()
@@ -204,10 +208,6 @@ class NaiveDram:
         elif not self.write_mode and (len(self.writes) > DRAIN_ABOVE or not self.reads):
             self.write_mode = True
         return self.writes if self.write_mode else self.reads
-
-    def age(self, request):
-        """Requests in the order of arrival."""
-        return request.order
 
     def may_access(self, request):
         bank, devices = request.place["bank"], self.devices
@@ -239,9 +239,10 @@ class NaiveDram:
             if devices.row[bank] is None:
                 if self.activating is None and devices.ready("ACT", bank, clock):
                     return "ACT", request
-            elif request.place["row"] != devices.row[bank] and not self.is_kept_open(request, queue):
-                if devices.ready("PRE", bank, clock):
-                    return "PRE", request
+            elif request.place["row"] == devices.row[bank] or self.is_kept_open(request, queue):
+                continue
+            elif devices.ready("PRE", bank, clock):
+                return "PRE", request
         return None
 
     def is_kept_open(self, request, queue):
@@ -263,6 +264,7 @@ class NaiveDram:
     def column_command(self, request):
         if request is None:
             return
+        self.counts["hit"] += request not in self.active
         for queue in (self.active, self.reads, self.writes):
             if request in queue:
                 queue.remove(request)
@@ -297,3 +299,137 @@ class NaiveDram:
     def finish(self, request, at):
         request.done = at
         self.finishing.append(request)
+
+
+class NaiveRoundRobin:
+    """The dramsim3 scheduler; writes are done as soon as they are queued."""
+
+    def __init__(self, standard: DramStandard, width_bits: int, mapping: str):
+        self.devices, self.standard, self.t = Devices(standard, width_bits, mapping), standard, standard.timing
+        self.clock = 0
+        self.reads, self.writes = [], []
+        self.queues = {bank: [] for bank in self.devices.banks}
+        self.served = dict.fromkeys(self.devices.banks, 0)  # accesses of the open row
+        self.last_bank = self.devices.banks[0]
+        self.refresh_due = 0
+        self.draining = 0
+        self.finishing = []
+        self.counts = dict.fromkeys(("ACT", "PRE", "REF", "RD", "WR", "hit"), 0)
+
+    def offer(self, request: Request) -> bool:
+        """Take a request at the present clock; False if there is no room."""
+        queue = self.writes if request.is_write else self.reads
+        if len(queue) >= QUEUE:
+            return False
+        request.accepted, request.place = self.clock, self.devices.locate(request.address)
+        queue.append(request)
+        if request.is_write:
+            self.finish(request, self.clock + 2)
+        return True
+
+    def tick(self) -> list[Request]:
+        """Advance one clock; the requests that are done at it."""
+        if self.clock and self.clock % self.t.trefi == 0:
+            self.refresh_due += 1
+        if self.refresh_due:
+            self.refresh_step()
+        else:
+            first = self.issue_one()
+            if first and self.standard.dual_command:
+                self.issue_one(first)
+        self.move_one()
+        self.clock += 1
+        done = [request for request in self.finishing if request.done == self.clock]
+        self.finishing = [request for request in self.finishing if request.done > self.clock]
+        return done
+
+    def refresh_step(self):
+        rank = (0, None, None)
+        for bank in self.devices.open_banks(0):
+            if self.devices.ready("PRE", bank, self.clock):
+                self.record("PRE", bank)
+                return
+        if not self.devices.open_banks(0) and self.devices.ready("REF", rank, self.clock):
+            self.record("REF", rank)
+            self.refresh_due -= 1
+
+    def issue_one(self, first=None):
+        """One command; a second one of the clock only if one of the two is an access and the other is not."""
+        banks = self.devices.banks
+        start = banks.index(self.last_bank) + 1
+        for bank in banks[start:] + banks[:start]:
+            found = self.first_ready(bank)
+            if found:
+                self.last_bank = bank
+                if first is None or (found[0] in ACCESSES) != (first in ACCESSES):
+                    self.issue(*found)
+                return found[0]
+        return None
+
+    def first_ready(self, bank):
+        """(command, request) of the first entry of a bank's queue whose next command may issue."""
+        queue, row, clock = self.queues[bank], self.devices.row[bank], self.clock
+        for position, request in enumerate(queue):
+            if row is None:
+                command = "ACT"
+            elif request.place["row"] == row:
+                command = request.access
+                if request.is_write and any(
+                    other.address == request.address and not other.is_write for other in queue[:position]
+                ):
+                    continue
+            else:
+                command = "PRE"
+                hits_wait = any(other.place["row"] == row for other in queue)
+                if position > 0 or (hits_wait and self.served[bank] < HITS_CAP):
+                    continue
+            if self.devices.ready(command, bank, clock):
+                return command, request
+        return None
+
+    def issue(self, command, request):
+        bank = request.place["bank"]
+        if command in ACCESSES:
+            self.counts["hit"] += self.served[bank] > 0
+            self.served[bank] += 1
+            self.queues[bank].remove(request)
+            if command == "RD":
+                self.finish(request, self.clock + self.t.cl + self.t.burst + 1)
+        elif command == "ACT":
+            self.served[bank] = 0
+        self.record(command, bank, request.place["row"])
+
+    def move_one(self):
+        """The first transaction whose bank has room goes there."""
+        if not self.draining and (len(self.writes) >= QUEUE or (not self.reads and len(self.writes) >= WORTH_DRAINING)):
+            self.draining = len(self.writes)
+        source = self.writes if self.draining else self.reads
+        for request in source:
+            queue = self.queues[request.place["bank"]]
+            if len(queue) < BANK_QUEUE:
+                queue.append(request)
+                source.remove(request)
+                self.draining -= self.draining > 0
+                return
+
+    def record(self, command, bank, row=None):
+        self.counts[command] += 1
+        self.devices.do(command, bank, self.clock, row)
+
+    def finish(self, request, at):
+        request.done = at
+        self.finishing.append(request)
+
+
+SCHEDULERS = {"row-hit": NaiveDram, "dramsim3": NaiveRoundRobin}
+
+
+def replay(dram: NaiveDram | NaiveRoundRobin, requests: list[Request], outstanding: int = 0) -> None:
+    """Offer ``requests`` in order, up to four a clock, and run until all are done."""
+    sent = under_way = 0
+    while any(request.done is None for request in requests) or dram.finishing:
+        for _ in range(4):
+            if sent == len(requests) or 0 < outstanding <= under_way or not dram.offer(requests[sent]):
+                break
+            sent, under_way = sent + 1, under_way + 1
+        under_way -= len(dram.tick())

@@ -1,10 +1,10 @@
 """Replays a trace of requests: up to four are offered a clock, in order; the first that finds no room stops the rest.
 
-Both kernels fill ``accepted`` and ``done``, the clocks at which each request was accepted and served. A write is served
-when its WRITE issues (row-hit scheduler), or as soon as it is queued (dramsim3 scheduler). ``busy_until`` has an element
-for each request that may be under way at once (none: no limit).
+Both kernels work on the first of the channels. They fill ``accepted`` and ``done``: the clocks at which each request was
+accepted, and served. A write is served when its WRITE issues (row-hit scheduler), or as soon as it is queued (dramsim3
+scheduler). ``busy_until`` has an element for each request that may be under way at once (none: no limit).
 
-Every loop ends: ``DramStandard`` refuses timing with which refreshes could pile up, so in each refresh interval, or each
+Every loop ends: ``DramStandard`` refuses timing with which refreshes could pile up, so in each refresh interval, or
 activation window where that is longer, at least one waiting request is served.
 """
 
@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from sim.dram import dramsim3 as round_robin
 from sim.dram.banks import advance, fall_due
-from sim.dram.queues import label
+from sim.dram.queues import channel, label
 from sim.dram.rowhit import MERGED, accept, issue, plan
-from sim.dram.state import NEVER, NOBODY, Controller
+from sim.dram.state import NEVER, NOBODY, Channels, Controller
 from sim.jit import jit, jit_entry
 
 OFFERS_PER_CLOCK = 4
@@ -26,11 +26,12 @@ Clocks = npt.NDArray[np.int64]
 
 @jit_entry
 def replay(
-    dram: Controller, writes: Clocks, addresses: Clocks, busy_until: Clocks, accepted: Clocks, done: Clocks
+    channels: Channels, writes: Clocks, addresses: Clocks, busy_until: Clocks, accepted: Clocks, done: Clocks
 ) -> None:
     """The row-hit scheduler. A request offered at a clock can be served by a command of the next."""
-    sent, served, clock, offers = 0, 0, -1, 0
+    dram = channel(channels, 0)
     now = dram.now
+    sent, served, clock, offers = 0, 0, -1, 0
     while served < len(writes):
         arrival = NEVER
         while sent < len(writes) and _has_room(dram, writes[sent]):
@@ -100,12 +101,13 @@ def _has_room(dram: Controller, is_write: int) -> bool:
 
 @jit_entry
 def replay_round_robin(
-    dram: Controller, writes: Clocks, addresses: Clocks, busy_until: Clocks, accepted: Clocks, done: Clocks
+    channels: Channels, writes: Clocks, addresses: Clocks, busy_until: Clocks, accepted: Clocks, done: Clocks
 ) -> None:
     """The scheduler of ``sim.dram.dramsim3``. A clock counts when it has passed, so requests are served a clock later,
     and what waits for that is offered in the clock after."""
-    sent, served, clock = 0, 0, 0
+    dram = channel(channels, 0)
     now = dram.now
+    sent, served, clock = 0, 0, 0
     while served < len(writes):
         offers = 0
         while sent < len(writes) and offers < OFFERS_PER_CLOCK and _has_room(dram, writes[sent]):

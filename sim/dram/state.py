@@ -16,7 +16,7 @@ NEVER = 1 << 60
 LONG_AGO = -(1 << 40)
 Records = np.recarray[Any, np.dtype[np.record]]
 
-# Commands; of LPDDR5 alone: ACTIVATE_SECOND completes a split ACTIVATE, SYNCHRONISE starts the data clock for an access.
+# Commands; LPDDR5 only: ACTIVATE_SECOND completes a split ACTIVATE, SYNCHRONISE starts the data clock for an access.
 NO_COMMAND, ACCESS, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, ACTIVATE_SECOND, SYNCHRONISE = range(8)
 
 # ``active``: the entry whose ACTIVATE opened the row and that has not been served; no PRECHARGE may overtake it.
