@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
-from accel.errors import ConfigError, listed
+from accel.errors import ConfigError, listed, nearest
 
 MAPPINGS = ("colLow", "bgLow", "MOP4CLXOR")
 SCHEDULERS = ("row-hit", "dramsim3")
@@ -245,6 +245,14 @@ _ROWS = (
     ),
 )
 DRAM_STANDARDS: Mapping[str, DramStandard] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def dram_standard(name: str) -> DramStandard:
+    """A row of ``DRAM_STANDARDS``; raises ``ConfigError`` naming the nearest."""
+    if name not in DRAM_STANDARDS:
+        near = nearest(name, DRAM_STANDARDS)
+        raise ConfigError(f"DRAM standard '{name}'; allowed: {listed(DRAM_STANDARDS)}{near}")
+    return DRAM_STANDARDS[name]
 
 
 @dataclass(frozen=True, slots=True)

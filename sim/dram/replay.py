@@ -1,6 +1,6 @@
 """Replays a trace of requests: up to four are offered a clock, in order; the first that finds no room stops the rest.
 
-Both kernels work on the first of the channels. They fill ``accepted`` and ``done``: the clocks at which each request was
+Both kernels work on the first of the channels. They fill ``accepted`` and ``done``: clocks at which each request was
 accepted, and served. A write is served when its WRITE issues (row-hit scheduler), or as soon as it is queued (dramsim3
 scheduler). ``busy_until`` has an element for each request that may be under way at once (none: no limit).
 
