@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 
-from accel.errors import ConfigError, listed
+from accel.errors import ConfigError, listed, nearest
 
 MAPPINGS = ("colLow", "bgLow", "MOP4CLXOR")
 SCHEDULERS = ("row-hit", "dramsim3")
 BITS_PER_BYTE = 8
+BUS_TURNAROUND = 2  # idle data bus cycles between a read burst and a write burst
 MAX_CYCLES = 1 << 20  # of any one timing parameter: far above all data sheets, and sums stay small
 
 
@@ -24,7 +25,8 @@ class DramTiming:
 
     ``burst``: data bus cycles of one access. ``_s``, ``_l``: to another bank group, to the same. ``trp_all``: after a
     precharge of all banks. ``tppd``: between precharges. LPDDR5 only, else 0: ``taad``, latest second half of a split
-    ACTIVATE; ``twck_post``, how long the data clock runs on after a burst before it must be synchronised again.
+    ACTIVATE; ``twck_post``, how long the data clock runs on after a burst before it must be synchronised again;
+    ``burst_extra``, how long a write keeps its bank group busy after its burst, before tWTR_L (BL/n_max - BL/n_min).
     """
 
     tck_ps: int
@@ -51,22 +53,25 @@ class DramTiming:
     tppd: int = 1
     taad: int = 0
     twck_post: int = 0
+    burst_extra: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, low = getattr(self, field.name), 0 if field.name in ("taad", "twck_post") else 1
+            value, low = getattr(self, field.name), 0 if field.name in _MAY_BE_ZERO else 1
             if not low <= value <= MAX_CYCLES:
                 raise ConfigError(f"DRAM timing {field.name} = {value}; allowed: {low} to {MAX_CYCLES}")
         for least, (greater, smaller) in _ORDER.items():
             if getattr(self, greater) < sum(getattr(self, name) for name in smaller):
                 values = ", ".join(f"{name} = {getattr(self, name)}" for name in (greater, *smaller))
                 raise ConfigError(f"DRAM timing contradicts itself: {values}; allowed: {least}")
-        if self.cl + self.burst + 2 <= self.cwl:
+        bus_end = self.cl + self.burst + BUS_TURNAROUND
+        if self.cwl >= bus_end:
             raise ConfigError(
-                f"DRAM timing cwl = {self.cwl}; allowed: less than cl + burst + 2 = {self.cl + self.burst + 2}"
+                f"DRAM timing cwl = {self.cwl}; allowed: less than cl + burst + {BUS_TURNAROUND} = {bus_end}"
             )
 
 
+_MAY_BE_ZERO = ("taad", "twck_post", "burst_extra")
 _ORDER: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
         "trc >= tras + trp": ("trc", ("tras", "trp")),
@@ -78,7 +83,6 @@ _ORDER: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "trrd_l >= trrd_s": ("trrd_l", ("trrd_s",)),
         "tfaw >= trrd_s": ("tfaw", ("trrd_s",)),
         "twtr_l >= twtr_s": ("twtr_l", ("twtr_s",)),
-        "trefi >= trfc + trc + trp_all": ("trefi", ("trfc", "trc", "trp_all")),
     }
 )
 TIMING_KEYS: tuple[str, ...] = tuple(field.name for field in fields(DramTiming))
@@ -107,6 +111,22 @@ class DramStandard:
     source: str
     dual_command: bool = False
     activate_clocks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.timing.trefi < self.longest_refresh:
+            raise ConfigError(
+                f"DRAM timing trefi = {self.timing.trefi}; allowed: at least {self.longest_refresh}, so that a refresh "
+                "is over and a row can be opened before the next falls due"
+            )
+
+    @property
+    def longest_refresh(self) -> int:
+        """Clocks from a refresh falling due until a row has been opened after it, at worst: every bank has an access
+        under way, each turns the data bus around, then banks are closed one by one and pseudo channels in turn."""
+        t = self.timing
+        turn = max(t.tccd_l, t.cwl + t.burst + t.burst_extra + t.twtr_l, t.cl + t.burst + BUS_TURNAROUND - t.cwl) + 2
+        close = max(t.cwl + t.burst + t.twr, t.trtp) + self.banks * t.tppd + self.pseudo_channels * t.trp_all
+        return self.banks * turn + t.taad + close + t.trfc + t.trc
 
     def access_bytes(self, width_bits: int) -> int:
         """Bytes of one access (burst) of a channel of ``width_bits``."""
@@ -170,7 +190,7 @@ _ROWS = (
         "LPDDR4-3200",
         DramTiming(625, 8, 28, 14, 29, 29, 29, 29, 68, 97, 8, 8, 16, 16, 64, 16, 16, 29, 12, 288, 6247, tppd=4),
         burst_length=16,
-        widths=(16, 32),
+        widths=(32, 16),
         pseudo_channels=1,
         bank_groups=1,
         banks_per_group=8,
@@ -185,6 +205,7 @@ _ROWS = (
             tppd=2,
             taad=8,
             twck_post=1,
+            burst_extra=2,
         ),
         burst_length=16,
         widths=(16, 32),
@@ -224,6 +245,14 @@ _ROWS = (
     ),
 )
 DRAM_STANDARDS: Mapping[str, DramStandard] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def dram_standard(name: str) -> DramStandard:
+    """A row of ``DRAM_STANDARDS``; raises ``ConfigError`` naming the nearest."""
+    if name not in DRAM_STANDARDS:
+        near = nearest(name, DRAM_STANDARDS)
+        raise ConfigError(f"DRAM standard '{name}'; allowed: {listed(DRAM_STANDARDS)}{near}")
+    return DRAM_STANDARDS[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ def do_refresh(dram: Controller, index: int, at: int) -> None:
     rank, numbers = dram.ranks[index], dram.spacing
     rank.activate_ready = max(rank.activate_ready, at + numbers.refresh_activate)
     rank.precharge_all_ready = max(rank.precharge_all_ready, at + numbers.refresh_precharge)
-    rank.refresh_ready = max(rank.refresh_ready, at + numbers.refresh_activate)
+    rank.refresh_ready = max(rank.refresh_ready, at + numbers.refresh_precharge)
     rank.refresh_due -= 1
     dram.now.refreshes_due -= 1
     dram.now.refreshes += 1

@@ -7,7 +7,8 @@ the first entry whose next command is ready issues: an access that hits may over
 head's. PRECHARGE waits for queued hits of the open row, but not for more than 4 accesses of it.
 
 Writes are posted. They move to the banks when all 32 places are taken, or when nothing waits to be read and 16 wait;
-then all of them do. DRAMsim3 knows neither pseudo channels nor split ACTIVATEs; standards with those are refused.
+then all of them do. DRAMsim3 knows neither pseudo channels nor split ACTIVATEs; standards with those are refused. Not
+modelled: it merges requests of the same address and answers reads from writes that wait.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def tick(dram: Controller, clock: int) -> int:
         return clock + 1
     interval = dram.spacing.refresh_interval
     due = (clock // interval + 1) * interval
-    return clock + 1 if now.refreshes_due > 0 else min(due, max(clock + 1, _earliest(dram)))
+    return int(min(due, max(clock + 1, _refresh_earliest(dram) if now.refreshes_due > 0 else _earliest(dram))))
 
 
 @jit
@@ -84,6 +85,16 @@ def _refresh_step(dram: Controller, clock: int) -> None:
             return
     if rank.open_banks == 0 and rank.refresh_ready <= clock:
         do_refresh(dram, _RANK, clock)
+
+
+@jit
+def _refresh_earliest(dram: Controller) -> int:
+    """First clock at which the refresh that is due can go on."""
+    rank, earliest = dram.ranks[_RANK], NEVER
+    for index in range(len(dram.banks)):
+        if dram.banks[index].open_row != NOBODY:
+            earliest = min(earliest, precharge_ready(dram, index))
+    return int(rank.refresh_ready if rank.open_banks == 0 else earliest)
 
 
 @jit

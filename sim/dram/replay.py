@@ -1,4 +1,12 @@
-"""Replays a trace of requests: up to four are offered a clock, in order; one that finds no room stops the rest."""
+"""Replays a trace of requests: up to four are offered a clock, in order; the first that finds no room stops the rest.
+
+Both kernels work on the first of the channels. They fill ``accepted`` and ``done``: clocks at which each request was
+accepted, and served. A write is served when its WRITE issues (row-hit scheduler), or as soon as it is queued (dramsim3
+scheduler). ``busy_until`` has an element for each request that may be under way at once (none: no limit).
+
+Every loop ends: ``DramStandard`` refuses timing with which refreshes could pile up, so in each refresh interval, or
+activation window where that is longer, at least one waiting request is served.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +15,41 @@ import numpy.typing as npt
 
 from sim.dram import dramsim3 as round_robin
 from sim.dram.banks import advance, fall_due
-from sim.dram.queues import label
+from sim.dram.queues import channel, label
 from sim.dram.rowhit import MERGED, accept, issue, plan
-from sim.dram.state import NEVER, NOBODY, Controller
+from sim.dram.state import NEVER, NOBODY, Channels, Controller
 from sim.jit import jit, jit_entry
 
 OFFERS_PER_CLOCK = 4
-
-
-@jit
-def _offer_clock(dram: Controller, clock: int, offers: int, released: int) -> int:
-    """First clock at which the next request can be offered; a command a clock later can serve it.
-
-    ``clock``: of the last offer, and ``offers`` how many it was; ``released``: room or a completion awaited till then.
-    """
-    now = dram.now
-    at = max(max(min(now.row_bus, now.column_bus) - 1, now.last_command), max(clock, released))
-    return int(at + 1 if at == clock and offers >= OFFERS_PER_CLOCK else at)
+Clocks = npt.NDArray[np.int64]
 
 
 @jit_entry
-def replay(dram: Controller, writes: npt.NDArray[np.int64], addresses: npt.NDArray[np.int64], outstanding: int) -> int:
-    """Clock at which the last request is served; ``outstanding`` limits how many are under way (0: no limit)."""
-    sent, served, end = 0, 0, 0
-    clock, offers, released = -1, 0, 0
+def replay(
+    channels: Channels, writes: Clocks, addresses: Clocks, busy_until: Clocks, accepted: Clocks, done: Clocks
+) -> None:
+    """The row-hit scheduler. A request offered at a clock can be served by a command of the next."""
+    dram = channel(channels, 0)
     now = dram.now
+    sent, served, clock, offers = 0, 0, -1, 0
     while served < len(writes):
         arrival = NEVER
-        while sent < len(writes) and _has_room(dram, writes[sent]) and not 0 < outstanding <= sent - served:
-            at = _offer_clock(dram, clock, offers, released)
+        while sent < len(writes) and _has_room(dram, writes[sent]):
+            place = _earliest_free(busy_until)
+            at = _offer_clock(dram, clock, offers, busy_until[place] if place != NOBODY else 0)
             if at >= min(now.row_bus, now.column_bus):
                 arrival = at + 1
                 break
             offers = offers + 1 if at == clock else 1
             clock = at
             entry = accept(dram, at, addresses[sent], writes[sent])
+            accepted[sent] = at
             if entry == MERGED:
                 served += 1
-                end = max(end, at + 1)
+                _finish(busy_until, done, sent, place, at + 1)
             else:
-                label(dram, entry, sent, 0, 0)
+                label(dram, entry, sent, place, 0)
+                _finish(busy_until, done, sent, place, NEVER)
             sent += 1
         plan(dram)
         if now.next_refresh <= min(now.at, arrival):
@@ -57,9 +60,36 @@ def replay(dram: Controller, writes: npt.NDArray[np.int64], addresses: npt.NDArr
             issue(dram)
             if now.done_owner != NOBODY:
                 served += 1
-                end = max(end, now.done_at)
-                released = max(released, now.done_at) if outstanding > 0 else released
-    return end
+                _finish(busy_until, done, now.done_owner, now.done_item, now.done_at)
+
+
+@jit
+def _offer_clock(dram: Controller, clock: int, offers: int, free_at: int) -> int:
+    """First clock at which the next request can be offered: not before that of the last offer (``clock``, at which
+    ``offers`` were made), nor before ``free_at``; ``NEVER`` if that is unknown yet."""
+    now = dram.now
+    at = max(max(min(now.row_bus, now.column_bus) - 1, now.last_command), max(clock, free_at))
+    return int(at + 1 if at == clock and offers >= OFFERS_PER_CLOCK else at)
+
+
+@jit
+def _earliest_free(busy_until: Clocks) -> int:
+    """The element that is free first, ``NOBODY`` if there is no limit."""
+    if len(busy_until) == 0:
+        return NOBODY
+    best = 0
+    for place in range(len(busy_until)):
+        if busy_until[place] < busy_until[best]:
+            best = place
+    return best
+
+
+@jit
+def _finish(busy_until: Clocks, done: Clocks, request: int, place: int, at: int) -> None:
+    """Note when a request is served (``NEVER``: under way)."""
+    done[request] = at
+    if place != NOBODY:
+        busy_until[place] = at
 
 
 @jit
@@ -71,36 +101,36 @@ def _has_room(dram: Controller, is_write: int) -> bool:
 
 @jit_entry
 def replay_round_robin(
-    dram: Controller, writes: npt.NDArray[np.int64], addresses: npt.NDArray[np.int64], outstanding: int
-) -> int:
-    """The same with the scheduler of ``sim.dram.dramsim3``: clocks until the last request is served.
-
-    A clock counts when it has passed, and what waits for a completion is offered in the clock after it.
-    """
-    sent, served, end, clock, released = 0, 0, 0, 0, 0
+    channels: Channels, writes: Clocks, addresses: Clocks, busy_until: Clocks, accepted: Clocks, done: Clocks
+) -> None:
+    """The scheduler of ``sim.dram.dramsim3``. A clock counts when it has passed, so requests are served a clock later,
+    and what waits for that is offered in the clock after."""
+    dram = channel(channels, 0)
+    now = dram.now
+    sent, served, clock = 0, 0, 0
     while served < len(writes):
         offers = 0
         while sent < len(writes) and offers < OFFERS_PER_CLOCK and _has_room(dram, writes[sent]):
-            if outstanding > 0 and (outstanding <= sent - served or clock < released):
+            place = _earliest_free(busy_until)
+            if place != NOBODY and busy_until[place] > clock:
                 break
-            label(dram, round_robin.accept(dram, clock, addresses[sent], writes[sent]), sent, 0, 0)
-            if writes[sent]:
-                served += 1
-                end, released = max(end, clock + 2), max(released, clock + 2)
+            label(dram, round_robin.accept(dram, clock, addresses[sent], writes[sent]), sent, place, 0)
+            accepted[sent] = clock
+            _finish(busy_until, done, sent, place, clock + 2 if writes[sent] else NEVER)
+            served += writes[sent]
             sent += 1
             offers += 1
         following = round_robin.tick(dram, clock)
-        if dram.now.done_owner != NOBODY:
+        if now.done_owner != NOBODY:
             served += 1
-            end, released = max(end, dram.now.done_at + 1), max(released, dram.now.done_at + 1)
+            _finish(busy_until, done, now.done_owner, now.done_item, now.done_at + 1)
         if sent < len(writes):
-            following = min(following, _next_offer(dram, writes[sent], clock, released, outstanding > 0))
+            following = min(following, _next_offer(dram, writes[sent], clock, busy_until))
         clock = following
-    return end
 
 
 @jit
-def _next_offer(dram: Controller, is_write: int, clock: int, released: int, limited: bool) -> int:
-    if limited:
-        return max(clock + 1, released) if released > clock else NEVER
-    return clock + 1 if _has_room(dram, is_write) else NEVER
+def _next_offer(dram: Controller, is_write: int, clock: int, busy_until: Clocks) -> int:
+    place = _earliest_free(busy_until)
+    free_at = busy_until[place] if place != NOBODY else 0
+    return int(max(clock + 1, free_at)) if _has_room(dram, is_write) else NEVER

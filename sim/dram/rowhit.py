@@ -41,6 +41,7 @@ from sim.dram.state import (
     PRECHARGE,
     PRECHARGE_ALL,
     REFRESH,
+    SYNCHRONISE,
     Controller,
 )
 from sim.jit import jit
@@ -78,6 +79,9 @@ def plan(dram: Controller) -> None:
     if now.is_planned:
         return
     now.is_planned = 1
+    if now.synchronised != NOBODY:
+        now.command, now.target, now.at = ACCESS, now.synchronised, now.column_bus
+        return
     column = _served_next(dram)
     row = Candidate(NEVER, DEFERRED, 0, NO_COMMAND, NOBODY)
     forced = now.splits > 0 and _deadline(dram) <= now.row_bus
@@ -91,6 +95,23 @@ def plan(dram: Controller) -> None:
     if now.splits > 0:
         best = _with_second_half(dram, best)
     now.command, now.target, now.at = best.command, best.target, best.at
+    if best.command == ACCESS and _needs_data_clock(dram, best.at):
+        _synchronise_first(dram)
+
+
+@jit
+def _needs_data_clock(dram: Controller, at: int) -> bool:
+    return bool(dram.spacing.read_data_clock > 0 and at >= dram.now.data_clock_until)
+
+
+@jit
+def _synchronise_first(dram: Controller) -> None:
+    """The planned access takes this clock and the next, which the second half of an ACTIVATE may not wait for."""
+    now = dram.now
+    if now.splits > 0 and _deadline(dram) <= now.at + 1:
+        now.command, now.target = ACTIVATE_SECOND, _split_bank(dram)
+    else:
+        now.command = SYNCHRONISE
 
 
 @jit
@@ -228,6 +249,8 @@ def issue(dram: Controller) -> None:
     now.row_bus, now.column_bus = at + 1, max(now.column_bus, at + 1)
     if command == ACTIVATE:
         _activate(dram, target, at)
+    elif command == SYNCHRONISE:
+        now.synchronised = target
     elif command == ACTIVATE_SECOND:
         _activate_second(dram, target)
     elif command == PRECHARGE:
@@ -240,15 +263,9 @@ def issue(dram: Controller) -> None:
 
 @jit
 def _access(dram: Controller, index: int, at: int) -> None:
-    """READ or WRITE, after a CAS where the data clock has stopped (unless a split ACTIVATE needs that clock)."""
+    """READ or WRITE."""
     entry, now, numbers = dram.entries[index], dram.now, dram.spacing
-    if numbers.read_data_clock > 0 and at >= now.data_clock_until:
-        if now.splits > 0 and _deadline(dram) <= at + 1:
-            now.row_bus = now.column_bus = at + 1
-            _activate_second(dram, _split_bank(dram))
-            return
-        at += 1
-    now.last_command = at
+    now.synchronised = NOBODY
     now.column_bus = at + 1
     now.row_bus = max(now.row_bus, at) if numbers.dual_command else at + 1
     if dram.banks[entry.bank].active == index:

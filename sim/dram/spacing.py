@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from accel.dram import AddressMap, DramStandard, DramTiming, address_map
+from accel.dram import BUS_TURNAROUND, AddressMap, DramStandard, DramTiming, address_map
 
 READ_SLOTS, WRITE_SLOTS = 32, 32  # of the transaction queues
 WRITE_HIGH, WRITE_LOW = 0.8, 0.2  # shares of the write queue: above, writes are drained; below, reads go on
-BUS_TURNAROUND = 2  # idle data bus cycles between a read burst and a write burst
 BANK_SLOTS = 8  # of each bank's command queue (dramsim3 scheduler)
 DRAIN_WRITES = 16  # with nothing to read, so many writes are worth draining (dramsim3 scheduler)
 ROW_HIT_CAP = 4  # accesses after which an open row no longer protects its waiting hits (dramsim3 scheduler)
@@ -85,7 +84,7 @@ def spacing(standard: DramStandard) -> Spacing:
         write_write_rank=t.tccd_s,
         write_write_group=t.tccd_l,
         write_read_rank=written + t.twtr_s,
-        write_read_group=written + t.twtr_l,
+        write_read_group=written + t.burst_extra + t.twtr_l,
         read_precharge=t.trtp,
         write_precharge=written + t.twr,
         activate_activate_rank=t.trrd_s,

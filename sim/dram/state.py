@@ -16,8 +16,8 @@ NEVER = 1 << 60
 LONG_AGO = -(1 << 40)
 Records = np.recarray[Any, np.dtype[np.record]]
 
-# Commands; ACTIVATE_SECOND completes a split ACTIVATE (LPDDR5).
-NO_COMMAND, ACCESS, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, ACTIVATE_SECOND = range(7)
+# Commands; LPDDR5 only: ACTIVATE_SECOND completes a split ACTIVATE, SYNCHRONISE starts the data clock for an access.
+NO_COMMAND, ACCESS, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, ACTIVATE_SECOND, SYNCHRONISE = range(8)
 
 # ``active``: the entry whose ACTIVATE opened the row and that has not been served; no PRECHARGE may overtake it.
 # ``*_ready``: the first clock at which timing between this bank's commands allows one. ``*_head``, ``*_tail``: this
@@ -53,6 +53,7 @@ REGISTERS = {
     "refreshes_due": 0,
     "splits": 0,  # ACTIVATEs whose second half is due
     "data_clock_until": 0,
+    "synchronised": NOBODY,  # the entry for which the data clock was just started; its access is the next command
     "round_robin": 0,  # dramsim3 scheduler
     "draining": 0,
     "read_first": NOBODY,
