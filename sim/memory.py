@@ -107,4 +107,4 @@ def step(state: State, channels: Channels, index: int) -> bool:
     if now.done_owner == NO_OWNER:
         return False
     at = now.done_at * state.params.clock_ticks + state.params.latency_ticks
-    return bool(land(state, now.done_owner, now.done_item, now.done_place, at))
+    return bool(land(state, now.done_owner, now.done_subject, now.done_place, at))

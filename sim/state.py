@@ -57,8 +57,8 @@ REGISTERS = {
     "next_fetch": 0,  # block of instruction words to request next
     "fetch_granted": 0,
     "channel_free": 0,
-    "last_mover": MOVE_OUT,  # who of the store and load engines was granted last: the next in turn goes first
     "load_started": 0,  # the last load instruction
+    "gather_asked": 0,  # the last block of the last GTH
     "weights_asked": 0,  # the last block of the last LDW; the ring is filled by one at a time
     "grant_time": 0,
     "ring_requested": 0,  # blocks, counted from the start of the program

@@ -42,7 +42,7 @@ def start_load(state: State) -> bool:
         if _under_way(state, WEIGHTS):
             return False
         at = max(at, state.now.weights_asked)
-    state.now.load_started = max(at, state.now.load_started)
+    state.now.load_started = max(max(at, state.now.gather_asked), state.now.load_started)
     state.queues[LOAD].head = state.code[i].successor
     _start(state, engine, i, state.now.load_started)
     return True
@@ -147,7 +147,7 @@ def _move_request(state: State, requester: int) -> int:
 
 @jit
 def choose(state: State, dram: Channels) -> int:
-    """Whose block is asked for next, at ``now.grant_time``: fetch first, then the store and load engines in turns.
+    """Whose block is asked for next, at ``now.grant_time``: fetch first, then the engines in turns.
 
     Nobody whose request time is still unknown can be in time for this grant: such a request hangs on a block that has
     not been granted or served yet, and that takes at least a tick.
@@ -171,13 +171,19 @@ def choose(state: State, dram: Channels) -> int:
 
 @jit
 def _next_in_turn(state: State) -> int:
-    """Of the engines whose request stands at ``now.grant_time``, the first behind the one granted last."""
-    mover = state.now.last_mover
-    for _ in range(MOVE_OUT, len(state.movers)):
-        mover = mover + 1 if mover + 1 < len(state.movers) else MOVE_OUT
-        if state.movers[mover].since != UNKNOWN and state.movers[mover].since <= state.now.grant_time:
-            break
-    return int(mover)
+    """Of the engines whose request can be granted at ``now.grant_time``, the one that was granted (or started) longest
+    ago; of equals the store engine, then the earlier instruction."""
+    best = NOBODY
+    for index in range(MOVE_OUT, len(state.movers)):
+        mover = state.movers[index]
+        if mover.since == UNKNOWN or mover.since > state.now.grant_time:
+            continue
+        earlier = best == NOBODY or mover.request < state.movers[best].request
+        if not earlier and best != MOVE_OUT and mover.request == state.movers[best].request:
+            earlier = mover.active < state.movers[best].active
+        if earlier:
+            best = index
+    return int(best)
 
 
 @jit
@@ -195,10 +201,11 @@ def grant_move(state: State, dram: Channels, requester: int) -> bool:
     """Ask for the next block of the load or store instruction under way; whether it was its last."""
     mover, now = state.movers[requester], state.now
     i, block, place = mover.active, mover.block, NOBODY
-    now.last_mover = requester
     mover.request = now.grant_time
     state.times[i].blocks += 1
     state.times[i].awaited += state.params.accesses
+    if state.code[i].action == GATHER:
+        now.gather_asked = now.grant_time
     if state.code[i].action == WEIGHTS:
         place = now.ring_requested
         slot = state.ring[place % state.params.ring_blocks]

@@ -159,10 +159,8 @@ class Naive:
         self.started, self.completed, self.dispatched = {}, {}, 0
         self.finished = {name: deque() for name in QUEUES}  # started, not yet completed, in order
         self.results_out = {}
-        self.requests, self.channel_free, self.last_mover = {}, 0, "store"
-        self.engines = [f"load{n}" for n in range(machine.dram.load_engines)]
-        self.free_since = dict.fromkeys(self.engines, 0)
-        self.loading = {}  # engine: mnemonic
+        self.requests, self.channel_free, self.waiting_since = {}, 0, {}
+        self.loading = {}  # instructions under way: mnemonic
         self.memory = Memory(self, machine) if machine.is_banked else None
         self.words_arrived = 0
         self.blocks = defaultdict(int)
@@ -241,19 +239,20 @@ class Naive:
         return ticket
 
     def in_turn(self):
-        """Fetch, then store and load engines, starting behind the one granted last."""
-        movers = ["store", *self.engines]
-        after = movers.index(self.last_mover) + 1
-        return ["fetch", *movers[after:], *movers[:after]]
+        """Fetch, then who was granted a block (or started) longest ago; of equals the store, then the earlier load."""
+
+        def rank(who):
+            return who != "fetch", self.waiting_since.get(who, 0), who != "store", who if isinstance(who, int) else 0
+
+        return sorted(self.requests, key=rank)
 
     def arbitrate(self):
         if self.memory and not self.memory.is_on_clock():
             return
-        who = next((who for who in self.in_turn() if who in self.requests and self.can_take(self.requests[who])), None)
+        who = next((who for who in self.in_turn() if self.can_take(self.requests[who])), None)
         if self.time < self.channel_free or who is None:
             return
-        if who != "fetch":
-            self.last_mover = who
+        self.waiting_since[who] = self.time
         ticket = self.requests.pop(who)
         ticket["granted"] = True
         if self.memory:
@@ -268,13 +267,17 @@ class Naive:
 
     # -- front end -------------------------------------------------------------------------------------------------
     def fetch(self):
-        def arrived():
-            self.words_arrived += WORDS_PER_BLOCK
+        here = set()
+
+        def arrived(block):
+            here.add(block)
+            while self.words_arrived // WORDS_PER_BLOCK in here:
+                self.words_arrived += WORDS_PER_BLOCK
 
         for block in range(ceil(len(self.program), WORDS_PER_BLOCK)):
             ahead = (block + 1) * WORDS_PER_BLOCK - FETCH_AHEAD
             yield "until", lambda ahead=ahead: self.dispatched >= ahead
-            ticket = self.request("fetch", self.words_at + block, arrived)
+            ticket = self.request("fetch", self.words_at + block, lambda block=block: arrived(block))
             self.fetched_blocks += 1
             yield "until", lambda ticket=ticket: ticket["granted"]
 
@@ -322,25 +325,25 @@ class Naive:
             yield from self.transfer("store", n, instruction)
 
     def loads(self):
-        """Start loads in order; each goes on by itself, on the engine that has been free for longest."""
+        """Start loads in order, as many as there are engines; each goes on by itself."""
         for n in self.remaining("load"):
             n, instruction = yield from self.start_next("load", lambda n=n: self.may_load(self.program[n].mnemonic))
-            engine = min(self.free_since, key=self.free_since.get)
-            del self.free_since[engine]
-            self.loading[engine] = instruction.mnemonic
-            self.step(self.load(engine, n, instruction))
+            self.loading[n] = instruction.mnemonic
+            self.step(self.load(n, instruction))
 
     def may_load(self, mnemonic):
         under_way = self.loading.values()
-        return self.free_since and "GTH" not in under_way and not (mnemonic == "LDW" and "LDW" in under_way)
+        if len(under_way) == self.machine.dram.load_engines or "GTH" in under_way:
+            return False
+        return mnemonic != "LDW" or "LDW" not in under_way
 
-    def load(self, engine, n, instruction):
-        yield from self.transfer(engine, n, instruction)
-        del self.loading[engine]
-        self.free_since[engine] = self.time
+    def load(self, n, instruction):
+        yield from self.transfer(n, n, instruction)
+        del self.loading[n]
 
     def transfer(self, who, n, instruction):
         blocks = transfer_blocks(instruction)
+        self.waiting_since[who] = self.time
         if not blocks:
             self.complete(n)
         waiting = len(blocks)

@@ -21,7 +21,10 @@ import sim.transfers
 from accel.isa import encode_program
 from accel.metrics import CAUSES, TRAFFIC
 from sim.columns import FIELDS
-from sim.params import machine_params
+from sim.dram.spacing import AddressBits, Spacing
+from sim.dram.state import BANK, ENTRY, GROUP, RANK
+from sim.dram.state import REGISTERS as DRAM_REGISTERS
+from sim.params import Params, channels_of, machine_params
 from sim.state import MOVER, QUEUE, REGISTERS, RING, TIMES, WORDS
 from sim.timing import time_words
 
@@ -43,7 +46,8 @@ relaxed = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 def timed(case):
     params = machine_params(case.machine, DRAM_BYTES)._replace(queue_depth=case.queue_depth)
-    return time_words(encode_program(case.program), np.array(case.layer, np.int32), case.layers, params)
+    layer, dram = np.array(case.layer, np.int32), channels_of(case.machine)
+    return time_words(encode_program(case.program), layer, case.layers, params, dram)
 
 
 @settings(relaxed, max_examples=400)
@@ -86,4 +90,5 @@ def test_compiled_kernel_equals_its_source(monkeypatch):
 
 def test_no_record_field_hides_behind_a_numpy_method():
     names = (*FIELDS, *REGISTERS, *TIMES, *QUEUE, *RING, *MOVER, *WORDS)
+    names += (*BANK, *GROUP, *RANK, *ENTRY, *DRAM_REGISTERS, *Spacing._fields, *AddressBits._fields, *Params._fields)
     assert not [name for name in names if hasattr(np.record, name)]

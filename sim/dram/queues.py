@@ -57,10 +57,10 @@ def take_entry(dram: Controller, clock: int, address: int, is_write: int) -> int
 
 
 @jit
-def label(dram: Controller, index: int, owner: int, item: int, place: int) -> None:
+def label(dram: Controller, index: int, owner: int, subject: int, place: int) -> None:
     """Say what the request is for."""
     entry = dram.entries[index]
-    entry.owner, entry.item, entry.place = owner, item, place
+    entry.owner, entry.subject, entry.place = owner, subject, place
 
 
 @jit
@@ -137,6 +137,6 @@ def is_queued_write(dram: Controller, address: int) -> bool:
 def serve(dram: Controller, index: int, done_at: int) -> None:
     """The request of an entry is served at ``done_at``; the entry is free again."""
     entry, now = dram.entries[index], dram.now
-    now.done_owner, now.done_item, now.done_place, now.done_at = entry.owner, entry.item, entry.place, done_at
+    now.done_owner, now.done_subject, now.done_place, now.done_at = entry.owner, entry.subject, entry.place, done_at
     entry.next = now.free
     now.free = index

@@ -60,7 +60,7 @@ def replay(
             issue(dram)
             if now.done_owner != NOBODY:
                 served += 1
-                _finish(busy_until, done, now.done_owner, now.done_item, now.done_at)
+                _finish(busy_until, done, now.done_owner, now.done_subject, now.done_at)
 
 
 @jit
@@ -123,7 +123,7 @@ def replay_round_robin(
         following = round_robin.tick(dram, clock)
         if now.done_owner != NOBODY:
             served += 1
-            _finish(busy_until, done, now.done_owner, now.done_item, now.done_at + 1)
+            _finish(busy_until, done, now.done_owner, now.done_subject, now.done_at + 1)
         if sent < len(writes):
             following = min(following, _next_offer(dram, writes[sent], clock, busy_until))
         clock = following

@@ -33,8 +33,8 @@ RANK = (
     *("activate_0", "activate_1", "activate_2", "activate_3"),  # clocks of the last four ACTIVATEs
     *("open_banks", "active_banks", "refresh_due"),
 )
-# ``owner``, ``item``, ``place``: what the request is for; the controller hands them back when it is served.
-ENTRY = ("bank", "row", "address", "arrival", "age", "is_write", "owner", "item", "place", "next")
+# ``owner``, ``subject``, ``place``: what the request is for; the controller hands them back when it is served.
+ENTRY = ("bank", "row", "address", "arrival", "age", "is_write", "owner", "subject", "place", "next")
 REGISTERS = {
     "row_bus": 1,  # first clock at which a row command may issue
     "column_bus": 1,  # the same of column commands; both are one bus unless the standard has two
@@ -61,7 +61,7 @@ REGISTERS = {
     "write_first": NOBODY,
     "write_last": NOBODY,
     "done_owner": NOBODY,  # request served by the last command, and when its data have come
-    "done_item": 0,
+    "done_subject": 0,
     "done_place": 0,
     "done_at": 0,
     "accesses": 0,  # statistics
