@@ -10,6 +10,7 @@ from types import MappingProxyType
 # name: module with ``main() -> bool`` (whether its requirement is met), what it measures
 BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "banks": ("benchmarks.banks", "what the start bank of a stream is worth, for two streams and for networks"),
         "commands": ("benchmarks.commands", "whole commands: start-up, a cold simulation, compressing a real ViT"),
         "packing": ("benchmarks.packing", "bit packing and unpacking of weight streams, MB/s of weights on one core"),
         "chain": ("benchmarks.chain", "every built-in network on four machines: compile, prove, simulate"),

@@ -14,6 +14,7 @@ from accel.isa import BLOCK_BYTES, encode_program
 from accel.machine import Machine
 from accel.packed import Packed, packed_digest
 from accel.program import Layer, Port, Program, WeightStream
+from compiler.banks import bank_turns, used_together
 from compiler.cut import Cutter
 from compiler.emission import Emission, Resources, WeightSource
 from compiler.emit import emit
@@ -142,14 +143,34 @@ def _resources(
     product_scales = (image.add(scales) if products else 0, 0, scales.nbytes)
     buffers = placement.buffers
     address = {n: image.add(constant_data(packed.parameters[n])) for n, b in buffers.items() if b.home == "constant"}
-    for name, buffer in buffers.items():
-        if buffer.home in ("input", "output") or name in placement.spilled:
-            address[name] = image.reserve(buffer.size_bytes)
+    scratch = [n for n, b in buffers.items() if b.home in ("input", "output") or n in placement.spilled]
+    address |= _scratch(
+        image, {name: buffers[name].size_bytes for name in scratch}, placement, machine, weights, address
+    )
     names = [layer.name for layer in lowered.layers]
     resources = Resources(
         machine, names, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, product_scales
     )
     return resources, image
+
+
+def _scratch(
+    image: Image,
+    sizes: Mapping[str, int],
+    placement: Placement,
+    machine: Machine,
+    weights: Mapping[str, WeightSource],
+    constants: Mapping[str, int],
+) -> dict[str, int]:
+    """Addresses of the buffers in DRAM, each beginning in a bank far from those of what is used with it."""
+    turns, peers = bank_turns(machine), used_together(placement.visits)
+    known = dict(constants) | {name: source.address for name, source in weights.items()}
+    address: dict[str, int] = {}
+    for name, size in sizes.items():
+        others = [known[peer] for peer in sorted(peers.get(name, ())) if peer in known]
+        image.reserve(turns.padding(image.dram_bytes, others))
+        address[name] = known[name] = image.reserve(size)
+    return address
 
 
 def _weight_source(image: Image, packed: Packed, name: str, tiling: Tiling) -> WeightSource:
