@@ -56,11 +56,9 @@ def test_batches_share_weights_that_stay_in_the_ring() -> None:
     assert two.dram_bytes["weights"] == one.dram_bytes["weights"]
 
 
-def test_impossible_batches_and_dataflows_are_refused() -> None:
+def test_impossible_batches_are_refused() -> None:
     packed = pack_randomly(graph_of("mobilenet_v1"), Coding("int8", "out", False))
     with pytest.raises(CompileError, match="batch 0; allowed: 1 to 1024"):
         compile_model(packed, load_machine("edge64"), batch=0)
-    with pytest.raises(CompileError, match=r"array.dataflow = os; allowed .* ws"):
-        compile_model(packed, load_machine("edge64", ["array.dataflow=os"]))
     with pytest.raises(CompileError, match=r"sram.activation_bytes = 2048.*allowed"):
         compile_model(packed, load_machine("edge64", ["sram.activation_bytes=2048"]))
