@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from accel.machine import Machine
+from compiler.plan import loads_each_pass
 from compiler.split import column_units, most_parts, split, split_columns
 from compiler.steps import GemmStep, Step, Visit
 from compiler.tile import Tiling
@@ -27,11 +28,12 @@ class Cutter:
         """Cuts of a visit in the order they should be tried.
 
         Weights that stay in the ring: row parts, several at once for overlap. Others: column parts (each weight still
-        loaded once), whole, then as few row parts as fit (weights loaded again for each).
+        loaded once, unless every pass loads them anyway), whole, then as few row parts as fit (weights loaded again for
+        each).
         """
         step = visit.step
         if isinstance(step, GemmStep) and step.weight not in self.ring_weights:
-            if len(visit.parts) == 1:
+            if len(visit.parts) == 1 and not loads_each_pass(step, self.tilings[step.weight], self.machine):
                 yield from self._columns(step)
             yield from self._rows(visit, 1)
         else:

@@ -46,10 +46,11 @@ def chunk_rows(mnemonic: str, rows: int, machine: Machine) -> int:
     return min(rows, machine.chunk_rows, BY_MNEMONIC[mnemonic].field("chunk").limit - 1)
 
 
-def passes(step: GemmStep, machine: Machine) -> int:
-    """How often the weights of a step go through the array."""
+def loads_each_pass(step: GemmStep, tiling: Tiling, machine: Machine) -> bool:
+    """Whether a step takes several passes over strips that do not stay in the ring from one to the next."""
     rows = step.out.shape[0] * step.out.shape[1]
-    return -(-rows // chunk_rows("GEM", rows, machine))
+    is_cut = chunk_rows("GEM", rows, machine) < rows
+    return is_cut and tiling.strip_blocks(0) > machine.sram.weight_bytes // BLOCK_BYTES
 
 
 def fetch_plan(visit: Visit, tiling: Tiling, machine: Machine, staged: bool) -> WeightPlan:
@@ -62,14 +63,13 @@ def fetch_plan(visit: Visit, tiling: Tiling, machine: Machine, staged: bool) -> 
 def _fetch(visit: Visit, tiling: Tiling, machine: Machine, staged: bool) -> Fetch:
     ring = machine.sram.weight_bytes // BLOCK_BYTES
     parts = [part for part in visit.parts if isinstance(part, GemmStep)]
-    strip_stays = tiling.strip_blocks(0) <= ring
-    if not strip_stays and any(passes(part, machine) > 1 for part in parts):
+    if any(loads_each_pass(part, tiling, machine) for part in parts):
         return Fetch.PASSES
     if len({part.first_column for part in parts}) > 1:
         return Fetch.COLUMNS
     if len(parts) == 1 or (tiling.gemm_blocks <= ring and tiling.gemms == 1):
         return Fetch.ONCE
-    return Fetch.STRIPS if strip_stays and not staged else Fetch.RELOAD
+    return Fetch.STRIPS if tiling.strip_blocks(0) <= ring and not staged else Fetch.RELOAD
 
 
 def gem_columns(visit: Visit, plan: WeightPlan, tiling: Tiling) -> list[int]:
