@@ -55,6 +55,12 @@ class Array:
         _in_range("array.columns", self.columns, 1, 1024)
         array_model(self.model, self.dataflow)
 
+    @property
+    def label(self) -> str:
+        """Size and dataflow in a few characters, and the model where it is not our own."""
+        model = "" if self.model == "pipelined" else f", array model {self.model}"
+        return f"{self.rows}x{self.columns} {self.dataflow}{model}"
+
 
 @dataclass(frozen=True, slots=True)
 class Sram:

@@ -218,4 +218,5 @@ def _output_stationary_cost(gemm: GemmShape, array: ArrayShape) -> ArrayCost:
 def _skew(gemm: GemmShape, array: ArrayShape) -> int:
     """Cycles from the last operand that enters the array to the last result that leaves it."""
     flow = DATAFLOWS[array.dataflow]
-    return min(gemm.size(flow.rows), array.rows) + min(gemm.size(flow.columns), array.columns)
+    rows, columns = min(gemm.size(flow.rows), array.rows), min(gemm.size(flow.columns), array.columns)
+    return rows + (min(columns, array.chunk_rows) if flow.columns == "m" else columns)

@@ -1,0 +1,45 @@
+"""Cycles of systolic arrays as other simulators reported them: ``accel/reference/systolic.csv``, row by row."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+from accel.systolic import ArrayShape, GemmShape
+
+# SCALE-Sim prints the index of its last cycle, counted from 0, where others print how many there were.
+UNCOUNTED_CYCLES = {"scalesim": 1, "stonne": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceRow:
+    """One layer on one array. ``cycles``: as many as the simulator took, stalls excluded, none left uncounted."""
+
+    simulator: str
+    workload: str
+    layer: str
+    repeat: int
+    gemm: GemmShape
+    array: ArrayShape
+    folds: int
+    cycles: int
+
+
+def reference_rows() -> Iterator[ReferenceRow]:
+    """All rows, in the order of the file."""
+    with (resources.files("accel") / "reference" / "systolic.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            simulator = row["simulator"]
+            cycles = int(row["reported_cycles"]) - int(row["stall_cycles"]) + UNCOUNTED_CYCLES[simulator]
+            yield ReferenceRow(
+                simulator=simulator,
+                workload=row["workload"],
+                layer=row["layer"],
+                repeat=int(row["repeat"]),
+                gemm=GemmShape(int(row["m"]), int(row["k"]), int(row["n"])),
+                array=ArrayShape(int(row["rows"]), int(row["columns"]), row["dataflow"], simulator),
+                folds=int(row["folds"]),
+                cycles=cycles,
+            )
