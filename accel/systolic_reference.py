@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -29,17 +29,19 @@ class ReferenceRow:
 
 def reference_rows() -> Iterator[ReferenceRow]:
     """All rows, in the order of the file."""
-    with (resources.files("accel") / "reference" / "systolic.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            simulator = row["simulator"]
-            cycles = int(row["reported_cycles"]) - int(row["stall_cycles"]) + UNCOUNTED_CYCLES[simulator]
-            yield ReferenceRow(
-                simulator=simulator,
-                workload=row["workload"],
-                layer=row["layer"],
-                repeat=int(row["repeat"]),
-                gemm=GemmShape(int(row["m"]), int(row["k"]), int(row["n"])),
-                array=ArrayShape(int(row["rows"]), int(row["columns"]), row["dataflow"], simulator),
-                folds=int(row["folds"]),
-                cycles=cycles,
-            )
+    text = (resources.files("accel") / "reference" / "systolic.csv").read_text(encoding="utf-8")
+    return map(_row, csv.DictReader(text.splitlines()))
+
+
+def _row(row: Mapping[str, str]) -> ReferenceRow:
+    simulator = row["simulator"]
+    return ReferenceRow(
+        simulator=simulator,
+        workload=row["workload"],
+        layer=row["layer"],
+        repeat=int(row["repeat"]),
+        gemm=GemmShape(int(row["m"]), int(row["k"]), int(row["n"])),
+        array=ArrayShape(int(row["rows"]), int(row["columns"]), row["dataflow"], simulator),
+        folds=int(row["folds"]),
+        cycles=int(row["reported_cycles"]) - int(row["stall_cycles"]) + UNCOUNTED_CYCLES[simulator],
+    )

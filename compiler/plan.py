@@ -116,9 +116,7 @@ def _legal(step: Step) -> Sequence[Step]:
     per_line = rows // step.out.shape[0]
     if per_line > rows_limit:
         name = step.weight if isinstance(step, GemmStep) else f"layer {step.layer}"
-        raise CompileError(
-            f"'{name}': one line of {per_line} output pixels; allowed: {rows_limit} at a time"
-        )
+        raise CompileError(f"'{name}': one line of {per_line} output pixels; allowed: {rows_limit} at a time")
     lines = max(1, rows_limit // per_line)
     return split(step, min(-(-step.out.shape[0] // lines), most_parts(step)))
 

@@ -18,7 +18,6 @@ from sim import jit, simulate
 from sim.decode import decode_words
 from sim.energy import COMPONENTS, ENERGY, count_accesses, energy_joules
 
-
 ARRAY = Array(16, 16)
 
 

@@ -1,4 +1,4 @@
-"""What one GEMM costs: the closed form of the array, and a simulation with memory and decoder of a one-layer network."""
+"""What one GEMM costs: the array alone, by closed form, and a one-layer network, simulated with its memory."""
 
 from __future__ import annotations
 
