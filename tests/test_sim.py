@@ -56,7 +56,15 @@ def test_free_keys_may_change_and_change_the_time():
 
 
 @pytest.mark.parametrize(
-    "override", ["array.rows=32", "sram.weight_bytes=1024", "decoder.codebook_bytes=64", "sram.activation_bytes=2048"]
+    "override",
+    [
+        "array.rows=32",
+        "array.dataflow=os",
+        "array.model=scalesim",
+        "sram.weight_bytes=1024",
+        "decoder.codebook_bytes=64",
+        "sram.activation_bytes=2048",
+    ],
 )
 def test_keys_the_compiler_used_must_not_change(override):
     with pytest.raises(SimError, match=f"machine key {override.split('=')[0]} = .*recompile"):
@@ -71,6 +79,10 @@ def test_energy_of_a_gemm_by_hand():
     assert accesses["activation_read"] == 10 * 20 * 2 + 20 * 24 * 2  # two strips; two chunks load b twice
     assert accesses["activation_written"] == 10 * 24
     assert accesses["accumulator_read"] == accesses["accumulator_written"] == 10 * 24 * 2 * 4
+    inputs_stay = count_accesses(decode_words(words), 640, replace(ARRAY, dataflow="is"))
+    assert inputs_stay == accesses  # what stays and what streams change places
+    outputs_stay = count_accesses(decode_words(words), 640, replace(ARRAY, dataflow="os"))
+    assert outputs_stay == accesses | {"accumulator_read": 0, "accumulator_written": 0}
     joules = energy_joules(decode_words(words), 640, ARRAY)
     assert joules["dram"] == pytest.approx(640 * 8 * 12.23e-12)
     assert joules["array"] == pytest.approx(10 * 20 * 24 * 0.3e-12)

@@ -30,11 +30,11 @@ def gemm_shape(text: str) -> GemmShape:
 
     fields = {"M": ("GEM", "rows"), "K": ("GMO", "reduction"), "N": ("GEM", "columns")}
     words = text.split("x")
-    if len(words) != len(fields) or not all(word.isascii() and word.isdigit() and int(word) for word in words):
+    if len(words) != len(fields) or not all(word.isascii() and word.isdigit() and word.strip("0") for word in words):
         raise argparse.ArgumentTypeError(f"'{text}'; allowed: MxKxN, three sizes of at least 1, e.g. 197x192x576")
     for (name, (mnemonic, field)), word in zip(fields.items(), words, strict=True):
         limit = BY_MNEMONIC[mnemonic].field(field).limit
-        if int(word) >= limit:
+        if len(word) > len(str(limit)) or int(word) >= limit:
             raise argparse.ArgumentTypeError(f"{name} = {word}; allowed: below {limit}, what {mnemonic}.{field} holds")
     return GemmShape(*map(int, words))
 
