@@ -215,6 +215,11 @@ class Naive:
         else:
             self.waiting.append((agent, what))
 
+    def not_before(self, tick):
+        """Waits that take no time must not wait for the DRAM channel to choose in between."""
+        if self.time < tick:
+            yield "at", tick
+
     def settle(self):
         """Resume agents until every condition waited for is false."""
         moved = True
@@ -397,7 +402,7 @@ class Naive:
                 needed = strip + ceil(end_byte, BLOCK_BYTES) * BLOCK_BYTES
                 yield "until", lambda use=use, needed=needed: self.may_load >= use and self.ring_arrived >= needed
                 self.load_began[use] = self.time
-                yield "at", self.time + self.decode_cycles(dec, rows, codes) * TICKS
+                yield from self.not_before(self.time + self.decode_cycles(dec, rows, codes) * TICKS)
                 self.loaded.add(use)
                 freed = needed if end_of_pass else strip + end_byte // BLOCK_BYTES * BLOCK_BYTES
                 if dec["release"] and turn == dec["passes"] - 1:
@@ -438,10 +443,6 @@ class Naive:
                 if tile["last"]:
                     leave = self.pipeline_length(widest_tile(i, output)) if self.model == "pipelined" else 0
                     self.at(self.array_free + leave * TICKS, lambda n=n: self.complete(n))
-
-    def not_before(self, tick):
-        if self.time < tick:
-            yield "at", tick
 
     def operands(self, i, tile, use):
         """Wait until the operands of a tile are where it needs them."""
