@@ -8,7 +8,7 @@ import pytest
 
 from accel.cli import main
 from accel.metrics import CAUSES, TRAFFIC
-from accel.systolic_reference import ReferenceRow, reference_rows
+from accel.systolic_reference import ReferenceRow, systolic_reference_rows
 
 Captured = pytest.CaptureFixture[str]
 
@@ -43,8 +43,8 @@ def test_json_has_everything_and_sums_up(capsys: Captured) -> None:
     "layer", ["conv1/8/ws", "head/16/is", "layer4.1.conv2/64/os", "fc/32/ws", "197x192x192/16/os"], ids=str
 )
 def test_layers_of_other_simulators_are_simulated_too(capsys: Captured, layer: str) -> None:
-    name, side, dataflow = layer.split("/")
-    row = next(r for r in reference_rows() if (r.layer, str(r.array.rows), r.array.dataflow) == (name, side, dataflow))
+    rows = {f"{r.layer}/{r.array.rows}/{r.array.dataflow}": r for r in systolic_reference_rows()}
+    row = rows[layer]
     found = measured(capsys, f"{row.gemm.m}x{row.gemm.k}x{row.gemm.n}", *arguments(row))
     assert (found["folds"], found["compute_cycles"]) == (row.folds, row.cycles)
     assert found["total_cycles"] > found["compute_cycles"] * 0.9
