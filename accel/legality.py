@@ -100,7 +100,7 @@ def _check_gmo(output: Instruction, state: QueueState, machine: Machine) -> None
 def _check_gem(gem: Instruction, state: QueueState, machine: Machine) -> None:
     window, output = state.required("GMC", gem), state.required("GMO", gem)
     _check_tile(output, max(1, gem["groups_per_tile"]), machine)
-    _at_most("chunk", gem["chunk"], machine.accumulator_rows)
+    _at_most("chunk", gem["chunk"], machine.chunk_rows)
     taps = window["kernel_h"] * window["kernel_w"]
     if output["reduction"] % taps:
         raise IsaError(f"reduction = {output['reduction']}; allowed: multiples of the {taps} taps of its window")

@@ -16,8 +16,8 @@ from typing import Any, get_type_hints
 
 from accel.dram import DRAM_STANDARDS, MAPPINGS, TIMING_KEYS, DramStandard
 from accel.errors import ConfigError, listed, nearest
+from accel.systolic import ArrayShape, array_model
 
-DATAFLOWS = ("ws", "os", "is")
 IDEAL = "ideal"
 STANDARD_VALUE = -1  # of a key of ``dram_timing``: as the standard has it
 
@@ -43,16 +43,23 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Systolic array of int8 multipliers with int32 accumulators."""
+    """Systolic array of int8 multipliers with int32 accumulators; ``accel.systolic`` has dataflows and models."""
 
     rows: int
     columns: int
     dataflow: str = "ws"
+    model: str = "pipelined"
 
     def __post_init__(self) -> None:
         _in_range("array.rows", self.rows, 1, 1024)
         _in_range("array.columns", self.columns, 1, 1024)
-        _require(self.dataflow in DATAFLOWS, "array.dataflow", self.dataflow, listed(DATAFLOWS))
+        array_model(self.model, self.dataflow)
+
+    @property
+    def label(self) -> str:
+        """Size and dataflow in a few characters, and the model where it is not our own."""
+        model = "" if self.model == "pipelined" else f", array model {self.model}"
+        return f"{self.rows}x{self.columns} {self.dataflow}{model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +175,19 @@ class Machine:
 
     @property
     def accumulator_rows(self) -> int:
-        """Output rows the accumulators hold: the most one pass over a weight tile can process."""
+        """Output rows, as wide as the array, whose sums the accumulators hold."""
         return self.sram.accumulator_bytes // (4 * self.array.columns)
+
+    @property
+    def array_shape(self) -> ArrayShape:
+        """The array as the closed forms of ``accel.systolic`` take it."""
+        array = self.array
+        return ArrayShape(array.rows, array.columns, array.dataflow, array.model, self.accumulator_rows)
+
+    @property
+    def chunk_rows(self) -> int:
+        """The most output rows one pass over a weight tile covers, before an instruction's fields limit them."""
+        return self.array_shape.chunk_rows
 
     @property
     def macs_per_cycle(self) -> int:

@@ -29,7 +29,7 @@ TRAFFIC: Mapping[str, str] = MappingProxyType(
 # Cause of a cycle -> definition. Every cycle of a run is charged to exactly one.
 CAUSES: Mapping[str, str] = MappingProxyType(
     {
-        "compute": "the array streams activation rows through a weight tile",
+        "compute": "operands stream through the array",
         "weight_dma": "the array waits for compressed weights from DRAM",
         "activation_dma": "the array waits for activations or parameters to arrive from, or leave for, DRAM",
         "decode": "weights have arrived; the array waits for the decoder or for the tile to load",

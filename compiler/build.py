@@ -28,7 +28,7 @@ from compiler.parameters import (
     parameter_block,
 )
 from compiler.place import Placement, dram_operands, place
-from compiler.plan import Fetch, WeightPlan, batched_buffers, build_visits, fetch_plan, gem_columns, stays_in_ring
+from compiler.plan import WeightPlan, batched_buffers, build_visits, fetch_plan, gem_columns, stays_in_ring
 from compiler.sram import aligned
 from compiler.steps import GatherStep, GemmStep, Lowered, ProductStep, Visit
 from compiler.tile import Tiling, pack_stream, reduction_order, stream_digests, tile_layer
@@ -39,13 +39,11 @@ from compiler.views import View
 
 def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool) -> Program:
     """See ``compiler.compile_model``."""
-    if machine.array.dataflow != "ws":
-        raise CompileError(f"array.dataflow = {machine.array.dataflow}; allowed when compiling networks: ws")
     if not 1 <= batch <= 1024:
         raise CompileError(f"batch {batch}; allowed: 1 to 1024")
     lowered = lower(packed.graph)
     tilings = _tilings(packed, machine)
-    visits = build_visits(lowered, tilings, machine, batch)
+    visits = build_visits(lowered, batch)
     area = ParameterArea.of(visits, packed, tilings)
     products = sorted({v.step.layer for v in visits if isinstance(v.step, ProductStep)})
     reserved = aligned(PRODUCT_SCALE_BYTES * len(products))
@@ -57,7 +55,7 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
         )
     buffers = batched_buffers(lowered.buffers, batch)
     capacity_bytes = machine.sram.activation_bytes - first_free
-    cutter = Cutter(tilings, stays_in_ring(tilings, machine), machine.decoder.lookups_per_cycle)
+    cutter = Cutter(tilings, stays_in_ring(tilings, machine), machine)
     names = [layer.name for layer in lowered.layers]
     placement = _shifted(place(visits, buffers, capacity_bytes, cutter, names), first_free)
     if verify:
@@ -291,13 +289,13 @@ def _notes(resources: Resources) -> Sequence[str]:
     reloaded = [
         placement.visits[i].step.weight  # type: ignore[union-attr]
         for i, plan in resources.plans.items()
-        if plan.fetch is Fetch.RELOAD
+        if plan.loads_again
     ]
     if reloaded:
         names = ", ".join(sorted(set(reloaded))[:4]) + (" …" if len(reloaded) > 4 else "")
         notes.append(
             f"{len(reloaded)} weights do not fit sram.weight_bytes = {resources.machine.sram.weight_bytes} and are "
-            f"loaded again for every row part: {names}"
+            f"loaded again for every part of their output rows: {names}"
         )
     if any(isinstance(visit.step, GatherStep) for visit in placement.visits):
         notes.append("embedding look-ups are charged as one DRAM row read a token")
@@ -309,6 +307,6 @@ def _report(resources: Resources) -> dict[str, object]:
     return {
         "sram_peak_bytes": placement.peak_bytes,
         "spilled": {name: resources.buffers[name].size_bytes for name in placement.spilled},
-        "reloaded_weights": sum(plan.fetch is Fetch.RELOAD for plan in resources.plans.values()),
+        "reloaded_weights": sum(plan.loads_again for plan in resources.plans.values()),
         "weight_stream_bytes": sum(BLOCK_BYTES * plan.blocks for plan in resources.plans.values()),
     }

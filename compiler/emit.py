@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from accel.errors import CompileError, IsaError
-from accel.isa import ACTIVATIONS, BY_MNEMONIC, Instruction
+from accel.isa import ACTIVATIONS, Instruction
 from compiler.emission import Emission, Resources, WeightSource
 from compiler.emit_vector import pixel_stride, vector_instructions, window_fields
-from compiler.fetch import fetch_ahead, fetch_parameters, fetch_weights, load_operands, staging_areas
+from compiler.fetch import fetch_ahead, fetch_parameters, fetch_strip, fetch_weights, load_operands, staging_areas
 from compiler.moves import contiguous, move
 from compiler.parameters import PRODUCT_SCALE_BYTES, channel_scales
 from compiler.place import staged_view
-from compiler.plan import Fetch
+from compiler.plan import Fetch, chunk_rows
 from compiler.steps import GatherStep, GemmStep, ProductStep, Step, VectorStep, Visit, Window
 from compiler.tile import Tiling
 from compiler.views import View, narrow, reshape
@@ -51,17 +51,19 @@ def _emit_visit(state: Emission, index: int, visit: Visit) -> None:
         _emit_strips(state, index, visit)
         return
     early = len(state.resources.placement.staging.get(index, ())) != 1  # one staging set: load after its last use
+    by_pass = plan is not None and plan.fetch is Fetch.PASSES
     for number, part in enumerate(visit.parts):
-        if plan is not None:
-            fetch_weights(state, index, plan.blocks)
+        if plan is not None and not (by_pass and number):
+            fetch_weights(state, index, plan.ahead_blocks)
         last = number + 1 == len(visit.parts)
         if early and not last:
             load_operands(state, index, number + 1)
-        gathers = isinstance(part, GatherStep)  # itself a load: nothing that waits for the ring may come before it
-        if last and not gathers:
+        # Nothing that waits for the ring may come before a load: a gather, or the weights of later passes.
+        loads = by_pass or isinstance(part, GatherStep)
+        if last and not loads:
             fetch_ahead(state, index)
         _emit_part(state, index, number, part)
-        if last and gathers:
+        if last and loads:
             fetch_ahead(state, index)
         if plan is not None and plan.fetch is Fetch.RELOAD:
             state.fetched_blocks[index] = 0
@@ -140,19 +142,45 @@ def _emit_strips(state: Emission, index: int, visit: Visit) -> None:
 
 
 def _emit_columns(state: Emission, index: int, step: GemmStep, first: int, columns: int, release: bool) -> None:
-    """DEC, configuration and GEM for ``columns`` output channels from ``first`` on, all of one gemm."""
-    source = state.resources.weights[step.weight]
+    """DEC, configuration and GEM for ``columns`` output channels from ``first`` on, all of one gemm.
+
+    Where every pass loads its strip again, all but the first load and DEC follow the GEM: they wait for it.
+    """
+    source, plan = state.resources.weights[step.weight], state.resources.plans[index]
     tiling, rows = source.tiling, step.out.shape[0] * step.out.shape[1]
     a = _channels_read(step, tiling, first, columns)
     at = first - step.first_column
     out = narrow(step.out, 2, at, at + columns)
-    chunk = min(rows, state.resources.machine.accumulator_rows, BY_MNEMONIC["GEM"].field("chunk").limit - 1)
-    state.add(step.layer, _dec(state, index, source, columns, -(-rows // chunk), release))
+    chunk = chunk_rows("GEM", rows, state.resources.machine)
+    passes = -(-rows // chunk)
+    loads = _strip_loads(tiling, first, columns, passes) if plan.fetch is Fetch.PASSES else []
+    if loads:
+        _emit_strip(state, index, source, *loads[0])
+    else:
+        state.add(step.layer, _dec(state, index, source, columns, passes, release))
     window = replace(step.window, channel_major=tiling.vector_axis == "in" and step.window.kernel != (1, 1))
     state.add(step.layer, Instruction("GMC", window_fields(window, a, step.out.shape[1])))
     state.add(step.layer, _gmo(state, index, step, source, first, out))
     values = {"a": a.offset, "out": out.offset, "rows": rows, "columns": columns, "chunk": chunk}
     state.add(step.layer, Instruction("GEM", values | {"groups_per_tile": tiling.groups_per_tile}))
+    for load in loads[1:]:
+        _emit_strip(state, index, source, *load)
+
+
+def _strip_loads(tiling: Tiling, first: int, columns: int, passes: int) -> list[tuple[int, int, int]]:
+    """``(first block, blocks, columns)`` of every strip of ``columns`` channels from ``first`` on, once a pass."""
+    gemm, at = divmod(first, tiling.columns)
+    strips = range(at // tiling.tile_columns, -(-(at + columns) // tiling.tile_columns))
+    base = gemm * tiling.gemm_blocks
+    each = ((base + n * tiling.strip_blocks(0), tiling.strip_blocks(n), tiling.strip_columns(n)) for n in strips)
+    return [load for load in each for _ in range(passes)]
+
+
+def _emit_strip(state: Emission, index: int, source: WeightSource, block: int, blocks: int, columns: int) -> None:
+    """Load one strip and decode it once."""
+    fetch_strip(state, index, block, blocks)
+    layer = state.resources.placement.visits[index].step.layer
+    state.add(layer, _dec(state, index, source, columns, 1, release=True))
 
 
 def _channels_read(step: GemmStep, tiling: Tiling, first: int, columns: int) -> View:
@@ -219,7 +247,7 @@ def _emit_product(state: Emission, step: ProductStep) -> None:
         "tile_columns": array.columns,
         "activation": ACTIVATIONS.index(step.activation),
     }
-    chunk = min(rows, state.resources.machine.accumulator_rows, BY_MNEMONIC["GMS"].field("chunk").limit - 1)
+    chunk = chunk_rows("GMS", rows, state.resources.machine)
     values = {"a": step.a.offset, "b": step.b.offset, "out": out.offset, "rows": rows, "columns": out.shape[1]}
     state.add(step.layer, Instruction("GMC", window_fields(Window(), a, 1)), Instruction("GMO", configuration))
     state.add(step.layer, Instruction("GMS", values | {"chunk": chunk, "transpose_b": int(step.transpose_b)}))

@@ -75,6 +75,18 @@ def fetch_weights(state: Emission, index: int, blocks: int) -> None:
     state.fetched_blocks[index] = done
 
 
+def fetch_strip(state: Emission, index: int, first_block: int, blocks: int) -> None:
+    """One strip of a visit's weights for one pass; what was fetched ahead counts for the first."""
+    fetch_weights(state, index, 0)
+    visit = state.resources.placement.visits[index]
+    assert isinstance(visit.step, GemmStep)
+    source, ahead = state.resources.weights[visit.step.weight], state.fetched_blocks[index]
+    state.fetched_blocks[index] = 0
+    if blocks > ahead:
+        address = source.address + (first_block + ahead) * BLOCK_BYTES
+        state.add(visit.step.layer, _ldw(source, address, blocks - ahead))
+
+
 def _ldw(source: WeightSource, address: int, blocks: int) -> Instruction:
     layout = source.tiling.layout
     values = {"address": address, "blocks": blocks, "code_bits": layout.code_bits}
@@ -91,7 +103,7 @@ def fetch_ahead(state: Emission, index: int) -> None:
         fetch_parameters(state, len(visits) - 1)
         return
     fetch_parameters(state, following)
-    blocks = plans[following].blocks
+    blocks = plans[following].ahead_blocks
     if any(_loads_operands(state, i) for i in range(index + 1, following + 1)):
         blocks = min(blocks, state.resources.machine.sram.weight_bytes // BLOCK_BYTES)
     fetch_weights(state, following, blocks)

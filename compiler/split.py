@@ -27,10 +27,14 @@ def most_parts(step: Step) -> int:
     return step.out.shape[split_axis(step)]
 
 
-def split(step: Step, parts: int) -> tuple[Step, ...]:
-    """``parts`` steps of nearly equal rows that together do what ``step`` does."""
+def split(step: Step, parts: int, unit: int = 1) -> tuple[Step, ...]:
+    """``parts`` steps of nearly equal rows that together do what ``step`` does.
+
+    Cuts fall on multiples of ``unit`` rows, which may leave fewer parts, unless that makes parts of no ``unit`` rows.
+    """
     size = most_parts(step)
-    edges = [size * i // parts for i in range(parts + 1)]
+    unit = unit if parts * unit <= size else 1
+    edges = [*(size * i // parts // unit * unit for i in range(parts)), size]
     return tuple(_cut(step, start, stop) for start, stop in itertools.pairwise(edges) if start < stop)
 
 

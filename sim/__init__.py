@@ -19,7 +19,6 @@ __all__ = ["check_weights", "simulate"]
 
 # What the compiler's tiling and placement depend on; every other key may change under a compiled program.
 COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes",)
-MODELLED_DATAFLOW = "ws"
 
 
 def simulate(program: Program, machine: Machine | None = None) -> Run:
@@ -39,7 +38,7 @@ def simulate(program: Program, machine: Machine | None = None) -> Run:
         macs=sum(layer.macs for layer in program.layers),
         cycles_by_cause=dict(zip(CAUSES, cycles.sum(axis=0).tolist(), strict=True)),
         dram_bytes=dram_bytes,
-        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values())),
+        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values()), machine.array),
         layers=tuple(_layer_run(layer, index, timing) for index, layer in enumerate(program.layers)),
         notes=(*program.notes, *_dram_notes(machine)),
     )
@@ -54,10 +53,6 @@ def _check_machine(program: Program, machine: Machine) -> None:
                 f"machine key {key} = {value}, but the program was compiled for {compiled[key]} "
                 f"('{program.machine.name}'); recompile it for this machine"
             )
-    if machine.array.dataflow != MODELLED_DATAFLOW:
-        raise SimError(
-            f"machine key array.dataflow = {machine.array.dataflow}; programs are timed for '{MODELLED_DATAFLOW}' only"
-        )
 
 
 def _summary(program: Program) -> dict[str, object]:

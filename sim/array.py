@@ -1,15 +1,20 @@
 """The array: tiles are loaded into the shadow register (decoded ones by ``sim.decoder``) and streamed through.
 
 The shadow register is granted in the order in which the compute queue uses tiles: a tile may load once its predecessor
-in that order has begun to stream.
+in that order has begun to stream. What streams is, weight stationary, the chunk of output rows; output stationary, the
+reduction of the tile, while sums stay in the array; input stationary, the columns of the tile, through a tile of inputs
+that activation SRAM loads beside the decoder, an array row a cycle. ``accel.systolic`` has the table of models.
+
+Models without overlap take their folds one after another. A fold input stationary streams all columns of a chunk; its
+strips come one by one, so its preload counts with the first strip and its skew with the last.
 """
 
 from __future__ import annotations
 
-from sim.causes import STREAM_TICKS, charge, charge_gap
-from sim.columns import CONFIGURE, GEMM_STATIONARY, NOBODY
+from sim.causes import DRAIN_TICKS, STREAM_TICKS, charge, charge_gap
+from sim.columns import CONFIGURE, GEMM, GEMM_STATIONARY, NOBODY
 from sim.jit import jit
-from sim.params import TICKS
+from sim.params import INPUTS_STAY, OUTPUTS_STAY, TICKS, WEIGHTS_STAY
 from sim.queues import complete, ready
 from sim.state import COMPUTE, UNKNOWN, State
 
@@ -27,7 +32,7 @@ def advance_compute(state: State) -> bool:
         _load_tile(state, i, fence)
     if state.now.loaded == UNKNOWN:
         return False
-    _stream_tile(state, i, fence)
+    _stream_tile(state, i, fence, _preload(state, i, fence))
     return True
 
 
@@ -53,33 +58,134 @@ def _fence(state: State, i: int) -> int:
 
 
 @jit
-def _load_tile(state: State, i: int, fence: int) -> None:
-    """GMS: the stationary tile comes from activation SRAM, a row (transposed: a column) a cycle."""
-    gemm, now = state.code[i], state.now
-    if gemm.transposed:
-        cycles = min(gemm.tile_columns, gemm.columns - now.gemm_strip * gemm.tile_columns)
-    else:
-        cycles = min(gemm.tile_rows, gemm.reduction - now.gemm_tile * gemm.tile_rows)
-    now.load_start = max(state.times[i].started, fence, now.stream_start)
-    now.loaded = now.load_start + cycles * TICKS
+def _tile_rows(state: State, i: int) -> int:
+    """Array rows of the next tile: its stretch of the reduction, once for each group."""
+    gemm = state.code[i]
+    return int(min(gemm.tile_rows, gemm.reduction - state.now.gemm_tile * gemm.tile_rows) * gemm.groups)
 
 
 @jit
-def _stream_tile(state: State, i: int, fence: int) -> None:
-    """Stream one chunk of rows through the loaded tile; the shadow register is free from the start of it."""
-    gemm, now = state.code[i], state.now
-    start = max(now.stream_end, now.loaded, state.times[i].started, fence)
-    rows = min(gemm.chunk, gemm.rows - now.gemm_chunk * gemm.chunk)
-    charge_gap(state, i, fence, start)
+def _tile_columns(state: State, i: int) -> int:
+    """Output channels of the next tile."""
+    gemm = state.code[i]
+    return int(min(gemm.tile_columns, gemm.columns - state.now.gemm_strip * gemm.tile_columns))
+
+
+@jit
+def _chunk_rows(state: State, i: int) -> int:
+    """Output rows of the next tile."""
+    gemm = state.code[i]
+    return int(min(gemm.chunk, gemm.rows - state.now.gemm_chunk * gemm.chunk))
+
+
+@jit
+def _load_tile(state: State, i: int, fence: int) -> None:
+    """GMS: the tile of b comes from activation SRAM, a row (transposed: a column, if loads overlap) a cycle."""
+    now, params = state.now, state.params
+    by_column = state.code[i].transposed and params.overlapped
+    lines = _tile_columns(state, i) if by_column else _tile_rows(state, i)
+    now.load_start = max(state.times[i].started, fence, now.shadow_free)
+    now.loaded = now.load_start + lines * params.row_cycles * TICKS
+
+
+@jit
+def _preload(state: State, i: int, fence: int) -> bool:
+    """What the array loads besides the tile, or around it; returns whether what is loaded last is decoded.
+
+    Without overlap every fold preloads all rows of the array. Inputs that stay load beside the tile.
+    """
+    now, params, decoded = state.now, state.params, state.code[i].action == GEMM
+    if params.dataflow == WEIGHTS_STAY and not params.overlapped:
+        now.loaded = max(now.loaded, now.load_start + params.edge_rows * TICKS)
+    if params.dataflow != INPUTS_STAY:
+        return bool(decoded)
+    begin = max(state.times[i].started, fence, now.stream_start if params.overlapped else now.stream_end)
+    end = begin + _input_rows(state, i) * TICKS
+    if end <= now.loaded:
+        return bool(decoded)
+    now.load_start, now.loaded = begin, end
+    return False
+
+
+@jit
+def _input_rows(state: State, i: int) -> int:
+    """Array rows of inputs to load for the next tile, input stationary."""
+    if state.params.overlapped:
+        return _tile_rows(state, i)
+    return int(state.params.edge_rows) if state.now.gemm_strip == 0 else 0
+
+
+@jit
+def _stream_tile(state: State, i: int, fence: int, decoded: bool) -> None:
+    """Stream through the loaded tile, and free the shadow register."""
+    now, layer, cycles = state.now, state.code[i].layer, _stream_cycles(state, i)
+    at = max(now.stream_end, now.loaded, state.times[i].started, fence)
+    charge_gap(state, i, fence, at, decoded)
+    start = max(at, _outputs_free(state, i) - cycles * TICKS)
+    charge(state, layer, DRAIN_TICKS, at, start)
     now.stream_start = start
-    now.stream_end = start + rows * TICKS
+    now.stream_end = start + cycles * TICKS
+    charge(state, layer, STREAM_TICKS, start, now.stream_end)
+    _leave_fold(state, i)
+    held = state.params.dataflow == WEIGHTS_STAY and not state.params.overlapped
+    now.shadow_free = now.stream_end if held else start
     now.loaded = UNKNOWN
-    charge(state, gemm.layer, STREAM_TICKS, start, now.stream_end)
     if _was_last_tile(state, i):
         now.issued = start
-        used_rows = min(gemm.tile_rows, gemm.reduction) * gemm.groups
-        used_columns = min(gemm.tile_columns, gemm.columns)
-        complete(state, i, now.stream_end + (used_rows + used_columns) * TICKS)
+        leave = _skew(state, i) if state.params.overlapped else 0  # of the first tile again, which no other exceeds
+        complete(state, i, now.stream_end + leave * TICKS)
+
+
+@jit
+def _stream_cycles(state: State, i: int) -> int:
+    """What streams through the next tile, one a cycle."""
+    if state.params.dataflow == WEIGHTS_STAY:
+        return _chunk_rows(state, i)
+    return _tile_rows(state, i) if state.params.dataflow == OUTPUTS_STAY else _tile_columns(state, i)
+
+
+@jit
+def _is_last_piece(state: State, i: int) -> bool:
+    """Whether the next tile is the last of its reduction."""
+    return bool((state.now.gemm_tile + 1) * state.code[i].tile_rows >= state.code[i].reduction)
+
+
+@jit
+def _outputs_free(state: State, i: int) -> int:
+    """Before when the next tile must not have streamed: it completes sums, and those before them still leave; else 0"""
+    sums_stay = state.params.dataflow == OUTPUTS_STAY and state.params.overlapped
+    return int(state.now.outputs_free) if sums_stay and _is_last_piece(state, i) else 0
+
+
+@jit
+def _leave_fold(state: State, i: int) -> None:
+    """The tile has streamed. If that ends a fold, the array drains (models without overlap), or sums begin to leave."""
+    now, params = state.now, state.params
+    if params.overlapped:
+        if _is_last_piece(state, i):
+            now.outputs_free = now.stream_end + _chunk_rows(state, i) * TICKS
+        return
+    if params.dataflow == OUTPUTS_STAY:
+        ends = _is_last_piece(state, i)
+    else:
+        gemm = state.code[i]
+        ends = params.dataflow == WEIGHTS_STAY or (now.gemm_strip + 1) * gemm.tile_columns >= gemm.columns
+    if ends:
+        streamed = now.stream_end
+        now.stream_end = streamed + (_skew(state, i) + params.overhead_cycles) * TICKS
+        charge(state, state.code[i].layer, DRAIN_TICKS, streamed, now.stream_end)
+
+
+@jit
+def _skew(state: State, i: int) -> int:
+    """Rows and columns of the array that results of the next tile pass, or of the whole array."""
+    params = state.params
+    if params.edge_rows:
+        return int(params.edge_rows + params.edge_columns)
+    if params.dataflow == OUTPUTS_STAY:
+        return _chunk_rows(state, i) + _tile_columns(state, i)
+    other = _tile_columns(state, i) if params.dataflow == WEIGHTS_STAY else _chunk_rows(state, i)
+    return _tile_rows(state, i) + other
 
 
 @jit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accel.metrics import CAUSES
-from sim.columns import GEMM, NOBODY
+from sim.columns import NOBODY
 from sim.jit import jit
 from sim.state import DECODE, LOAD, STORE, VECTOR, State
 
@@ -83,10 +83,11 @@ def _cause_of_queue(queue: int, load_cause: int) -> int:
 
 
 @jit
-def charge_gap(state: State, i: int, fence: int, stream: int) -> None:
+def charge_gap(state: State, i: int, fence: int, stream: int, decoded: bool) -> None:
     """Charge the idle time between the last tile and this one of ``i``, which streams from ``stream`` on.
 
-    ``fence``: when the results ``i`` waits for have left the array, 0 without a fence.
+    ``fence``: when the results ``i`` waits for have left the array, 0 without a fence. ``decoded``: what was loaded
+    last, from ``load_start`` to ``loaded``, came from the decoder, not from activation SRAM.
     """
     begin, layer, now = state.now.stream_end, state.code[i].layer, state.now
     if stream <= begin:
@@ -96,7 +97,7 @@ def charge_gap(state: State, i: int, fence: int, stream: int) -> None:
         return
     loading = max(begin, now.load_start)
     charge(state, layer, DECODE_TICKS, loading, stream)
-    if state.code[i].action != GEMM:
+    if not decoded:
         _charge_start(state, i, fence, begin, loading)
     elif now.data_arrival >= state.times[now.shadow_dec].started:
         _charge_dispatched(state, now.shadow_dec, layer, WEIGHT_TICKS, begin, loading)

@@ -54,7 +54,7 @@ def _decode_tile(state: State, i: int) -> bool:
     now.dec_codes += codes
     now.shadow_dec = i
     now.data_arrival = state.ring[needed % state.params.ring_blocks].arrival
-    now.load_start = max(state.times[i].started, now.data_arrival, now.stream_start)
+    now.load_start = max(state.times[i].started, now.data_arrival, now.shadow_free)
     now.loaded = now.load_start + _decode_cycles(state, i, rows, codes) * TICKS
     _leave_decoded_tile(state, i, stream_bytes)
     return True
@@ -72,7 +72,7 @@ def _codes(state: State, i: int, rows: int, width: int) -> int:
 def _decode_cycles(state: State, i: int, rows: int, codes: int) -> int:
     """One array row a cycle; with a codebook not faster than its lookups, after the transpose buffer has filled."""
     dec = state.code[i]
-    cycles = rows * dec.groups
+    cycles = rows * dec.groups * state.params.row_cycles
     if dec.codebook:
         cycles = max(cycles, _ceil_divide(codes, state.params.lookups)) + dec.axis_in * dec.vector_length
     return int(cycles)

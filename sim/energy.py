@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS
+from accel.machine import Array
+from accel.systolic import DATAFLOWS
 from sim.columns import in_force, vector_elements, vector_operations, vector_windows
 from sim.decode import Decoded, Rows
 
@@ -47,23 +49,24 @@ ENERGY: tuple[EnergyRow, ...] = (
 )
 
 
-def energy_joules(decoded: Decoded, dram_bytes: int) -> dict[str, float]:
+def energy_joules(decoded: Decoded, dram_bytes: int, array: Array) -> dict[str, float]:
     """Joules by component of a program that moved ``dram_bytes``, by the rows of ``ENERGY``."""
-    accesses = count_accesses(decoded, dram_bytes)
+    accesses = count_accesses(decoded, dram_bytes, array)
     joules = dict.fromkeys(COMPONENTS, 0.0)
     for row in ENERGY:
         joules[row.component] += row.joules * accesses[row.access]
     return joules
 
 
-def count_accesses(decoded: Decoded, dram_bytes: int) -> Mapping[str, int]:
+def count_accesses(decoded: Decoded, dram_bytes: int, array: Array) -> Mapping[str, int]:
     """Accesses by name, in the units of ``ENERGY``.
 
     - Weight SRAM: every block of LDW is written once; DEC reads each strip once a pass.
-    - Activation SRAM: a GEMM reads its moving operand once a strip of columns (all groups of a tile side by side),
-      GMS its stationary operand once a chunk; results are written once. LDA, GTH write what they bring, STA reads it.
-      VEC reads each operand (each tap of a window) and writes one byte an element.
-    - Accumulators: every partial sum that leaves a tile is read, added to, and written back.
+    - Activation SRAM: a GEMM reads operand a once a strip of columns (all groups of a tile side by side), also where
+      it is what stays in the array; GMS its operand b once a chunk; results are written once. LDA, GTH write what they
+      bring, STA reads it. VEC reads each operand (each tap of a window) and writes one byte an element.
+    - Accumulators: every partial sum that leaves a tile is read, added to, and written back; output stationary, sums
+      leave the array complete and there are none.
     """
     totals = {row.access: 0 for row in ENERGY} | {"dram": dram_bytes}
     totals["weight_written"] = int(decoded["LDW"]["blocks"].sum()) * BLOCK_BYTES
@@ -71,7 +74,7 @@ def count_accesses(decoded: Decoded, dram_bytes: int) -> Mapping[str, int]:
     for mnemonic, access in (("LDA", "activation_written"), ("GTH", "activation_written"), ("STA", "activation_read")):
         totals[access] += int((decoded[mnemonic]["rows"] * decoded[mnemonic]["row_bytes"]).sum())
     for mnemonic in ("GEM", "GMS"):
-        _count_gemm(decoded, decoded[mnemonic], totals)
+        _count_gemm(decoded, decoded[mnemonic], totals, DATAFLOWS[array.dataflow].streamed != "k")
     _count_vector(decoded, totals)
     return totals
 
@@ -84,7 +87,7 @@ def _ring_bytes_read(dec: Rows) -> int:
     return int((_ceil_divide(along, length) * across * bits * dec["passes"] // _BITS).sum())
 
 
-def _count_gemm(decoded: Decoded, gemm: Rows, totals: dict[str, int]) -> None:
+def _count_gemm(decoded: Decoded, gemm: Rows, totals: dict[str, int], accumulates: bool) -> None:
     output = decoded["GMO"]
     names = ("reduction", "tile_rows", "tile_columns")
     reduction, tile_rows, tile_columns = (in_force(output, name, gemm.index, 1) for name in names)
@@ -95,8 +98,9 @@ def _count_gemm(decoded: Decoded, gemm: Rows, totals: dict[str, int]) -> None:
     totals["macs"] += int((results * reduction).sum())
     totals["activation_read"] += int((rows * reduction * groups * strips).sum())
     totals["activation_written"] += int(results.sum())
-    totals["accumulator_read"] += int((results * tiles).sum()) * ACCUMULATOR_BYTES
-    totals["accumulator_written"] += int((results * tiles).sum()) * ACCUMULATOR_BYTES
+    partial_bytes = int((results * tiles).sum()) * ACCUMULATOR_BYTES * accumulates
+    totals["accumulator_read"] += partial_bytes
+    totals["accumulator_written"] += partial_bytes
     if "b" in gemm.fields:
         totals["activation_read"] += int((reduction * columns * _ceil_divide(rows, gemm["chunk"])).sum())
 

@@ -58,7 +58,7 @@ def _check_work(decoded: Decoded, params: Params) -> None:
         raise SimError(
             f"the program moves {blocks:.3g} blocks and {tiles.sum():.3g} tiles; allowed: {MAX_EVENTS} in all"
         )
-    longest = _tile_cycles(decoded)
+    longest = _tile_cycles(decoded, params)
     cycles = blocks * (params.longest_block_ticks + params.latency_ticks) / TICKS + (tiles * longest).sum()
     cycles += vector_cycles(decoded, params.lanes).astype(np.float64).sum()
     if cycles > MAX_CYCLES:
@@ -85,15 +85,16 @@ def _tile_bound(decoded: Decoded) -> Real:
     return np.concatenate(counts)
 
 
-def _tile_cycles(decoded: Decoded) -> Real:
+def _tile_cycles(decoded: Decoded, params: Params) -> Real:
     """At least the cycles one tile of every DEC, GEM and GMS takes to decode or load, stream and drain."""
     dec, bounds = decoded["DEC"], []
     bounds.append(1.0 * dec["tile_rows"] * np.maximum(dec["tile_columns"], dec["groups_per_tile"]) + MAX_VECTOR_LENGTH)
+    whole = 2 * params.edge_rows + params.edge_columns + max(0, params.overhead_cycles)
     for mnemonic in ("GEM", "GMS"):
         gemm = decoded[mnemonic]
         rows, columns = (in_force(decoded["GMO"], name, gemm.index, 1) for name in _CONFIGURED[1:])
         groups = gemm["groups_per_tile"] if mnemonic == "GEM" else 1
-        bounds.append(1.0 * gemm["chunk"] + 2 * rows * groups + 2 * columns)
+        bounds.append(3.0 * (gemm["chunk"] + rows * groups + columns) + whole)  # to load, to stream, to leave
     return np.concatenate(bounds)
 
 

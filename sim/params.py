@@ -7,11 +7,13 @@ from typing import NamedTuple
 from accel.dram import DRAM_STANDARDS, MAPPINGS
 from accel.isa import BLOCK_BYTES, QUEUE_DEPTH
 from accel.machine import Machine
+from accel.systolic import ARRAY_MODELS, DATAFLOWS
 from sim.dram.spacing import address_bits, spacing
 from sim.dram.state import Channels, new_channels
 
 TICKS = 1 << 20  # ticks per cycle: fine enough for the block time of any bandwidth, coarse enough for 2**43 cycles
 FETCH_AHEAD = 32  # instructions fetched or requested ahead of dispatch
+WEIGHTS_STAY, OUTPUTS_STAY, INPUTS_STAY = map(list(DATAFLOWS).index, ("ws", "os", "is"))  # values of ``dataflow``
 
 
 class Params(NamedTuple):
@@ -19,6 +21,10 @@ class Params(NamedTuple):
 
     ``block_ticks``: of the ideal channel; ``longest_block_ticks``: at most what a block takes. ``clock_ticks``: of the
     banked DRAM's clock, 0 for an ideal channel; ``accesses`` of it make a block.
+
+    The array (``accel.systolic``): ``edge_rows`` and ``edge_columns`` are what every fold's skew counts, 0 for what its
+    tiles use. ``row_cycles``: cycles an array row of a weight tile takes to load; 0 where weights stream and the model
+    lets them come straight from memory.
     """
 
     block_ticks: int
@@ -34,6 +40,12 @@ class Params(NamedTuple):
     queue_depth: int
     fetch_ahead: int
     instruction_address: int
+    dataflow: int = WEIGHTS_STAY
+    overlapped: int = 1
+    edge_rows: int = 0
+    edge_columns: int = 0
+    overhead_cycles: int = 0
+    row_cycles: int = 1
 
 
 def _clock_ticks(machine: Machine) -> int:
@@ -77,6 +89,8 @@ def unused_channels() -> Channels:
 
 def machine_params(machine: Machine, dram_bytes: int) -> Params:
     """Parameters of ``machine``; instruction words are taken to follow the program's ``dram_bytes``."""
+    array, model = machine.array, ARRAY_MODELS[machine.array.model]
+    whole = model.edge == "full"
     return Params(
         block_ticks=_block_ticks(machine),
         longest_block_ticks=_longest_block_ticks(machine),
@@ -91,4 +105,10 @@ def machine_params(machine: Machine, dram_bytes: int) -> Params:
         queue_depth=QUEUE_DEPTH,
         fetch_ahead=FETCH_AHEAD,
         instruction_address=-(-dram_bytes // BLOCK_BYTES) * BLOCK_BYTES,
+        dataflow=list(DATAFLOWS).index(array.dataflow),
+        overlapped=int(model.overlapped),
+        edge_rows=array.rows * whole,
+        edge_columns=array.columns * whole,
+        overhead_cycles=model.overhead_cycles,
+        row_cycles=int(model.overlapped or array.dataflow == "ws"),
     )

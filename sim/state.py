@@ -79,8 +79,10 @@ REGISTERS = {
     "gemm_strip": 0,
     "gemm_chunk": 0,
     "gemm_tile": 0,
+    "shadow_free": 0,  # since when the next tile may load
     "stream_start": 0,  # of the last tile
-    "stream_end": 0,
+    "stream_end": 0,  # since when the array may stream the next one
+    "outputs_free": 0,  # output stationary: since when the last output tile has left its output registers
     "issued": 0,  # the last compute instruction's last tile began to stream
 }
 

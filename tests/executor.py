@@ -66,7 +66,7 @@ class Executor:
         self.state: dict[str, Instruction] = {}
         self.ring: list[int] = []
         self.base = 0
-        self.decoded: list[tuple[WeightStream, int, Bytes]] = []
+        self.decoded: list[tuple[WeightStream, int, Bytes, int]] = []
         for port in program.inputs:
             self._port(port, inputs[port.name])
 
@@ -83,7 +83,13 @@ class Executor:
         return port.address + sum((axis * stride for axis, stride in zip(grid, port.strides, strict=True)), 0 * grid[0])
 
     def run(self) -> dict[str, Bytes]:
-        for instruction in decode_program(self.program.words):
+        program = decode_program(self.program.words)
+        for instruction in program:  # weights do not depend on what is computed, and may be loaded behind their GEM
+            if instruction.mnemonic in ("LDW", "DEC"):
+                getattr(self, f"do_{instruction.mnemonic}")(instruction)
+        for instruction in program:
+            if instruction.mnemonic in ("LDW", "DEC"):
+                continue
             self.state[instruction.mnemonic] = instruction
             getattr(self, f"do_{instruction.mnemonic}", lambda _: None)(instruction)
         return {port.name: self.dram[self._addresses(port)] for port in self.program.outputs}
@@ -127,11 +133,12 @@ class Executor:
         layer = self.packed.layers[name]
         order = reduction_order(self.packed.graph.parameters[name], layer.vector_axis)
         at = int(gemm.rstrip("]") or 0) * stream.columns + first * stream.tile_columns
-        self.decoded.append((stream, at, layer.codec.decode(layer)[at : at + dec["columns"], order]))
+        weights = layer.codec.decode(layer)[at : at + dec["columns"], order]
+        self.decoded.append((stream, at, weights, dec["passes"]))
         self.base += region.stored_bytes // BLOCK_BYTES if region.releases else 0
 
     def do_GEM(self, gem: Instruction) -> None:
-        stream, first, weights = self.decoded.pop(0)
+        stream, first, weights = self._weights(gem)
         output, window = self.state["GMO"], self.state["GMC"]
         assert weights.shape == (gem["columns"], output["reduction"])
         taps = window["kernel_h"] * window["kernel_w"]
@@ -146,6 +153,16 @@ class Executor:
         layer = self.packed.layers[stream.weight.partition("[")[0]]
         scales = np.broadcast_to(layer.scale, layer.shape[:1])[first : first + gem["columns"]]
         self._out(gem, sums, scales)
+
+    def _weights(self, gem: Instruction) -> tuple[WeightStream, int, Bytes]:
+        """What the next DECs bring: all columns once a pass, whether by one DEC or by one for each strip and pass."""
+        wanted, found = -(-gem["rows"] // gem["chunk"]) * gem["columns"], {}
+        while wanted > 0:
+            stream, at, weights, passes = self.decoded.pop(0)
+            wanted -= passes * len(weights)
+            assert found.setdefault(at, weights) is weights or (found[at] == weights).all()
+        assert wanted == 0 and sum(map(len, found.values())) == gem["columns"]
+        return stream, min(found), np.concatenate([found[at] for at in sorted(found)])
 
     def _moving(self, window: Instruction, gem: Instruction, first: int, channels: int) -> Bytes:
         """``[rows, reduction]`` of one group, in the order the weights stream."""

@@ -81,15 +81,30 @@ def decoded_tiles(i):
 
 
 def used_tiles(i, output):
-    """For each tile a GEM or GMS uses: (rows streamed, tile rows, tile columns, last)."""
-    tiles = []
+    """For each tile a GEM or GMS uses: its sizes, and where it stands in the loops over strips, chunks and pieces."""
+    groups = i["groups_per_tile"] if i.mnemonic == "GEM" else 1
     for first_column in range(0, i["columns"], output["tile_columns"]):
         width = min(output["tile_columns"], i["columns"] - first_column)
+        last_strip = first_column + width == i["columns"]
         for first_row in range(0, i["rows"], i["chunk"]):
-            streamed = min(i["chunk"], i["rows"] - first_row)
+            rows = min(i["chunk"], i["rows"] - first_row)
             for first in range(0, output["reduction"], output["tile_rows"]):
-                tiles.append((streamed, min(output["tile_rows"], output["reduction"] - first), width))
-    return [(*tile, n == len(tiles) - 1) for n, tile in enumerate(tiles)]
+                depth = min(output["tile_rows"], output["reduction"] - first)
+                piece_ends = first + depth == output["reduction"]
+                yield {
+                    "rows": rows,
+                    "depth": depth * groups,
+                    "width": width,
+                    "first strip": first_column == 0,
+                    "last strip": last_strip,
+                    "last piece": piece_ends,
+                    "last": piece_ends and last_strip and first_row + rows == i["rows"],
+                }
+
+
+def widest_tile(i, output):
+    """Rows, depth and width of the largest tile."""
+    return next(used_tiles(i, output))
 
 
 class Memory:
@@ -169,7 +184,9 @@ class Naive:
         self.ring_requested = self.ring_arrived = self.ring_freed = 0
         self.ring_here = {}  # block of the ring, counted from the start: whether it has come
         self.words_at = ceil(dram_bytes, BLOCK_BYTES)
-        self.tiles_begun, self.loaded, self.streamed = 0, set(), 0
+        self.flow, self.model = machine.array.dataflow, machine.array.model
+        self.may_load, self.load_began, self.loaded, self.streamed = 0, {}, set(), 0  # tiles, counted from the start
+        self.array_free = self.outputs_gone = 0
         self.array_order = self._array_order()
 
     def _array_order(self):
@@ -179,7 +196,7 @@ class Naive:
             if i.mnemonic == "GMO":
                 output = i
             if i.mnemonic in ("GEM", "GMS"):
-                order += [i.mnemonic] * len(used_tiles(i, output))
+                order += [i.mnemonic] * len(list(used_tiles(i, output)))
         return order
 
     # -- clock -----------------------------------------------------------------------------------------------------
@@ -197,6 +214,11 @@ class Naive:
             self.at(what, lambda: self.step(agent))
         else:
             self.waiting.append((agent, what))
+
+    def not_before(self, tick):
+        """Waits that take no time must not wait for the DRAM channel to choose in between."""
+        if self.time < tick:
+            yield "at", tick
 
     def settle(self):
         """Resume agents until every condition waited for is false."""
@@ -378,8 +400,9 @@ class Naive:
             for rows, codes, end_byte, turn, end_of_pass, end_of_strip, end in decoded_tiles(dec):
                 use = next(uses)
                 needed = strip + ceil(end_byte, BLOCK_BYTES) * BLOCK_BYTES
-                yield "until", lambda use=use, needed=needed: self.tiles_begun >= use and self.ring_arrived >= needed
-                yield "at", self.time + self.decode_cycles(dec, rows, codes) * TICKS
+                yield "until", lambda use=use, needed=needed: self.may_load >= use and self.ring_arrived >= needed
+                self.load_began[use] = self.time
+                yield from self.not_before(self.time + self.decode_cycles(dec, rows, codes) * TICKS)
                 self.loaded.add(use)
                 freed = needed if end_of_pass else strip + end_byte // BLOCK_BYTES * BLOCK_BYTES
                 if dec["release"] and turn == dec["passes"] - 1:
@@ -392,6 +415,8 @@ class Naive:
 
     def decode_cycles(self, dec, rows, codes):
         array_rows = rows * dec["groups_per_tile"]
+        if self.model != "pipelined" and self.flow != "ws":
+            array_rows = 0  # weights pass through the array, as fast as the memory gives them
         if not dec["codebook"]:
             return array_rows
         lookups = ceil(codes, self.machine.decoder.lookups_per_cycle)
@@ -399,7 +424,7 @@ class Naive:
 
     # -- compute ---------------------------------------------------------------------------------------------------
     def compute(self):
-        output, use, array_free = None, 0, 0
+        output, use = None, 0
         for n_before, _ in enumerate(self.remaining("compute")):
             n, i = yield from self.start_next("compute")
             if i.mnemonic == "GMO":
@@ -410,22 +435,65 @@ class Naive:
             if i["fence"]:
                 earlier = self.remaining("compute")[:n_before]
                 yield "until", lambda earlier=earlier: all(e in self.completed for e in earlier)
-            for streamed, rows, columns, last in used_tiles(i, output):
-                if i.mnemonic == "GMS":
-                    yield "at", self.time + (columns if i["transpose_b"] else rows) * TICKS
-                else:
-                    yield "until", lambda use=use: use in self.loaded
-                if self.time < array_free:
-                    yield "at", array_free
+            for tile in used_tiles(i, output):
+                yield from self.operands(i, tile, use)
+                yield from self.not_before(self.array_free)
                 use += 1
-                self.tiles_begun = use
-                array_free = self.time + streamed * TICKS
-                self.streamed += streamed * TICKS
-                if last:
-                    groups = i["groups_per_tile"] if i.mnemonic == "GEM" else 1
-                    used_rows = min(output["tile_rows"], output["reduction"]) * groups
-                    used_columns = min(output["tile_columns"], i["columns"])
-                    self.at(array_free + (used_rows + used_columns) * TICKS, lambda n=n: self.complete(n))
+                yield from self.stream(tile, use)
+                if tile["last"]:
+                    leave = self.pipeline_length(widest_tile(i, output)) if self.model == "pipelined" else 0
+                    self.at(self.array_free + leave * TICKS, lambda n=n: self.complete(n))
+
+    def operands(self, i, tile, use):
+        """Wait until the operands of a tile are where it needs them."""
+        if self.model != "pipelined" and self.flow in ("ws", "is") and (i.mnemonic == "GMS" or self.flow == "is"):
+            yield from self.not_before(self.array_free)  # what stays in the array follows the fold before
+        here = self.time
+        self.load_began.setdefault(use, here)
+        if i.mnemonic == "GEM":
+            yield "until", lambda: use in self.loaded
+        yield from self.not_before(here + self.load_cycles(i, tile) * TICKS)
+        if self.model == "scalesim" and self.flow == "ws":
+            yield from self.not_before(self.load_began[use] + self.machine.array.rows * TICKS)
+
+    def load_cycles(self, i, tile):
+        """Cycles for what comes from activation SRAM, from the moment the array may take it."""
+        if self.model == "pipelined":
+            b = 0 if i.mnemonic == "GEM" else tile["width"] if i["transpose_b"] else tile["depth"]
+            return max(b, tile["depth"]) if self.flow == "is" else b
+        if self.flow == "is":
+            return self.machine.array.rows if tile["first strip"] else 0
+        return tile["depth"] if self.flow == "ws" and i.mnemonic == "GMS" else 0
+
+    def stream(self, tile, use):
+        """Stream a tile, let the next one load, and wait for nothing else: ``array_free`` says when it is over."""
+        cycles = {"ws": tile["rows"], "os": tile["depth"], "is": tile["width"]}[self.flow]
+        completes = {"ws": True, "os": tile["last piece"], "is": tile["last strip"]}[self.flow]
+        if self.model == "pipelined" and self.flow == "os" and completes:
+            yield from self.not_before(self.outputs_gone - cycles * TICKS)
+        self.streamed += cycles * TICKS
+        self.array_free = self.time + cycles * TICKS
+        if completes:
+            self.outputs_gone = self.array_free + tile["rows"] * TICKS
+        if completes and self.model != "pipelined":
+            self.array_free += self.pipeline_length(tile) * TICKS
+        if self.model == "scalesim" and self.flow == "ws":
+            self.at(self.array_free, lambda: setattr(self, "may_load", use))
+        else:
+            self.may_load = use
+
+    def pipeline_length(self, tile):
+        """Cycles from the last operand in to the last result out."""
+        array = self.machine.array
+        if self.model == "scalesim":
+            return array.rows + array.columns - 2
+        if self.model == "stonne":
+            return tile["rows"] + tile["width"] + 3
+        return {
+            "ws": tile["depth"] + tile["width"],
+            "os": tile["rows"] + tile["width"],
+            "is": tile["depth"] + tile["rows"],
+        }[self.flow]
 
     # -- vector ----------------------------------------------------------------------------------------------------
     def vector(self):

@@ -179,13 +179,20 @@ class ProgramBuilder:
         self.emit(self.units - 1, "FIN")
 
 
+def random_array(random):
+    """Any model with any dataflow it knows; programs do not ask how large the array is, ``scalesim`` does."""
+    model = random.choice(["pipelined", "pipelined", "scalesim", "stonne"])
+    dataflow = "os" if model == "stonne" else random.choice(["ws", "os", "is"])
+    return Array(random.choice([4, 16]), random.choice([3, 16]), dataflow, model)
+
+
 def random_machine(random, ring_blocks):
     """A machine whose ring holds at least ``ring_blocks``, often no more."""
     weight_bytes = max(256, 64 * ring_blocks) + random.choice([0, 0, 40, 64, 500])
     base = load_machine("edge64-ideal")
     return replace(
         base,
-        array=Array(16, 16),
+        array=random_array(random),
         sram=Sram(65536, weight_bytes, 65536),
         decoder=Decoder(8192, random.choice([1, 2, 4])),
         vector=Vector(random.choice([0, 1, 16])),

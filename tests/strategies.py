@@ -306,7 +306,9 @@ def uses_of_weights(graph: Graph) -> dict[str, int]:
 def machines(draw: st.DrawFn) -> Machine:
     """Arrays of 4 to 64, memories from hopeless to ample, any speed of decoder, vector unit and DRAM."""
     side = st.sampled_from((4, 5, 8, 12, 16, 32, 64))
-    array = Array(draw(side), draw(side))
+    model = draw(st.sampled_from(("pipelined", "pipelined", "scalesim", "stonne")))
+    dataflow = "os" if model == "stonne" else draw(st.sampled_from(("ws", "os", "is")))
+    array = Array(draw(side), draw(side), dataflow, model)
     activation = draw(st.sampled_from((1024, 1536, 2048, 3000, 4096, 8192, 16384, 1 << 18)))
     ring = draw(st.sampled_from((256, 320, 512, 1000, 2048, 8192, 1 << 20)))
     accumulators = max(64, 4 * array.columns * draw(st.sampled_from((1, 3, 16, 100, 512))))

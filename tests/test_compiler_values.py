@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from executor import Executor, evaluate, small_integers
 from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
 from strategies import Coding, codings, graphs, machines, pack_randomly
 
+from accel.check import check_compiled
 from accel.errors import CompileError
 from accel.graph import Graph, GraphBuilder
-from accel.machine import Machine, load_machine
+from accel.isa import decode_program
+from accel.machine import Machine, Sram, load_machine
 from accel.program import Program
 from compiler import compile_model
+from sim import check_weights, simulate
 
 INEXACT = frozenset(("resize",))  # resizing keeps no phase when cut in parts: its values are not addresses alone
 
@@ -58,9 +65,11 @@ def test_programs_compute_their_graphs(graph, coding, machine) -> None:
         event(f"compiled, {'spilled' if program.report['spilled'] else 'resident'}")
 
 
-def small_machine(array: tuple[int, int], activation_bytes: int, weight_bytes: int, accumulator_bytes: int) -> Machine:
+def small_machine(
+    array: tuple[int, int], activation_bytes: int, weight_bytes: int, accumulator_bytes: int, dataflow: str = "ws"
+) -> Machine:
     sram = {"activation": activation_bytes, "weight": weight_bytes, "accumulator": accumulator_bytes}
-    sizes = [f"array.rows={array[0]}", f"array.columns={array[1]}"]
+    sizes = [f"array.rows={array[0]}", f"array.columns={array[1]}", f"array.dataflow={dataflow}"]
     return load_machine("edge64-ideal", [*sizes, *(f"sram.{name}_bytes={size}" for name, size in sram.items())])
 
 
@@ -71,6 +80,49 @@ def convolution(shape, weight, padding, groups=1, stride=(1, 1), dilation=(1, 1)
         "conv", b.input("x", shape), b.parameter("w", weight), b.parameter("b", weight[:1]), groups=groups, **window
     )
     return b.build(b.op("add", x, x))
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
+@pytest.mark.parametrize("activation_bytes", [4096, 1024], ids=["whole", "in parts"])
+def test_strips_larger_than_the_ring_are_loaded_again_each_pass(dataflow: str, activation_bytes: int) -> None:
+    """288 bytes a strip, a ring of 256, four output rows a pass, and lines of nine that cannot be cut."""
+    graph = convolution((1, 8, 6, 9), (6, 8, 3, 3), (1, 1, 1, 1))
+    machine = small_machine((4, 4), activation_bytes, 256, 64, dataflow)
+    program = check_values(graph, Coding("int8", "out", False), machine)
+    check_compiled(program)
+    check_weights(program)
+    instructions = decode_program(program.words)
+    passes = sum(-(-gem["rows"] // gem["chunk"]) for gem in instructions if gem.mnemonic == "GEM")
+    assert passes >= 14 and program.report["reloaded_weights"] == 1
+    blocks = 288 // 64 + 1 + 144 // 64 + 1  # of the strips of four channels and of two
+    assert sum(load["blocks"] for load in instructions if load.mnemonic == "LDW") == passes * blocks
+    assert simulate(program).dram_bytes["weights"] == passes * blocks * 64
+    assert [note for note in program.notes if note.startswith("1 weights do not fit sram.weight_bytes = 256 and")]
+
+
+@st.composite
+def wide_convolutions(draw: st.DrawFn) -> Graph:
+    """Long reductions, several groups sometimes."""
+    groups, kernel = draw(st.sampled_from((1, 1, 2, 3))), draw(st.sampled_from((1, 3)))
+    channels, columns = (groups * draw(st.integers(low, 16)) for low in (4, 1))
+    size, padding = (1, channels, draw(st.integers(3, 7)), draw(st.integers(3, 9))), draw(st.sampled_from((0, 1)))
+    weight = (columns, channels // groups, kernel, kernel)
+    return convolution(size, weight, (padding,) * 4, groups, (draw(st.sampled_from((1, 2))), 1))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(wide_convolutions(), codings(), machines(), st.sampled_from(("ws", "os", "is")))
+def test_tiny_rings_change_no_value(graph, coding, machine, dataflow) -> None:
+    """Four rows of accumulators and a ring of a few blocks: many strips are loaded again each pass."""
+    array = replace(machine.array, dataflow=dataflow, model="pipelined")
+    sram = Sram(machine.sram.activation_bytes, 256, max(64, 16 * array.columns))
+    try:
+        program = check_values(graph, coding, replace(machine, array=array, sram=sram))
+    except CompileError:
+        return
+    check_compiled(program)
+    check_weights(program)
+    event("loaded again" if program.report["reloaded_weights"] else "loaded once")
 
 
 def test_groups_cut_by_strips_read_their_own_channels() -> None:

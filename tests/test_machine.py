@@ -89,6 +89,8 @@ def test_overrides() -> None:
         ("array.rows=0", "machine key array.rows = 0; allowed: 1 to 1024"),
         ("array.dataflow=rs", "array.dataflow = 'rs'; allowed: ws, os, is"),
         ("dram.standard=LPDDR4-320", "dram.standard = 'LPDDR4-320'; allowed: ideal, .*; did you mean 'LPDDR4-3200'"),
+        ("array.model=stone", "array.model = 'stone'; allowed: pipelined, scalesim, stonne; did you mean 'stonne'"),
+        ("array.model=stonne", "array.dataflow = 'ws'; allowed with array.model = 'stonne': os"),
         ("dram.bandwidth_bytes_per_cycle=9", "LPDDR4-3200 fixes the bandwidth; set dram.standard = ideal"),
         ("dram.data_width_bits=12", "dram.data_width_bits = 12; allowed: 16, 32 for LPDDR4-3200"),
         ("dram.mapping=x", "dram.mapping = 'x'; allowed: colLow, bgLow, MOP4CLXOR"),

@@ -8,7 +8,7 @@ import pytest
 from accel.errors import SimError
 from accel.isa import assemble_program, encode_program
 from accel.metrics import CAUSES, TRAFFIC
-from sim.params import TICKS, Params
+from sim.params import INPUTS_STAY, OUTPUTS_STAY, TICKS, Params
 from sim.timing import time_words
 
 FAST = Params(
@@ -77,6 +77,29 @@ def test_decode_bound_takes_codes_over_lookups(lookups, code_bits, axis_in):
         FAST._replace(lookups=lookups),
     )
     assert cycles_of(timing, 1) == 4 * (max(64, math.ceil(codes / lookups)) + 8 * axis_in)
+
+
+def test_output_stationary_results_leave_before_the_next_are_complete():
+    """Three output tiles of 16 rows with a reduction of 5: the first streams at once, each later one ends 16 later."""
+    text = "GMO reduction=5 tile_rows=16 tile_columns=16\nGMS rows=48 columns=16 chunk=16"
+    timing = timed(text, FAST._replace(dataflow=OUTPUTS_STAY))
+    assert cycles_of(timing, 1) == 5 + 5 + 2 * 16 + 16 + 16  # load, stream, wait, skew
+    assert causes(timing)["compute"] == 3 * 5
+    assert causes(timing)["drain"] == 2 * (16 - 5) + 16 + 16
+    assert causes(timing)["decode"] == 5
+
+
+def test_input_stationary_loads_inputs_beside_weights():
+    """Weights cost nothing to load here; inputs take sixteen cycles, once a chunk, of which the stream hides ten."""
+    dec = "DEC code_bits=8 vector_length=1 rows=16 columns=10 tile_rows=16 tile_columns=16 groups_per_tile=1"
+    timing = timed(
+        f"LDW blocks=3 code_bits=8 vector_length=1 push=decode,compute\n{dec} passes=2 release=1 pop=load\n"
+        "GMO reduction=16 tile_rows=16 tile_columns=16\nGEM rows=20 columns=10 chunk=16 groups_per_tile=1 pop=load",
+        FAST._replace(dataflow=INPUTS_STAY, row_cycles=0),
+    )
+    assert cycles_of(timing, 3) == 16 + 16 + 10 + 16 + 16  # two loads of inputs, the second stream, skew
+    assert causes(timing)["compute"] == 2 * 10
+    assert causes(timing)["decode"] == 16 + 6
 
 
 def test_memory_bound_takes_bytes_over_bandwidth():

@@ -15,10 +15,14 @@ from types import ModuleType
 from typing import Never
 
 from accel import __version__
-from accel.cli import codecs, compare, compile, compress, dram, isa, machines, models, report, sim, validate
+from accel.cli import codecs, compare, compile, compress, dram, gemm, isa, machines, models, report, sim, validate
 from accel.errors import AccelError
 
-VERBS: tuple[ModuleType, ...] = (compress, compile, sim, compare, report, dram, validate, isa, machines, models, codecs)
+VERBS: tuple[ModuleType, ...] = (
+    *(compress, compile, sim, compare, report),
+    *(gemm, dram, validate),
+    *(isa, machines, models, codecs),
+)
 BAD_INPUT = 2
 INTERRUPTED = 130  # what shells report for Ctrl-C
 READER_LEFT = 141  # and for a program whose reader (head, less) went away

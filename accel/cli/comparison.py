@@ -182,8 +182,7 @@ def comparison_table(results: Sequence[MachineResult]) -> Table:
 
 
 def _title(machine: Machine) -> str:
-    array = machine.array
-    return f"{machine.name}: {array.rows}x{array.columns} {array.dataflow}, {dram_text(machine)}"
+    return f"{machine.name}: {machine.array.label}, {dram_text(machine)}"
 
 
 def _rows(result: MachineResult) -> Iterator[dict[str, Any]]:

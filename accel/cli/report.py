@@ -94,8 +94,7 @@ def run_heading(label: str, run: Run) -> str:
     machine, program = run.machine, run.program
     lines = [
         f"{label}: {program.get('model')}, {weights_text(run_weights(run))}; codec {program.get('codec')}",
-        f"  machine {machine.name}: {machine.array.rows}x{machine.array.columns} {machine.array.dataflow} at "
-        f"{machine.clock.hz / 1e6:g} MHz, {dram_text(machine)}",
+        f"  machine {machine.name}: {machine.array.label} at {machine.clock.hz / 1e6:g} MHz, {dram_text(machine)}",
         f"  program {str(program.get('digest'))[:16]}, simulated by accel {run.tool}",
         *(f"  note: {note}" for note in run.notes),
     ]

@@ -22,8 +22,14 @@ def _dram(report: Report) -> Section:
     return dram_section(report)
 
 
+def _systolic(report: Report) -> Section:
+    from accel.systolic_reference import systolic_section
+
+    return systolic_section()
+
+
 # Each runs one comparison, telling how far it is.
-SECTIONS: tuple[Callable[[Report], Section], ...] = (_dram,)
+SECTIONS: tuple[Callable[[Report], Section], ...] = (_systolic, _dram)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
