@@ -157,7 +157,9 @@ class DramStandard:
             return self
         for name in _MAY_BE_ZERO:
             if changes.get(name) and not getattr(self.timing, name):
-                raise ConfigError(f"DRAM timing {name} = {changes[name]}: {self.name} has no such parameter; allowed: 0")
+                raise ConfigError(
+                    f"DRAM timing {name} = {changes[name]}: {self.name} has no such parameter; allowed: 0"
+                )
         try:
             return replace(self, timing=replace(self.timing, **changes))
         except ConfigError as error:

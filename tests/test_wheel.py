@@ -15,6 +15,7 @@ from accel import __version__
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("accel", "compiler", "rtl", "sim")
+PATTERNS = ("*.py", "*.toml", "*.csv", "*.md")
 LIST_PRESETS = """
 import accel
 from accel.machine import load_machine, preset_names
@@ -44,9 +45,9 @@ def test_top_level_is_the_four_packages(wheel: zipfile.ZipFile) -> None:
 
 
 def test_every_source_and_preset_is_inside(wheel: zipfile.ZipFile) -> None:
-    files = [path for package in PACKAGES for pattern in ("*.py", "*.toml") for path in (ROOT / package).rglob(pattern)]
+    files = [path for package in PACKAGES for pattern in PATTERNS for path in (ROOT / package).rglob(pattern)]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
-    assert "accel/presets/edge64.toml" in expected
+    assert {"accel/presets/edge64.toml", "accel/reference/dram.csv"} <= expected
     assert expected == {name for name in wheel.namelist() if ".dist-info/" not in name}
 
 
