@@ -151,9 +151,15 @@ class DramStandard:
         return self.pseudo_channels * self.access_bytes(width_bits) * accesses_per_second
 
     def with_timing(self, changes: Mapping[str, int]) -> DramStandard:
-        """The same standard with some timing parameters changed; raises ``ConfigError`` if they contradict."""
+        """The same standard with some timing parameters changed; raises ``ConfigError`` if they contradict each other,
+        or for a parameter of LPDDR5 that the standard does not have."""
         if not changes:
             return self
+        for name in _MAY_BE_ZERO:
+            if changes.get(name) and not getattr(self.timing, name):
+                raise ConfigError(
+                    f"DRAM timing {name} = {changes[name]}: {self.name} has no such parameter; allowed: 0"
+                )
         try:
             return replace(self, timing=replace(self.timing, **changes))
         except ConfigError as error:

@@ -14,6 +14,7 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "commands": ("benchmarks.commands", "whole commands: start-up, a cold simulation, compressing a real ViT"),
         "packing": ("benchmarks.packing", "bit packing and unpacking of weight streams, MB/s of weights on one core"),
         "chain": ("benchmarks.chain", "every built-in network on four machines: compile, prove, simulate"),
+        "dram": ("benchmarks.dram", "DRAM requests per CPU-second: sequential, random and mixed traces"),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
     }

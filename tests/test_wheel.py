@@ -47,7 +47,8 @@ def test_top_level_is_the_four_packages(wheel: zipfile.ZipFile) -> None:
 def test_every_source_and_preset_is_inside(wheel: zipfile.ZipFile) -> None:
     files = [path for package in PACKAGES for pattern in PATTERNS for path in (ROOT / package).rglob(pattern)]
     expected = {path.relative_to(ROOT).as_posix() for path in files}
-    assert {"accel/presets/edge64.toml", "accel/reference/systolic.csv"} <= expected
+    references = {f"accel/reference/{name}.csv" for name in ("dram", "systolic")}
+    assert {"accel/presets/edge64.toml", *references} <= expected
     assert expected == {name for name in wheel.namelist() if ".dist-info/" not in name}
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 HELP = "replay a memory trace through a DRAM channel"
 EXAMPLE = "accel dram trace:a1_seq_read_1MB --standard DDR4-2400 --mapping bgLow"
 BUILT_IN = "trace:"
+DIGITS = 18  # of a whole number that fits 64 bits
 
 # Key in JSON -> attribute of a Replay.
 FIGURES = (
@@ -83,7 +84,7 @@ def _timing(overrides: list[str]) -> dict[str, int]:
             near = nearest(key, TIMING_KEYS)
             allowed = f"KEY=CYCLES with KEY in {listed(TIMING_KEYS)}{near}"
             raise ConfigError(f"--set-timing {override}; allowed: {allowed}")
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
             raise ConfigError(f"--set-timing {override}; allowed: a whole number")
         changes[key] = int(text)
     return changes
