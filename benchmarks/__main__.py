@@ -35,10 +35,8 @@ def main(arguments: list[str]) -> int:
             print(f"  {name:<12}{doc}", file=sys.stderr)
         return 2
     name, (module_name, doc) = arguments[0], known[arguments[0]]
-    module, parser = (
-        importlib.import_module(module_name),
-        argparse.ArgumentParser(f"benchmarks {name}", description=doc),
-    )
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(f"python -m benchmarks {name}", description=doc)
     takes_options = hasattr(module, "add_arguments")
     if takes_options:
         module.add_arguments(parser)

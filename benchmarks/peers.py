@@ -46,8 +46,8 @@ def environment(requirements: Sequence[str], say: Say) -> Path:
     say(f"installing {' '.join(requirements)} into {folder}, once")
     shutil.rmtree(folder, ignore_errors=True)
     for command in (
-        [sys.executable, "-m", "venv", folder],
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
+        [sys.executable, "-m", "venv", str(folder)],
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -109,7 +109,7 @@ def scalesim(layers: Sequence[Layer], machine: Machine, traces: bool, say: Say) 
         config, topology, layout = _scalesim_inputs(layers, machine, folder)
         started = _announcer("Running Layer", len(layers), say)
         if traces:
-            options = ["-c", config, "-t", topology, "-l", layout, "-p", folder, "-i", "conv"]
+            options: list[str | Path] = ["-c", config, "-t", topology, "-l", layout, "-p", folder, "-i", "conv"]
             bill = run([python, "-m", "scalesim.scale", *options], started, folder)
         else:
             bill = run([python, "-c", _WITHOUT_TRACES, config, topology, layout, folder], started, folder)
@@ -164,7 +164,15 @@ def zigzag(layers: Sequence[Layer], say: Say) -> Result:
         workload = Path(name, "workload.json")
         workload.write_text(json.dumps([_zigzag_layer(i, layer) for i, layer in enumerate(layers)]))
         started = _announcer("Processing  ", len(layers), say)
-        command = [python, "-c", _ZIGZAG, workload, ZIGZAG_MACHINE, str(ZIGZAG_LOOPS), Path(name, "results")]
+        command: list[str | Path] = [
+            python,
+            "-c",
+            _ZIGZAG,
+            workload,
+            ZIGZAG_MACHINE,
+            str(ZIGZAG_LOOPS),
+            Path(name, "results"),
+        ]
         bill = run(command, started, Path(name))
     word, cycles = bill.lines[-1].split()
     assert word == "cycles", bill.lines[-1]

@@ -167,18 +167,21 @@ def _measure(codec: str) -> Iterator[Point]:
             yield Point(layers * WIDTH**2, compilation=compilation, simulation=simulation, **figures)
 
 
+def fitted(points: Sequence[Point]) -> list[Point]:
+    """The points of the last ``FITTED_DECADES`` of bytes moved."""
+    return [point for point in points if point.dram_bytes * 10**FITTED_DECADES >= points[-1].dram_bytes]
+
+
 def fit(points: Sequence[Point]) -> tuple[float, float]:
-    """Exponent and factor of ``seconds = factor * bytes ** exponent`` over the last ``FITTED_DECADES``: least squares
-    of the logarithms."""
-    most = points[-1].dram_bytes
-    fitted = [point for point in points if point.dram_bytes * 10**FITTED_DECADES >= most]
-    logs = np.log([[point.dram_bytes, point.seconds] for point in fitted])
+    """Exponent and factor of ``seconds = factor * bytes ** exponent``: least squares of the logarithms, over the
+    points that are ``fitted``."""
+    logs = np.log([[point.dram_bytes, point.seconds] for point in fitted(points)])
     exponent, offset = np.polyfit(logs[:, 0], logs[:, 1], 1)
     return float(exponent), math.exp(offset)
 
 
 def _plot(series: Mapping[str, Sequence[Point]], path: Path) -> None:
-    """Seconds against bytes moved, both logarithmic, with the fitted lines."""
+    """Seconds against bytes moved, both logarithmic, with the lines over what they were fitted to."""
     from matplotlib.figure import Figure
 
     from accel.plots import write_figure
@@ -186,9 +189,13 @@ def _plot(series: Mapping[str, Sequence[Point]], path: Path) -> None:
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
     for (codec, points), (marker, colour, dash) in zip(series.items(), STYLES[: len(series)], strict=True):
-        moved, (exponent, factor) = np.array([point.dram_bytes for point in points]), fit(points)
-        axes.plot(moved, [point.seconds for point in points], marker, color=colour, label=f"{codec}, measured")
-        axes.plot(moved, factor * moved**exponent, dash, color=colour, label=f"fit: bytes to the power {exponent:.3f}")
+        exponent, factor = fit(points)
+        moved = np.array([point.dram_bytes for point in fitted(points)])
+        every = [point.dram_bytes for point in points], [point.seconds for point in points]
+        axes.plot(*every, marker, color=colour, label=f"{codec}, measured")
+        axes.plot(
+            moved, factor * moved**exponent, dash, color=colour, label=f"fitted: bytes to the power {exponent:.3f}"
+        )
     axes.set(xscale="log", yscale="log", xlabel="DRAM bytes moved by the step", ylabel="CPU seconds in simulate()")
     axes.set_title(f"Decode steps of 1 M to {LAYERS[-1] * WIDTH**2 / 1e9:.2f} G weights on {MACHINE}")
     axes.grid(alpha=0.4)

@@ -69,9 +69,12 @@ def _convolution(op: Op, image: Shape, weight: Shape, out: Shape) -> Layer:
     stride = attributes["stride"]
     if attributes["groups"] != 1 or set(attributes["dilation"]) != {1} or stride[0] != stride[1] or image[0] != 1:
         raise ValueError(f"'{op.name}': only plain convolutions of one image can be compared")
+    (in_height, in_width), (out_height, out_width) = image[2:], out[2:]
+    filters, channels, kernel_height, kernel_width = weight
+    top, left, bottom, right = attributes["padding"]
     return Layer(
-        op.name, *image[2:], *out[2:], *weight[2:], channels=weight[1], filters=weight[0], stride=stride[0],
-        padding=tuple(attributes["padding"]),
+        op.name, in_height, in_width, out_height, out_width, kernel_height, kernel_width, channels, filters,
+        stride=stride[0], padding=(top, left, bottom, right),
     )  # fmt: skip
 
 
