@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# name: module with ``main() -> bool`` (whether its requirement is met), what it measures
+# name: module with ``main() -> bool`` (whether its requirement is met), what it measures. A module that has
+# ``add_arguments(parser)`` gets what was parsed: ``main(arguments)``.
 BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "banks": ("benchmarks.banks", "what the start bank of a stream is worth, for two streams and for networks"),
@@ -17,19 +19,31 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "dram": ("benchmarks.dram", "DRAM requests per CPU-second: sequential, random and mixed traces"),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
+        "scale": ("benchmarks.scale", "decode steps of up to 1 B weights: time and memory against bytes moved"),
     }
+)
+# The same, but with tools of others, downloaded on first use: slow, and not about our own speed alone.
+COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"simulators": ("benchmarks.simulators", "SCALE-Sim and ZigZag on the same networks: CPU time and memory")}
 )
 
 
 def main(arguments: list[str]) -> int:
     """Run the benchmark named in ``arguments``."""
-    if len(arguments) != 1 or arguments[0] not in BENCHMARKS:
+    known = {**BENCHMARKS, **COMPARISONS}
+    if not arguments or arguments[0] not in known:
         print("usage: python -m benchmarks NAME", file=sys.stderr)
-        for name, (_, doc) in BENCHMARKS.items():
+        for name, (_, doc) in known.items():
             print(f"  {name:<12}{doc}", file=sys.stderr)
         return 2
-    module = importlib.import_module(BENCHMARKS[arguments[0]][0])
-    return 0 if module.main() else 1
+    name, (module_name, doc) = arguments[0], known[arguments[0]]
+    module = importlib.import_module(module_name)
+    parser = argparse.ArgumentParser(f"python -m benchmarks {name}", description=doc)
+    takes_options = hasattr(module, "add_arguments")
+    if takes_options:
+        module.add_arguments(parser)
+    options = parser.parse_args(arguments[1:])
+    return 0 if (module.main(options) if takes_options else module.main()) else 1
 
 
 if __name__ == "__main__":
