@@ -45,8 +45,7 @@ def _decode_tile(state: State, i: int) -> bool:
     rows = min(dec.tile_rows, dec.rows - now.dec_tile * dec.tile_rows)
     width = min(dec.tile_columns, dec.columns - now.dec_strip * dec.tile_columns)
     codes = _codes(state, i, rows, width)
-    records = _ceil_divide(now.dec_codes + codes, dec.vectors_per_record)
-    stream_bytes = _ceil_divide(records * dec.record_bits, BITS_PER_BYTE)
+    stream_bytes = _stream_bytes(state, i, now.dec_codes + codes)
     needed = now.ring_base + now.strip_offset + _ceil_divide(stream_bytes, BLOCK_BYTES) - 1
     now.ring_wanted = needed + 1
     if needed >= now.ring_arrived:
@@ -55,7 +54,7 @@ def _decode_tile(state: State, i: int) -> bool:
     now.shadow_dec = i
     now.data_arrival = state.ring[needed % state.params.ring_blocks].arrival
     now.load_start = max(state.times[i].started, now.data_arrival, now.stream_start)
-    now.loaded = now.load_start + _decode_cycles(state, i, rows, codes) * TICKS
+    now.loaded = now.load_start + _decode_cycles(state, i, rows) * TICKS
     _leave_decoded_tile(state, i, stream_bytes)
     return True
 
@@ -69,13 +68,36 @@ def _codes(state: State, i: int, rows: int, width: int) -> int:
 
 
 @jit
-def _decode_cycles(state: State, i: int, rows: int, codes: int) -> int:
-    """One array row a cycle; with a codebook not faster than its lookups, after the transpose buffer has filled."""
+def _stream_bytes(state: State, i: int, codes: int) -> int:
+    """Bytes of the strip that its tiles up to this one need, ``codes`` codes; the last one needs the padding too."""
+    dec = state.code[i]
+    records = _ceil_divide(codes, dec.vectors_per_record)
+    size = _ceil_divide(records * dec.record_bits, BITS_PER_BYTE)
+    if (state.now.dec_tile + 1) * dec.tile_rows >= dec.rows:
+        size = _ceil_divide(size, dec.padded_bytes) * dec.padded_bytes
+    return int(size)
+
+
+@jit
+def _decode_cycles(state: State, i: int, rows: int) -> int:
+    """One array row a cycle; with a codebook not faster than its look-ups, after the transpose buffer has filled."""
     dec = state.code[i]
     cycles = rows * dec.groups
     if dec.codebook:
-        cycles = max(cycles, _ceil_divide(codes, state.params.lookups)) + dec.axis_in * dec.vector_length
+        cycles = max(cycles, _lookup_cycles(state, i)) + dec.axis_in * dec.vector_length
     return int(cycles)
+
+
+@jit
+def _lookup_cycles(state: State, i: int) -> int:
+    """Cycles from the first beat to the last look-up of the tile at hand (``sim.lookups`` has the rules)."""
+    dec, now = state.code[i], state.now
+    row, column = now.dec_strip, dec.lookups_period
+    if not dec.lookups_per_strip:
+        row = int((now.dec_strip + 1) * dec.tile_columns >= dec.columns)
+    if (now.dec_tile + 1) * dec.tile_rows < dec.rows:
+        column = now.dec_tile % dec.lookups_period
+    return int(state.lookup_cycles[dec.lookups_at + row * (dec.lookups_period + 1) + column])
 
 
 @jit
