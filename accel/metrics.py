@@ -71,7 +71,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("dram_bytes_total", "B", "DRAM bytes moved, whole 64-byte blocks, instructions included", "lower"),
             Metric("utilisation", "1", "macs / (total_cycles * array.rows * array.columns)", "higher"),
             Metric("dram_bandwidth", "GB/s", "dram_bytes_total / seconds", ""),
-            Metric("conflict_factor", "1", "lookup_cycles / lookup_groups: what codebook banks cost a look-up", "lower"),
+            Metric(
+                "conflict_factor", "1", "lookup_cycles / lookup_groups: what codebook banks cost a look-up", "lower"
+            ),
             Metric("energy_total", "J", "sum of energy_joules over components", "lower"),
             Metric("speedup", "1", "total_cycles of the int8 run / total_cycles, same machine and model", "higher"),
         )

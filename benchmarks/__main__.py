@@ -13,6 +13,7 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "commands": ("benchmarks.commands", "whole commands: start-up, a cold simulation, compressing a real ViT"),
         "packing": ("benchmarks.packing", "bit packing and unpacking of weight streams, MB/s of weights on one core"),
         "chain": ("benchmarks.chain", "every built-in network on four machines: compile, prove, simulate"),
+        "conflicts": ("benchmarks.conflicts", "codebook banks on real index streams against balls in bins"),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
     }

@@ -54,9 +54,7 @@ FIELDS = (
 Code = np.recarray[Any, np.dtype[np.record]]
 
 
-def build_code(
-    decoded: Decoded, instruction_layer: npt.NDArray[np.int32], params: Params, lookups: Lookups
-) -> Code:
+def build_code(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], params: Params, lookups: Lookups) -> Code:
     """The records of a program whose vector work runs on ``params.lanes`` and whose decoder takes ``lookups``."""
     code = np.recarray(len(decoded), [(name, np.int64) for name in FIELDS])
     code.view(np.int64)[:] = 0

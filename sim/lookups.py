@@ -186,7 +186,14 @@ def _figures(cut: _Cut, first: Column, count: Column, costs: Column, params: Par
     sign_depth = params.sign_fifo if layout.has_signs else UNLIMITED
     bits, vectors = _record(layout)
     front = Front(
-        layout.code_bits, layout.sign_bits, vectors, bits, params.input_bits, params.lookups, params.index_fifo, sign_depth
+        layout.code_bits,
+        layout.sign_bits,
+        vectors,
+        bits,
+        params.input_bits,
+        params.lookups,
+        params.index_fifo,
+        sign_depth,
     )
     figures: Figures = tile_figures(front, first, count, costs)
     if (figures[:, CYCLES] == NEVER).any():

@@ -52,7 +52,8 @@ class Ring:
         i = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
         offset = wanted - self.start[i]
         place = np.where(offset < self.blocks[i], self.address[i] // BLOCK_BYTES + offset, zeros)
-        return memory[np.minimum(place, zeros)].reshape(-1)
+        data: Bytes = memory[np.minimum(place, zeros)].reshape(-1)
+        return data
 
 
 def weight_ring(ldw: Rows) -> Ring:

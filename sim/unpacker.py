@@ -15,18 +15,18 @@ of a strip, from vector ``first`` on; P codes are looked up together.
 - Groups are P consecutive vectors, the last one the rest of the tile. A group begins in a cycle in which both FIFOs
   hold all its entries and the group before it is done. It takes the entries out and is looked up for c cycles: 1 with
   a copy of the codebook for each port, with banks the largest number of its codes that share a bank.
-- Start: cycle 0 is the first in which the entries of the first beat can be taken. End: the cycle after the last one of
-  the last group. What lies before and behind (reading the first beat, the pipeline of look-up and sign application) is
-  hidden by the tile before, or too short to matter, and not charged.
+- A tile's time runs from the cycle in which its first group begins to the cycle after the last one of its last group.
+  What lies before and behind (reading the beats of the first group, the pipeline of look-up and sign application)
+  overlaps with the tile before or with its last blocks' way from DRAM, or is too short to matter, and is not charged.
 
 With V(b) the first cycle in which beat b's entries can be taken, and B(g) the cycle in which group g begins::
 
     V(0) = 0      V(b) = max(V(b-1) + 1,  B(p-1) + 2)   p: fewest groups that make room for beat b; none: first term
     B(g) = max(B(g-1) + c(g-1),  V(b))                  b: first beat by which all entries of group g have come
-    cycles = B(last) + c(last)
+    cycles = B(last) + c(last) - B(0)                   B(0) = V(b): no group before it
 
-A cycle in which no group is looked up and the next one lacks an index (signs) counts as index (sign) FIFO empty; it may
-count as both. No beat waits for a group that waits for it if each FIFO has ``least_depths``.
+Of these cycles, one in which no group is looked up and the next one lacks an index (signs) counts as index (sign) FIFO
+empty; it may count as both. No beat waits for a group that waits for it if each FIFO has ``least_depths``.
 """
 
 from __future__ import annotations
@@ -112,13 +112,14 @@ def _tile(front: Front, first: int, count: int, costs: Integers, begun: Integers
             if signs < needed <= more_signs:
                 sign_at = max(free, visible)
             indices, signs = more_indices, more_signs
-        figures[INDEX_EMPTY] += index_at - free
-        figures[SIGN_EMPTY] += sign_at - free if front.sign_bits else 0
         begun[g] = max(index_at, sign_at)
+        if g > 0:
+            figures[INDEX_EMPTY] += index_at - free
+            figures[SIGN_EMPTY] += sign_at - free if front.sign_bits else 0
         cost = costs[g] if len(costs) else 1
         figures[LOOKUP_CYCLES] += cost
         free = begun[g] + cost
-    figures[CYCLES], figures[GROUPS] = free, groups
+    figures[CYCLES], figures[GROUPS] = free - begun[0], groups
 
 
 @jit_entry

@@ -76,22 +76,23 @@ def bits_of_vector(i, v):
     return code, code + bits, signs + d
 
 
-class FifoTooSmall(Exception):
+class FifoTooSmallError(Exception):
     """Nothing moves any more: a beat finds no room, and no group has all its entries."""
 
 
 def front_end(i, decoder, first, indices):
     """Look up the codes ``indices`` of a tile that begins with vector ``first`` of its strip, cycle by cycle.
 
-    Returns the cycles and the four counters: groups, cycles of look-ups, cycles without an index, without signs.
+    Returns the cycles from the first look-up on and the counters: groups, cycles of look-ups, without index, without
+    signs.
     """
     where = [bits_of_vector(i, first + n) for n in range(len(indices))]
     beat = where[0][0] // decoder.input_bits
     room = {"index": decoder.index_fifo_vectors, "sign": decoder.sign_fifo_vectors if i["signed"] else 10**9}
     beats = {"index": Counter((end - 1) // decoder.input_bits for _, end, _ in where)}
     beats["sign"] = Counter((end - 1) // decoder.input_bits for *_, end in where)
-    level, taken, busy, cycle = {"index": 0, "sign": 0}, 0, 0, -1  # the first beat comes before cycle 0
-    groups = lookups = 0
+    level, taken, busy = {"index": 0, "sign": 0}, 0, 0
+    cycles = groups = lookups = 0
     empty = Counter()
     while taken < len(indices) or busy:
         group = indices[taken : taken + decoder.lookups_per_cycle]
@@ -99,23 +100,26 @@ def front_end(i, decoder, first, indices):
         leaving = 0
         if not busy and not lacking:
             leaving, taken = len(group), taken + len(group)
-            busy = max(Counter(index % decoder.codebook_banks for index in group).values()) if decoder.codebook_banks else 1
+            busy = (
+                max(Counter(index % decoder.codebook_banks for index in group).values())
+                if decoder.codebook_banks
+                else 1
+            )
             groups, lookups = groups + 1, lookups + busy
-        elif not busy and cycle >= 0:
+        elif not busy and groups:
             empty.update(lacking)
         carried = {name: beats[name][beat] for name in level}
         accepted = all(level[name] + carried[name] <= room[name] for name in level)
         if not accepted and not busy:
-            raise FifoTooSmall
+            raise FifoTooSmallError
         for name in level:
             level[name] += (carried[name] if accepted else 0) - leaving
-        beat, busy, cycle = beat + accepted, max(0, busy - 1), cycle + 1
-    return cycle, (groups, lookups, empty["index"], empty["sign"] if i["signed"] else 0)
+        beat, busy, cycles = beat + accepted, max(0, busy - 1), cycles + (groups > 0)
+    return cycles, (groups, lookups, empty["index"], empty["sign"] if i["signed"] else 0)
 
 
 def decoded_tiles(i):
-    """For each tile of a DEC: rows, its codes in its strip, byte end in its strip, pass; last of its pass, of its strip,
-    of the DEC."""
+    """For each tile of a DEC: rows; its codes and byte end in its strip; pass; last of its pass, strip, and DEC."""
     d = i["vector_length"]
     for first_column in range(0, i["columns"], i["tile_columns"]):
         width = min(i["tile_columns"], i["columns"] - first_column)
@@ -205,7 +209,9 @@ class Naive:
 
     def __init__(self, program, machine, queue_depth=QUEUE_DEPTH, dram_bytes=0, image=b""):
         self.program, self.machine, self.queue_depth = program, machine, queue_depth
-        self.ring_data = b"".join(self.block(image, n) for i in program if i.mnemonic == "LDW" for n in transfer_blocks(i))
+        self.ring_data = b"".join(
+            self.block(image, n) for i in program if i.mnemonic == "LDW" for n in transfer_blocks(i)
+        )
         self.decoder_counts, self.known_tiles = Counter(), {}
         self.block_ticks = max(1, round(BLOCK_BYTES / machine.bandwidth_bytes_per_cycle * TICKS))
         self.latency = machine.dram.latency_cycles * TICKS

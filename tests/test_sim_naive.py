@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from naive import FifoTooSmall, Naive
+from naive import FifoTooSmallError, Naive
 from program_cases import DRAM_BYTES, program_cases, random_case
 
 import sim.array
@@ -60,8 +60,10 @@ def timed(case):
 def test_kernel_agrees_with_the_naive_twin(case):
     try:
         slow = Naive(case.program, case.machine, case.queue_depth, DRAM_BYTES, case.image).run()
-    except FifoTooSmall:
-        with pytest.raises(SimError, match=r"machine key decoder\.(index|sign)_fifo_vectors = \d+: .* need at least \d+"):
+    except FifoTooSmallError:
+        with pytest.raises(
+            SimError, match=r"machine key decoder\.(index|sign)_fifo_vectors = \d+: .* need at least \d+"
+        ):
             timed(case)
         return
     fast, count = timed(case), len(case.program)
