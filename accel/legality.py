@@ -77,7 +77,10 @@ def _check_ldw(load: Instruction, state: QueueState, machine: Machine) -> None:
 
 
 def _check_bank(user: Instruction, state: QueueState, machine: Machine) -> None:
-    _at_most("bank (decoder.codebook_buffers - 1)", user["bank"], machine.decoder.codebook_buffers - 1)
+    if user["bank"] >= machine.decoder.codebook_buffers:
+        raise IsaError(
+            f"bank = {user['bank']}; allowed: below decoder.codebook_buffers = {machine.decoder.codebook_buffers}"
+        )
 
 
 def _check_dec(dec: Instruction, state: QueueState, machine: Machine) -> None:

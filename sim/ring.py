@@ -44,15 +44,11 @@ class Ring:
         return data
 
     def blocks_read(self, memory: Bytes, block: int, blocks: int) -> Bytes:
-        """As ``read``, of ``memory_blocks``; what the image does not cover, or nobody loads, reads as zeros."""
+        """As ``read``, of ``memory_blocks``; what the image does not cover reads as zeros. LDWs load all of them."""
         wanted = np.arange(block, block + blocks)
-        zeros = len(memory) - 1
-        if not len(self.start):
-            return memory[np.full(blocks, zeros)].reshape(-1)
-        i = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
-        offset = wanted - self.start[i]
-        place = np.where(offset < self.blocks[i], self.address[i] // BLOCK_BYTES + offset, zeros)
-        data: Bytes = memory[np.minimum(place, zeros)].reshape(-1)
+        i = np.searchsorted(self.start, wanted, side="right") - 1
+        place = self.address[i] // BLOCK_BYTES + wanted - self.start[i]
+        data: Bytes = memory[np.minimum(place, len(memory) - 1)].reshape(-1)
         return data
 
 

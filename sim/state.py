@@ -67,7 +67,7 @@ REGISTERS = {
     "ring_requested": 0,  # blocks, counted from the start of the program
     "ring_arrived": 0,  # all before this one are here
     "ring_latest": 0,  # when the last of those came
-    "ring_wanted": 0,  # the decoder waits until so many are here
+    "ring_wanted": 0,  # the decoder waits until so many are here; 0 if not computed yet
     "ring_freed": 0,
     "ring_base": 0,  # block where the region of the current DEC begins
     "strip_offset": 0,  # blocks of its earlier strips

@@ -54,7 +54,14 @@ def test_free_keys_may_change_and_change_the_time():
 
 
 @pytest.mark.parametrize(
-    "override", ["array.rows=32", "sram.weight_bytes=1024", "decoder.codebook_bytes=64", "sram.activation_bytes=2048"]
+    "override",
+    [
+        "array.rows=32",
+        "sram.weight_bytes=1024",
+        "decoder.codebook_bytes=64",
+        "decoder.codebook_buffers=1",
+        "sram.activation_bytes=2048",
+    ],
 )
 def test_keys_the_compiler_used_must_not_change(override):
     with pytest.raises(SimError, match=f"machine key {override.split('=')[0]} = .*recompile"):

