@@ -12,6 +12,7 @@ from typing import Any
 
 from accel import __version__
 from accel.atomic import write_text
+from accel.energy import DEFAULT_ENERGY
 from accel.errors import AccelError, FormatError
 from accel.machine import Machine, machine_from_document, machine_to_document
 from accel.metrics import CAUSES, DECODER, RUN_SCHEMA, TRAFFIC
@@ -47,6 +48,7 @@ class Run:
     layers: tuple[LayerRun, ...]
     notes: tuple[str, ...] = ()
     decoder: Mapping[str, int] = field(default_factory=lambda: dict(NO_LOOKUPS))
+    energy_table: Mapping[str, Any] = field(default_factory=DEFAULT_ENERGY.document)
     tool: str = field(default=__version__)
 
     def __post_init__(self) -> None:
@@ -163,6 +165,7 @@ def _from_document(document: dict[str, Any]) -> Run:
         energy_joules=document["energy_joules"],
         layers=tuple(LayerRun(**row) for row in document["layers"]),
         notes=tuple(document["notes"]),
-        decoder=document.get("decoder", NO_LOOKUPS),  # runs of versions that did not count
+        decoder=document.get("decoder", NO_LOOKUPS),  # older runs count none
+        energy_table=document.get("energy_table", {}),  # nor name their table
         tool=str(document["tool"]),
     )

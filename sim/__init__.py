@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from accel.energy import DEFAULT_ENERGY, EnergyTable
 from accel.errors import SimError
 from accel.machine import Machine
 from accel.metrics import CAUSES, DECODER, TRAFFIC
@@ -27,8 +28,8 @@ COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes", "
 MODELLED_DATAFLOW = "ws"
 
 
-def simulate(program: Program, machine: Machine | None = None) -> Run:
-    """Time ``program`` on ``machine`` (by default the one it was compiled for).
+def simulate(program: Program, machine: Machine | None = None, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
+    """Time ``program`` on ``machine`` (by default the one it was compiled for); ``energy`` prices what it does.
 
     Raises ``SimError`` if the machine differs in what the program was compiled for, or the program cannot finish.
     """
@@ -45,9 +46,10 @@ def simulate(program: Program, machine: Machine | None = None) -> Run:
         macs=sum(layer.macs for layer in program.layers),
         cycles_by_cause=dict(zip(CAUSES, cycles.sum(axis=0).tolist(), strict=True)),
         dram_bytes=dram_bytes,
-        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values())),
+        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values()), machine, energy),
+        energy_table=energy.document(),
         layers=tuple(_layer_run(layer, index, timing) for index, layer in enumerate(program.layers)),
-        notes=(*program.notes, *_dram_notes(machine), *_decoder_notes(machine, decoder)),
+        notes=(*program.notes, *_dram_notes(machine), *_decoder_notes(machine, decoder), *_energy_notes(energy)),
         decoder=decoder,
     )
 
@@ -112,6 +114,10 @@ def _decoder_notes(machine: Machine, counted: Mapping[str, int]) -> tuple[str, .
             f"{counted['sign_fifo_empty']} for signs (decoder.input_bits, index_fifo_vectors, sign_fifo_vectors)"
         )
     return tuple(notes)
+
+
+def _energy_notes(energy: EnergyTable) -> tuple[str, ...]:
+    return (f"energy: {', '.join(energy.changed)} from '{energy.source}'",) if energy.changed else ()
 
 
 def _dram_notes(machine: Machine) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""simulate: the run it reports, the machine it insists on, energy, columns, the kernel cache."""
+"""simulate: the run it reports, the machine it insists on, columns, the kernel cache."""
 
 import random
 import subprocess
@@ -10,13 +10,13 @@ import pytest
 from program_cases import random_case
 from weight_cases import random_layer, weight_program
 
+from accel.energy import COMPONENTS
 from accel.errors import SimError
 from accel.isa import INSTRUCTIONS, Instruction, encode_program
 from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
 from sim import jit, simulate
 from sim.decode import decode_words
-from sim.energy import COMPONENTS, ENERGY, count_accesses, energy_joules
 
 
 def program(**changes):
@@ -72,20 +72,6 @@ def test_other_dataflows_are_refused():
     machine = load_machine("edge64", ["array.dataflow=os"])
     with pytest.raises(SimError, match=r"array.dataflow = os; programs are timed for 'ws' only"):
         simulate(program(machine=machine))
-
-
-def test_energy_of_a_gemm_by_hand():
-    output = Instruction("GMO", {"reduction": 20, "tile_rows": 16, "tile_columns": 16})
-    words = encode_program([output, Instruction("GMS", {"rows": 10, "columns": 24, "chunk": 5})])
-    accesses = count_accesses(decode_words(words), 640)
-    assert accesses["macs"] == 10 * 20 * 24
-    assert accesses["activation_read"] == 10 * 20 * 2 + 20 * 24 * 2  # two strips; two chunks load b twice
-    assert accesses["activation_written"] == 10 * 24
-    assert accesses["accumulator_read"] == accesses["accumulator_written"] == 10 * 24 * 2 * 4
-    joules = energy_joules(decode_words(words), 640)
-    assert joules["dram"] == pytest.approx(640 * 8 * 12.23e-12)
-    assert joules["array"] == pytest.approx(10 * 20 * 24 * 0.3e-12)
-    assert {row.component for row in ENERGY} == set(COMPONENTS)
 
 
 def test_columns_equal_the_decoder_of_the_table():
