@@ -123,28 +123,33 @@ def _tile(front: Front, first: int, count: int, costs: Integers, begun: Integers
 
 
 @jit_entry
+def _fill_figures(
+    front: Front, first: Integers, count: Integers, costs: Integers, begun: Integers, figures: Integers
+) -> None:
+    at = 0
+    for t in range(len(first)):
+        groups = -(-count[t] // front.lookups)
+        mine = costs[at : at + groups] if len(costs) else costs
+        _tile(front, first[t], count[t], mine, begun, figures[t])
+        at += groups
+
+
 def tile_figures(front: Front, first: Integers, count: Integers, costs: Integers) -> Integers:
     """``FIGURES`` of tiles that begin at vector ``first[t]`` and have ``count[t]``: ``int64[tiles, figures]``.
 
     ``costs`` holds the cycles of all groups of all tiles one after another, or nothing if each takes one.
     """
     figures = np.empty((len(first), len(FIGURES)), np.int64)
-    most = -(-count.max() // front.lookups) if len(count) else 0
-    begun, at = np.empty(most, np.int64), 0
-    for t in range(len(first)):
-        groups = -(-count[t] // front.lookups)
-        mine = costs[at : at + groups] if len(costs) else costs
-        _tile(front, first[t], count[t], mine, begun, figures[t])
-        at += groups
+    begun = np.empty(-(-int(count.max(initial=0)) // front.lookups), np.int64)
+    _fill_figures(front, first, count, costs, begun, figures)
     return figures
 
 
 @jit_entry
-def bank_cycles(codes: npt.NDArray[np.uint16], count: Integers, lookups: int, banks: int) -> Integers:
-    """Cycles of every group of tiles of ``count[t]`` consecutive codes: the most codes that one bank has to serve."""
-    cycles = np.empty((-(-count // lookups)).sum(), np.int64)
-    loads = np.zeros(banks, np.int64)
-    at = group = 0
+def _fill_cycles(
+    codes: npt.NDArray[np.uint16], count: Integers, lookups: int, loads: Integers, cycles: Integers
+) -> None:
+    banks, at, group = len(loads), 0, 0
     for t in range(len(count)):
         end = at + count[t]
         while at < end:
@@ -157,6 +162,12 @@ def bank_cycles(codes: npt.NDArray[np.uint16], count: Integers, lookups: int, ba
             cycles[group] = most
             group += 1
             at = stop
+
+
+def bank_cycles(codes: npt.NDArray[np.uint16], count: Integers, lookups: int, banks: int) -> Integers:
+    """Cycles of every group of tiles of ``count[t]`` consecutive codes: the most codes that one bank has to serve."""
+    cycles = np.empty(int((-(-count // lookups)).sum()), np.int64)
+    _fill_cycles(codes, count, lookups, np.zeros(banks, np.int64), cycles)
     return cycles
 
 

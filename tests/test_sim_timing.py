@@ -13,7 +13,13 @@ from sim.params import TICKS, machine_params
 from sim.timing import time_words
 
 FAST = machine_params(load_machine("edge64-ideal"), 0)._replace(
-    block_ticks=1024, longest_block_ticks=1024, latency_ticks=0, load_engines=1, lookups=4, lanes=16, ring_blocks=1 << 16
+    block_ticks=1024,
+    longest_block_ticks=1024,
+    latency_ticks=0,
+    load_engines=1,
+    lookups=4,
+    lanes=16,
+    ring_blocks=1 << 16,
 )
 
 
