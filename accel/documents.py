@@ -1,9 +1,10 @@
-"""ISA.md, generated from the tables of ``accel.isa`` and ``accel.metrics``: ``accel isa --markdown`` prints it."""
+"""What documents hold of our tables: all of ISA.md (``accel isa --markdown`` prints it), a chapter of FORMATS.md."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from accel.energy import COMPONENTS, ENERGY_ROWS
 from accel.footprint import BIAS_BYTES, CONFIGURATION, ID_BYTES, NORM_BYTES, SCALE_BYTES
 from accel.isa import (
     ACTIVATIONS,
@@ -213,3 +214,28 @@ def _measured() -> str:
 Every cycle of a run has exactly one.
 
 {table(("cause", "definition"), CAUSES.items())}"""
+
+
+def energy_markdown() -> str:
+    """The chapter Energy of FORMATS.md: components, the default figures with their sources, and how to replace them."""
+    figures = [(f"`{row.name}`", f"{row.picojoules:g}", row.unit, row.source) for row in ENERGY_ROWS.values()]
+    components = [(f"`{name}`", doc) for name, doc in COMPONENTS.items()]
+    return f"""\
+## Energy
+
+Accesses and operations, counted from the instructions, times the figures below. Their technologies differ, and leakage,
+clock and control are not in them: they compare formats, they do not sign anything off.
+
+{table(("component", "what is counted"), components)}
+{table(("row", "pJ", "per", "source"), figures)}
+The energy of other memory sizes follows a power law between the `sram` rows, and beyond them that of the nearest two.
+
+`accel sim` and `accel compare` take other figures from a TOML file: `--energy FILE`. Rows not in it keep their figure;
+`source` is for your own records. The key is `pj_per_bit` or `pj_per_operation`, as the table says:
+
+```toml
+[energy]
+dram.LPDDR4-3200 = {{ pj_per_bit = 5.1, source = "our board" }}
+add.int32 = {{ pj_per_operation = 0.05 }}
+```
+"""

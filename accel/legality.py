@@ -76,7 +76,15 @@ def _check_ldw(load: Instruction, state: QueueState, machine: Machine) -> None:
     RecordLayout(load["code_bits"], load["vector_length"], bool(load["signed"]))
 
 
+def _check_bank(user: Instruction, state: QueueState, machine: Machine) -> None:
+    if user["bank"] >= machine.decoder.codebook_buffers:
+        raise IsaError(
+            f"bank = {user['bank']}; allowed: below decoder.codebook_buffers = {machine.decoder.codebook_buffers}"
+        )
+
+
 def _check_dec(dec: Instruction, state: QueueState, machine: Machine) -> None:
+    _check_bank(dec, state, machine)
     RecordLayout(dec["code_bits"], dec["vector_length"], bool(dec["signed"]))
     _check_tile(dec, dec["groups_per_tile"], machine)
     integers = dec["vector_length"] == 1 and not dec["signed"] and dec["code_bits"] <= INTEGER_CODE_BITS
@@ -136,6 +144,7 @@ _POSITIVE: Mapping[str, tuple[str, ...]] = {
 
 _RULES: Mapping[str, Callable[[Instruction, QueueState, Machine], None]] = {
     "LDW": _check_ldw,
+    "LDC": _check_bank,
     "DEC": _check_dec,
     "GMO": _check_gmo,
     "GEM": _check_gem,

@@ -20,6 +20,7 @@ from accel.systolic import ArrayShape, array_model
 
 IDEAL = "ideal"
 STANDARD_VALUE = -1  # of a key of ``dram_timing``: as the standard has it
+INPUT_BITS = (64, 128, 256, 512)  # 16 lookups of 16-bit records need 256 bits a cycle; a DRAM block has 512
 
 
 def _require(condition: bool, key: str, value: object, allowed: str) -> None:
@@ -78,17 +79,31 @@ class Sram:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """``codebook_bytes``: the largest codebook one bank holds (two banks: one decodes while the other loads).
+    """``codebook_bytes``: the largest codebook one buffer holds. With two ``codebook_buffers`` one loads while the
+    other decodes.
 
-    ``lookups_per_cycle`` codewords leave the decoder each cycle, from that many copies of the codebook.
+    ``lookups_per_cycle`` codes are looked up each cycle: in that many copies of the codebook, or, with
+    ``codebook_banks`` B >= 1, in one copy spread over B single-port banks (bank = index mod B), where those that meet
+    in a bank take turns. An unpacker reads ``input_bits`` of records a cycle into FIFOs of ``index_fifo_vectors``
+    indices and ``sign_fifo_vectors`` groups of signs (``sim.unpacker`` has the exact rules).
     """
 
     codebook_bytes: int
     lookups_per_cycle: int
+    codebook_buffers: int = 2
+    codebook_banks: int = 0
+    input_bits: int = 128
+    index_fifo_vectors: int = 256
+    sign_fifo_vectors: int = 256
 
     def __post_init__(self) -> None:
         _in_range("decoder.codebook_bytes", self.codebook_bytes, 16, 1 << 20)
         _in_range("decoder.lookups_per_cycle", self.lookups_per_cycle, 1, 1024)
+        _in_range("decoder.codebook_buffers", self.codebook_buffers, 1, 2)
+        _in_range("decoder.codebook_banks", self.codebook_banks, 0, 1024)
+        _require(self.input_bits in INPUT_BITS, "decoder.input_bits", self.input_bits, listed(map(str, INPUT_BITS)))
+        _in_range("decoder.index_fifo_vectors", self.index_fifo_vectors, 1, 1 << 16)
+        _in_range("decoder.sign_fifo_vectors", self.sign_fifo_vectors, 1, 1 << 16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,16 @@ CAUSES: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# What the decoder's front end counts -> definition. Integers bypass it and count nothing.
+DECODER: Mapping[str, str] = MappingProxyType(
+    {
+        "lookup_groups": "groups of decoder.lookups_per_cycle codes (the last of a tile may be smaller) looked up",
+        "lookup_cycles": "cycles the codebook served them: one each from copies, more when codes meet in a bank",
+        "index_fifo_empty": "cycles without look-ups, as the index FIFO did not hold the next group",
+        "sign_fifo_empty": "cycles without look-ups, as the sign FIFO did not hold the next group",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -61,6 +71,9 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric("dram_bytes_total", "B", "DRAM bytes moved, whole 64-byte blocks, instructions included", "lower"),
             Metric("utilisation", "1", "macs / (total_cycles * array.rows * array.columns)", "higher"),
             Metric("dram_bandwidth", "GB/s", "dram_bytes_total / seconds", ""),
+            Metric(
+                "conflict_factor", "1", "lookup_cycles / lookup_groups: what codebook banks cost a look-up", "lower"
+            ),
             Metric("energy_total", "J", "sum of energy_joules over components", "lower"),
             Metric("speedup", "1", "total_cycles of the int8 run / total_cycles, same machine and model", "higher"),
         )

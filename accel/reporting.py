@@ -181,6 +181,7 @@ def metric_values(run: Run, baseline: Run | None = None) -> dict[str, float | No
         "dram_bytes_total": run.dram_bytes_total,
         "utilisation": run.utilisation,
         "dram_bandwidth": run.dram_bytes_total / run.seconds / 1e9 if run.seconds else None,
+        "conflict_factor": run.conflict_factor if run.machine.decoder.codebook_banks else None,
         "energy_total": run.energy_total,
         "speedup": ratio(baseline.total_cycles, run.total_cycles) if baseline else None,
     }

@@ -7,13 +7,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from accel import __version__
 from accel.atomic import write_text
+from accel.energy import DEFAULT_ENERGY
 from accel.errors import AccelError, FormatError
 from accel.machine import Machine, machine_from_document, machine_to_document
-from accel.metrics import CAUSES, RUN_SCHEMA, TRAFFIC
+from accel.metrics import CAUSES, DECODER, RUN_SCHEMA, TRAFFIC
+
+NO_LOOKUPS: Mapping[str, int] = MappingProxyType(dict.fromkeys(DECODER, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class LayerRun:
     cycles_by_cause: Mapping[str, int]
     dram_bytes: Mapping[str, int]
     bound: str
+    decoder: Mapping[str, int] = field(default_factory=lambda: dict(NO_LOOKUPS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +47,22 @@ class Run:
     energy_joules: Mapping[str, float]
     layers: tuple[LayerRun, ...]
     notes: tuple[str, ...] = ()
+    decoder: Mapping[str, int] = field(default_factory=lambda: dict(NO_LOOKUPS))
+    energy_table: Mapping[str, Any] = field(default_factory=DEFAULT_ENERGY.document)
     tool: str = field(default=__version__)
 
     def __post_init__(self) -> None:
         _check_keys("cycles_by_cause", self.cycles_by_cause, CAUSES)
         _check_keys("dram_bytes", self.dram_bytes, TRAFFIC)
+        _check_keys("decoder", self.decoder, DECODER)
         _check_sum("cycles_by_cause", sum(self.cycles_by_cause.values()), self.total_cycles)
         _check_sum("cycles of layers", sum(layer.cycles for layer in self.layers), self.total_cycles)
         for kind in TRAFFIC:
             by_layer = sum(layer.dram_bytes.get(kind, 0) for layer in self.layers)
             _check_sum(f"dram_bytes.{kind} of layers", by_layer, self.dram_bytes[kind])
+        for name in DECODER:
+            by_layer = sum(layer.decoder.get(name, 0) for layer in self.layers)
+            _check_sum(f"decoder.{name} of layers", by_layer, self.decoder[name])
 
     @property
     def seconds(self) -> float:
@@ -67,6 +78,12 @@ class Run:
     def utilisation(self) -> float:
         """Achieved share of the array's peak multiply-accumulates."""
         return self.macs / (self.total_cycles * self.machine.macs_per_cycle) if self.total_cycles else 0.0
+
+    @property
+    def conflict_factor(self) -> float | None:
+        """Cycles a group of look-ups takes on average; ``None`` if nothing is looked up."""
+        groups = self.decoder["lookup_groups"]
+        return self.decoder["lookup_cycles"] / groups if groups else None
 
     @property
     def energy_total(self) -> float:
@@ -92,6 +109,7 @@ def run_to_document(run: Run) -> dict[str, Any]:
         "seconds": run.seconds,
         "dram_bytes_total": run.dram_bytes_total,
         "utilisation": run.utilisation,
+        "conflict_factor": run.conflict_factor,
         "energy_total": run.energy_total,
         "bandwidth_bytes_per_cycle": run.machine.bandwidth_bytes_per_cycle,
     }
@@ -147,5 +165,7 @@ def _from_document(document: dict[str, Any]) -> Run:
         energy_joules=document["energy_joules"],
         layers=tuple(LayerRun(**row) for row in document["layers"]),
         notes=tuple(document["notes"]),
+        decoder=document.get("decoder", NO_LOOKUPS),  # older runs count none
+        energy_table=document.get("energy_table", {}),  # nor name their table
         tool=str(document["tool"]),
     )

@@ -63,6 +63,7 @@ def strip_of(layout: RecordLayout, axis_in: bool, rows: int, columns: int, tile_
     for first in range(0, rows, tile_rows):
         codes += tile_codes(min(tile_rows, rows - first), columns, layout.vector_length, axis_in)
         needed.append(record_stream_bytes(codes, layout))
+    needed[-1] = layout.stream_bytes(codes)  # a strip is left for good, its padding included
     return Strip(tuple(needed), ceil_div(layout.stream_bytes(codes), BLOCK_BYTES) * BLOCK_BYTES)
 
 

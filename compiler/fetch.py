@@ -55,18 +55,13 @@ def fetch_parameters(state: Emission, upto: int) -> None:
     state.parameters_until = max(state.parameters_until, upto + 1)
 
 
-def fetch_weights(state: Emission, index: int, blocks: int) -> None:
+def fetch_weights(state: Emission, index: int, blocks: int, with_codebook: bool = True) -> None:
     """Codebook and weight blocks of a visit, up to ``blocks`` of them."""
     visit = state.resources.placement.visits[index]
     assert isinstance(visit.step, GemmStep)
     source, layer = state.resources.weights[visit.step.weight], visit.step.layer
-    if index not in state.bank_of:
-        codec = source.layer.codec
-        state.bank_of[index] = state.codebooks % 2
-        if codec.codebook_entries:
-            values = {"address": source.codebook_address, "bytes": codec.codebook_bytes, "bank": state.codebooks % 2}
-            state.add(layer, Instruction("LDC", values))
-            state.codebooks += 1
+    if index not in state.bank_of and with_codebook:
+        _fetch_codebook(state, index, source, layer)
     done = state.fetched_blocks.get(index, 0)
     while done < blocks:
         count = min(blocks - done, STREAM_BLOCKS)
@@ -87,6 +82,16 @@ def fetch_strip(state: Emission, index: int, first_block: int, blocks: int) -> N
         state.add(visit.step.layer, _ldw(source, address, blocks - ahead))
 
 
+def _fetch_codebook(state: Emission, index: int, source: WeightSource, layer: int) -> None:
+    """The codebook of a visit, if its weights have one, goes into the buffers in turn."""
+    codec, bank = source.layer.codec, state.codebooks % state.resources.machine.decoder.codebook_buffers
+    state.bank_of[index] = bank
+    if codec.codebook_entries:
+        values = {"address": source.codebook_address, "bytes": codec.codebook_bytes, "bank": bank}
+        state.add(layer, Instruction("LDC", values))
+        state.codebooks += 1
+
+
 def _ldw(source: WeightSource, address: int, blocks: int) -> Instruction:
     layout = source.tiling.layout
     values = {"address": address, "blocks": blocks, "code_bits": layout.code_bits}
@@ -103,10 +108,18 @@ def fetch_ahead(state: Emission, index: int) -> None:
         fetch_parameters(state, len(visits) - 1)
         return
     fetch_parameters(state, following)
-    blocks = plans[following].ahead_blocks
-    if any(_loads_operands(state, i) for i in range(index + 1, following + 1)):
+    blocks, later = plans[following].ahead_blocks, _codebook_must_wait(state, following)
+    if later or any(_loads_operands(state, i) for i in range(index + 1, following + 1)):
         blocks = min(blocks, state.resources.machine.sram.weight_bytes // BLOCK_BYTES)
-    fetch_weights(state, following, blocks)
+    fetch_weights(state, following, blocks, with_codebook=not later)
+
+
+def _codebook_must_wait(state: Emission, following: int) -> bool:
+    """With a single buffer the codebook is a load of the visit's own: the visit before still reads the one in it."""
+    step = state.resources.placement.visits[following].step
+    assert isinstance(step, GemmStep)
+    single = state.resources.machine.decoder.codebook_buffers == 1
+    return single and state.resources.weights[step.weight].layer.codec.codebook_entries > 0
 
 
 def _loads_operands(state: Emission, index: int) -> bool:

@@ -5,9 +5,15 @@ Importing it is cheap; the kernel is compiled, or taken from its cache, by the f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.energy import DEFAULT_ENERGY, EnergyTable
 from accel.errors import SimError
 from accel.machine import Machine
-from accel.metrics import CAUSES, TRAFFIC
+from accel.metrics import CAUSES, DECODER, TRAFFIC
 from accel.program import Layer, Program
 from accel.run import LayerRun, Run
 from sim.decode import decode_words
@@ -18,11 +24,11 @@ from sim.weights import check_weights
 __all__ = ["check_weights", "simulate"]
 
 # What the compiler's tiling and placement depend on; every other key may change under a compiled program.
-COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes",)
+COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes", "decoder.codebook_buffers")
 
 
-def simulate(program: Program, machine: Machine | None = None) -> Run:
-    """Time ``program`` on ``machine`` (by default the one it was compiled for).
+def simulate(program: Program, machine: Machine | None = None, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
+    """Time ``program`` on ``machine`` (by default the one it was compiled for); ``energy`` prices what it does.
 
     Raises ``SimError`` if the machine differs in what the program was compiled for, or the program cannot finish.
     """
@@ -31,6 +37,7 @@ def simulate(program: Program, machine: Machine | None = None) -> Run:
     timing = time_program(program, machine)
     cycles = timing.cause_cycles
     dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
+    decoder = _counters(timing.decoder.sum(axis=0))
     return Run(
         machine=machine,
         program=_summary(program),
@@ -38,9 +45,11 @@ def simulate(program: Program, machine: Machine | None = None) -> Run:
         macs=sum(layer.macs for layer in program.layers),
         cycles_by_cause=dict(zip(CAUSES, cycles.sum(axis=0).tolist(), strict=True)),
         dram_bytes=dram_bytes,
-        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values()), machine.array),
+        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values()), machine, energy),
+        energy_table=energy.document(),
         layers=tuple(_layer_run(layer, index, timing) for index, layer in enumerate(program.layers)),
-        notes=(*program.notes, *_dram_notes(machine)),
+        notes=(*program.notes, *_dram_notes(machine), *_decoder_notes(machine, decoder), *_energy_notes(energy)),
+        decoder=decoder,
     )
 
 
@@ -77,7 +86,33 @@ def _layer_run(layer: Layer, index: int, timing: Timing) -> LayerRun:
         cycles_by_cause=cycles,
         dram_bytes=dict(zip(TRAFFIC, timing.traffic[index].tolist(), strict=True)),
         bound=max(cycles, key=lambda cause: cycles[cause]),
+        decoder=_counters(timing.decoder[index]),
     )
+
+
+def _counters(row: npt.NDArray[np.int64]) -> dict[str, int]:
+    return dict(zip(DECODER, row.tolist(), strict=True))
+
+
+def _decoder_notes(machine: Machine, counted: Mapping[str, int]) -> tuple[str, ...]:
+    """What banks and FIFOs of the decoder cost, if anything."""
+    groups, cycles = counted["lookup_groups"], counted["lookup_cycles"]
+    banks, notes = machine.decoder.codebook_banks, []
+    if banks and groups:
+        notes.append(
+            f"decoder: {machine.decoder.lookups_per_cycle} look-ups a cycle on a codebook in {banks} banks take "
+            f"{cycles / groups:.2f} cycles on average"
+        )
+    if counted["index_fifo_empty"] or counted["sign_fifo_empty"]:
+        notes.append(
+            f"decoder: look-ups paused {counted['index_fifo_empty']} cycles for indices and "
+            f"{counted['sign_fifo_empty']} for signs (decoder.input_bits, index_fifo_vectors, sign_fifo_vectors)"
+        )
+    return tuple(notes)
+
+
+def _energy_notes(energy: EnergyTable) -> tuple[str, ...]:
+    return (f"energy: {', '.join(energy.changed)} from '{energy.source}'",) if energy.changed else ()
 
 
 def _dram_notes(machine: Machine) -> tuple[str, ...]:

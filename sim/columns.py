@@ -14,6 +14,7 @@ import numpy.typing as npt
 from accel.codecs.records import RecordLayout
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC, INSTRUCTIONS, OPCODE_BITS, QUEUES, VECTOR_FUNCTIONS
 from sim.decode import Column, Decoded, Rows
+from sim.lookups import Lookups
 from sim.params import Params
 
 CONFIGURE, TRANSFER, WEIGHTS, GATHER, DECODE_TILES, GEMM, GEMM_STATIONARY, VECTOR_WORK, FINISH = range(9)
@@ -41,18 +42,20 @@ NO_TOKEN, NEVER = NOBODY, -2  # in ``producers``: nothing is popped from that qu
 # One record per instruction; what an instruction does not use is 0. ``successor``, ``predecessor``: neighbours in its
 # queue; ``slot_ahead``: the instruction that must have started for this one to find a free slot; ``next_array``: the
 # first GEM or GMS at or behind it in its queue; all ``NOBODY`` where there is none. Transfers move ``rows`` ranges of
-# ``row_bytes``, ``stride`` apart. ``cycles`` is vector work. The rest are instruction fields.
+# ``row_bytes``, ``stride`` apart. ``cycles`` is vector work. ``lookups_...`` is the place of a DEC in ``sim.lookups``.
+# The rest are instruction fields.
 FIELDS = (
     *("action", "queue", "layer", "successor", "predecessor", "slot_ahead", "next_array"),
     *("address", "rows", "row_bytes", "stride", "cycles"),
     *("columns", "reduction", "tile_rows", "tile_columns", "groups", "chunk", "passes", "fence", "transposed"),
-    *("vector_length", "axis_in", "codebook", "release", "vectors_per_record", "record_bits"),
+    *("vector_length", "axis_in", "codebook", "release", "vectors_per_record", "record_bits", "padded_bytes"),
+    *("lookups_at", "lookups_period", "lookups_per_strip"),
 )
 Code = np.recarray[Any, np.dtype[np.record]]
 
 
-def build_code(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], params: Params) -> Code:
-    """The records of a program whose vector work runs on ``params.lanes``."""
+def build_code(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], params: Params, lookups: Lookups) -> Code:
+    """The records of a program whose vector work runs on ``params.lanes`` and whose decoder takes ``lookups``."""
     code = np.recarray(len(decoded), [(name, np.int64) for name in FIELDS])
     code.view(np.int64)[:] = 0
     action_of_opcode = np.zeros(1 << OPCODE_BITS, np.int64)
@@ -62,7 +65,7 @@ def build_code(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], param
     code["queue"], code["layer"] = decoded.queue, instruction_layer
     _link_queues(code, params.queue_depth)
     _fill_transfers(code, decoded)
-    _fill_decode(code, decoded["DEC"])
+    _fill_decode(code, decoded["DEC"], lookups)
     _fill_gemm(code, decoded)
     code["cycles"][decoded["VEC"].index] = vector_cycles(decoded, params.lanes)
     return code
@@ -166,7 +169,9 @@ def _put_transfer(
         code[name][index] = values
 
 
-def _fill_decode(code: Code, dec: Rows) -> None:
+def _fill_decode(code: Code, dec: Rows, lookups: Lookups) -> None:
+    for name in ("at", "period", "per_strip"):
+        code[f"lookups_{name}"][dec.index] = getattr(lookups, name)
     for name in ("rows", "columns", "tile_rows", "tile_columns", "passes", "release", "axis_in", "codebook"):
         code[name][dec.index] = dec[name]
     code["vector_length"][dec.index] = dec["vector_length"]
@@ -174,15 +179,17 @@ def _fill_decode(code: Code, dec: Rows) -> None:
     shapes = np.stack([dec["code_bits"], dec["vector_length"], dec["signed"]], axis=1)
     kinds, which = np.unique(shapes, axis=0, return_inverse=True)
     records = [_record(RecordLayout(int(bits), int(length), bool(signed))) for bits, length, signed in kinds]
-    sizes = np.array(records, np.int64).reshape(-1, 2)[which.reshape(-1)]
-    code["vectors_per_record"][dec.index], code["record_bits"][dec.index] = sizes.T
+    sizes = np.array(records, np.int64).reshape(-1, 3)[which.reshape(-1)]
+    for name, size in zip(("vectors_per_record", "record_bits", "padded_bytes"), sizes.T, strict=True):
+        code[name][dec.index] = size
 
 
-def _record(layout: RecordLayout) -> tuple[int, int]:
-    """Vectors and bits that count as one when a tile's last byte is looked for: records with signs, else codes."""
+def _record(layout: RecordLayout) -> tuple[int, int, int]:
+    """Vectors and bits that count as one when a tile's last byte is looked for: records with signs, else codes. And the
+    bytes a strip is padded to a multiple of: whole records."""
     if layout.has_signs:
-        return layout.vectors_per_record, layout.record_bytes * 8
-    return 1, layout.code_bits
+        return layout.vectors_per_record, layout.record_bytes * 8, layout.record_bytes
+    return 1, layout.code_bits, layout.record_bytes
 
 
 def _fill_gemm(code: Code, decoded: Decoded) -> None:

@@ -16,7 +16,8 @@ How the timing rules are read where they leave room:
   Configuration completes in order too, so its tokens follow the results of earlier instructions of its queue.
 - The shadow register's order is program order of the compute queue: a tile of DEC may be decoded before its GEM is
   dispatched, but not before the tiles of a GMS that stands in between have begun to stream.
-- With signs a tile's stream position rounds up to whole records, without to whole bytes (as ``accel.tiles`` has it).
+- With signs a tile's stream position rounds up to whole records, without to whole bytes, at the end of a strip to whole
+  records (as ``accel.tiles`` has it).
 - A fence waits for the latest completion among all earlier instructions of the compute queue.
 - VBT and VWN never set: one repetition, a window of one tap.
 - Causes. Of equal constraints, the tile's decode binds before the fence, the fence before tokens, tokens (load,

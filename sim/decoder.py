@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from accel.isa import BLOCK_BYTES
 from sim.columns import GEMM, NOBODY
 from sim.jit import jit
@@ -10,6 +12,8 @@ from sim.queues import complete, ready
 from sim.state import COMPUTE, DECODE, UNKNOWN, State
 
 BITS_PER_BYTE = 8
+
+Record = Any  # of ``sim.columns.FIELDS``
 
 
 @jit
@@ -40,42 +44,57 @@ def _gemm_is_next(state: State) -> bool:
 
 @jit
 def _decode_tile(state: State, i: int) -> bool:
-    """Decode one tile of DEC ``i`` if its last block is known to arrive."""
+    """Decode one tile of DEC ``i`` if its last block is known to arrive.
+
+    It takes an array row a cycle; with a codebook it is not faster than the look-ups, after the transpose buffer has
+    filled.
+    """
     dec, now = state.code[i], state.now
+    if now.ring_wanted > now.ring_arrived:
+        return False  # known from an earlier turn
     rows = min(dec.tile_rows, dec.rows - now.dec_tile * dec.tile_rows)
     width = min(dec.tile_columns, dec.columns - now.dec_strip * dec.tile_columns)
-    codes = _codes(state, i, rows, width)
-    records = _ceil_divide(now.dec_codes + codes, dec.vectors_per_record)
-    stream_bytes = _ceil_divide(records * dec.record_bits, BITS_PER_BYTE)
-    needed = now.ring_base + now.strip_offset + _ceil_divide(stream_bytes, BLOCK_BYTES) - 1
-    now.ring_wanted = needed + 1
-    if needed >= now.ring_arrived:
+    codes = _codes(dec, rows, width)
+    last = (now.dec_tile + 1) * dec.tile_rows >= dec.rows
+    stream_bytes = _stream_bytes(dec, now.dec_codes + codes, last)
+    now.ring_wanted = now.ring_base + now.strip_offset + _ceil_divide(stream_bytes, BLOCK_BYTES)
+    if now.ring_wanted > now.ring_arrived:
         return False
+    cycles = rows * dec.groups * state.params.row_cycles
+    if dec.codebook:
+        looked_up = state.lookup_cycles[_lookup_place(dec, now.dec_strip, now.dec_tile, last)]
+        cycles = max(cycles, looked_up) + dec.axis_in * dec.vector_length
     now.dec_codes += codes
     now.shadow_dec = i
-    now.data_arrival = state.ring[needed % state.params.ring_blocks].arrival
+    now.data_arrival = state.ring[(now.ring_wanted - 1) % state.params.ring_blocks].arrival
     now.load_start = max(state.times[i].started, now.data_arrival, now.shadow_free)
-    now.loaded = now.load_start + _decode_cycles(state, i, rows, codes) * TICKS
+    now.loaded = now.load_start + cycles * TICKS
+    now.ring_wanted = 0
     _leave_decoded_tile(state, i, stream_bytes)
     return True
 
 
 @jit
-def _codes(state: State, i: int, rows: int, width: int) -> int:
-    dec = state.code[i]
+def _codes(dec: Record, rows: int, width: int) -> int:
     if dec.axis_in:
         return int(_ceil_divide(rows, dec.vector_length) * width)
     return int(rows * _ceil_divide(width, dec.vector_length))
 
 
 @jit
-def _decode_cycles(state: State, i: int, rows: int, codes: int) -> int:
-    """One array row a cycle; with a codebook not faster than its lookups, after the transpose buffer has filled."""
-    dec = state.code[i]
-    cycles = rows * dec.groups * state.params.row_cycles
-    if dec.codebook:
-        cycles = max(cycles, _ceil_divide(codes, state.params.lookups)) + dec.axis_in * dec.vector_length
-    return int(cycles)
+def _stream_bytes(dec: Record, codes: int, last: bool) -> int:
+    """Bytes of the strip that its first ``codes`` codes need; the last tile needs the padding too."""
+    records = _ceil_divide(codes, dec.vectors_per_record)
+    size = _ceil_divide(records * dec.record_bits, BITS_PER_BYTE)
+    return int(_ceil_divide(size, dec.padded_bytes) * dec.padded_bytes if last else size)
+
+
+@jit
+def _lookup_place(dec: Record, strip: int, tile: int, last: bool) -> int:
+    """Where ``state.lookup_cycles`` has a tile's look-ups (``sim.lookups`` has the rules)."""
+    column = dec.lookups_period if last else tile % dec.lookups_period
+    row = strip if dec.lookups_per_strip else int((strip + 1) * dec.tile_columns >= dec.columns)
+    return int(dec.lookups_at + row * (dec.lookups_period + 1) + column)
 
 
 @jit

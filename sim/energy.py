@@ -1,8 +1,4 @@
-"""Energy of a run: accesses, counted from the instructions, times joules each. An estimate for comparison, no sign-off.
-
-Constants come from different technologies (45 nm arithmetic, a published accelerator's memories); leakage, clock tree,
-instruction handling and codebook look-ups are not in the table.
-"""
+"""Energy of a run: accesses, counted from the instructions, times the joules of ``accel.energy`` for each."""
 
 from __future__ import annotations
 
@@ -12,54 +8,60 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from accel.energy import COMPONENTS, DEFAULT_ENERGY, EnergyTable
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS
-from accel.machine import Array
+from accel.machine import Machine
 from accel.systolic import DATAFLOWS
 from sim.columns import in_force, vector_elements, vector_operations, vector_windows
 from sim.decode import Decoded, Rows
 
-COMPONENTS = ("dram", "sram_activation", "sram_weight", "accumulators", "array", "vector")
 ACCUMULATOR_BYTES = 4  # int32
+_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class EnergyRow:
-    """One row of ``ENERGY``: ``joules`` for each ``unit`` of the accesses called ``access``."""
+class Cost:
+    """One access of a kind: what it is charged to, and joules a byte or an operation."""
 
-    access: str
     component: str
     joules: float
-    unit: str
-    source: str
 
 
-_EVA = "EVA simulator constants, arXiv 2605.24144"
-_HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
-_PICO, _BITS = 1e-12, 8
-ENERGY: tuple[EnergyRow, ...] = (
-    EnergyRow("dram", "dram", 12.23 * _BITS * _PICO, "B", f"12.23 pJ/bit: {_EVA}"),
-    EnergyRow("activation_read", "sram_activation", 0.12 * _BITS * _PICO, "B", f"0.12 pJ/bit: {_EVA}"),
-    EnergyRow("activation_written", "sram_activation", 0.13 * _BITS * _PICO, "B", f"0.13 pJ/bit: {_EVA}"),
-    EnergyRow("weight_read", "sram_weight", 0.0185 * _BITS * _PICO, "B", f"0.0185 pJ/bit: {_EVA}"),
-    EnergyRow("weight_written", "sram_weight", 0.0407 * _BITS * _PICO, "B", f"0.0407 pJ/bit: {_EVA}"),
-    EnergyRow("accumulator_read", "accumulators", 0.12 * _BITS * _PICO, "B", f"as activation SRAM: {_EVA}"),
-    EnergyRow("accumulator_written", "accumulators", 0.13 * _BITS * _PICO, "B", f"as activation SRAM: {_EVA}"),
-    EnergyRow("macs", "array", (0.2 + 0.1) * _PICO, "MAC", f"int8 multiply 0.2 pJ, int32 add 0.1 pJ: {_HOROWITZ}"),
-    EnergyRow("lane_operations", "vector", (0.2 + 0.1) * _PICO, "operation", f"counted as a MAC: {_HOROWITZ}"),
-)
+def access_costs(machine: Machine, energy: EnergyTable) -> Mapping[str, Cost]:
+    """Costs of the accesses ``count_accesses`` counts. Memories that feed the array are one bank a row or column."""
+    sram, array, decoder = machine.sram, machine.array, machine.decoder
+    banks = {
+        "activation": Cost("sram_activation", energy.sram_joules(sram.activation_bytes / array.rows)),
+        "weight": Cost("sram_weight", energy.sram_joules(sram.weight_bytes)),
+        "accumulator": Cost("accumulators", energy.sram_joules(sram.accumulator_bytes / array.columns)),
+        "codebook": Cost("decoder", energy.sram_joules(decoder.codebook_bytes / max(1, decoder.codebook_banks))),
+    }
+    mac = energy.joules("multiply.int8") + energy.joules("add.int32")
+    memories = {
+        f"{name}_{done}": Cost(cost.component, cost.joules * _BITS)
+        for name, cost in banks.items()
+        for done in ("read", "written")
+    }
+    return memories | {
+        "dram": Cost("dram", energy.dram_joules(machine.dram.standard) * _BITS),
+        "signs_applied": Cost("decoder", energy.joules("add.int8")),
+        "macs": Cost("array", mac),
+        "lane_operations": Cost("vector", mac),
+    }
 
 
-def energy_joules(decoded: Decoded, dram_bytes: int, array: Array) -> dict[str, float]:
-    """Joules by component of a program that moved ``dram_bytes``, by the rows of ``ENERGY``."""
-    accesses = count_accesses(decoded, dram_bytes, array)
-    joules = dict.fromkeys(COMPONENTS, 0.0)
-    for row in ENERGY:
-        joules[row.component] += row.joules * accesses[row.access]
+def energy_joules(
+    decoded: Decoded, dram_bytes: int, machine: Machine, energy: EnergyTable = DEFAULT_ENERGY
+) -> dict[str, float]:
+    """Joules by component of a program that moved ``dram_bytes``."""
+    accesses, joules = count_accesses(decoded, dram_bytes, machine), dict.fromkeys(COMPONENTS, 0.0)
+    for access, cost in access_costs(machine, energy).items():
+        joules[cost.component] += cost.joules * accesses[access]
     return joules
 
 
-def count_accesses(decoded: Decoded, dram_bytes: int, array: Array) -> Mapping[str, int]:
-    """Accesses by name, in the units of ``ENERGY``.
+def count_accesses(decoded: Decoded, dram_bytes: int, machine: Machine) -> Mapping[str, int]:
+    """Accesses by name: bytes of memories, else operations.
 
     - Weight SRAM: every block of LDW is written once; DEC reads each strip once a pass.
     - Activation SRAM: a GEMM reads operand a once a strip of columns (all groups of a tile side by side), also where
@@ -67,24 +69,38 @@ def count_accesses(decoded: Decoded, dram_bytes: int, array: Array) -> Mapping[s
       bring, STA reads it. VEC reads each operand (each tap of a window) and writes one byte an element.
     - Accumulators: every partial sum that leaves a tile is read, added to, and written back; output stationary, sums
       leave the array complete and there are none.
+    - Codebook: each code a DEC looks up reads one codeword of one copy; LDC writes every copy.
     """
-    totals = {row.access: 0 for row in ENERGY} | {"dram": dram_bytes}
+    totals = dict.fromkeys(access_costs(machine, DEFAULT_ENERGY), 0) | {"dram": dram_bytes}
     totals["weight_written"] = int(decoded["LDW"]["blocks"].sum()) * BLOCK_BYTES
     totals["weight_read"] = _ring_bytes_read(decoded["DEC"])
     for mnemonic, access in (("LDA", "activation_written"), ("GTH", "activation_written"), ("STA", "activation_read")):
         totals[access] += int((decoded[mnemonic]["rows"] * decoded[mnemonic]["row_bytes"]).sum())
     for mnemonic in ("GEM", "GMS"):
-        _count_gemm(decoded, decoded[mnemonic], totals, DATAFLOWS[array.dataflow].streamed != "k")
+        _count_gemm(decoded, decoded[mnemonic], totals, DATAFLOWS[machine.array.dataflow].streamed != "k")
     _count_vector(decoded, totals)
+    copies = 1 if machine.decoder.codebook_banks else machine.decoder.lookups_per_cycle
+    totals["codebook_written"] = int(decoded["LDC"]["bytes"].sum()) * copies
+    _count_lookups(decoded["DEC"], totals)
     return totals
 
 
 def _ring_bytes_read(dec: Rows) -> int:
     """Record bytes DEC takes in, padding of vectors included, of blocks not."""
-    length = dec["vector_length"]
+    bits = dec["code_bits"] + dec["signed"] * dec["vector_length"]
+    return int((_codes(dec) * bits // _BITS).sum())
+
+
+def _codes(dec: Rows) -> npt.NDArray[np.int64]:
+    """Codes each DEC decodes in all passes, padding of vectors included."""
     along, across = np.where(dec["axis_in"], (dec["rows"], dec["columns"]), (dec["columns"], dec["rows"]))
-    bits = dec["code_bits"] + dec["signed"] * length
-    return int((_ceil_divide(along, length) * across * bits * dec["passes"] // _BITS).sum())
+    return np.asarray(_ceil_divide(along, dec["vector_length"]) * across * dec["passes"], np.int64)
+
+
+def _count_lookups(dec: Rows, totals: dict[str, int]) -> None:
+    weights = _codes(dec) * dec["vector_length"]
+    totals["codebook_read"] = int((weights * dec["codebook"]).sum())
+    totals["signs_applied"] = int((weights * dec["signed"]).sum())
 
 
 def _count_gemm(decoded: Decoded, gemm: Rows, totals: dict[str, int], accumulates: bool) -> None:

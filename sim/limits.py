@@ -12,6 +12,7 @@ from accel.codecs.bits import MAX_BITS
 from accel.codecs.records import MAX_VECTOR_LENGTH
 from accel.errors import SimError
 from accel.isa import BLOCK_BYTES
+from accel.machine import INPUT_BITS
 from sim.columns import in_force, vector_cycles
 from sim.decode import Decoded, Rows
 from sim.params import TICKS, Params
@@ -24,6 +25,7 @@ _AT_LEAST_ONE = {
     "GEM": ("rows", "columns", "chunk", "groups_per_tile"),
     "GMS": ("rows", "columns", "chunk"),
 }
+_CODE_CYCLES = 1 + 3 * -(-(MAX_BITS + MAX_VECTOR_LENGTH) // min(INPUT_BITS))
 _CONFIGURED = ("reduction", "tile_rows", "tile_columns")
 
 Real = npt.NDArray[np.float64]
@@ -86,9 +88,13 @@ def _tile_bound(decoded: Decoded) -> Real:
 
 
 def _tile_cycles(decoded: Decoded, params: Params) -> Real:
-    """At least the cycles one tile of every DEC, GEM and GMS takes to decode or load, stream and drain."""
+    """At least the cycles one tile of every DEC, GEM and GMS takes to decode or load, stream and drain.
+
+    Every code of a tile may wait for a bank, and for three cycles a beat until FIFOs take it: at most ``_CODE_CYCLES``.
+    """
     dec, bounds = decoded["DEC"], []
-    bounds.append(1.0 * dec["tile_rows"] * np.maximum(dec["tile_columns"], dec["groups_per_tile"]) + MAX_VECTOR_LENGTH)
+    slowest = np.maximum(_CODE_CYCLES * dec["tile_columns"], dec["groups_per_tile"])
+    bounds.append(1.0 * dec["tile_rows"] * slowest + MAX_VECTOR_LENGTH + _CODE_CYCLES)
     whole = 2 * params.edge_rows + params.edge_columns + max(0, params.overhead_cycles)
     for mnemonic in ("GEM", "GMS"):
         gemm = decoded[mnemonic]

@@ -21,6 +21,7 @@ class Params(NamedTuple):
 
     ``block_ticks``: of the ideal channel; ``longest_block_ticks``: at most what a block takes. ``clock_ticks``: of the
     banked DRAM's clock, 0 for an ideal channel; ``accesses`` of it make a block.
+    ``lookups`` to ``sign_fifo`` are the decoder's keys; ``codebook_banks`` 0: a copy of the codebook a port.
 
     The array (``accel.systolic``): ``edge_rows`` and ``edge_columns`` are what every fold's skew counts, 0 for what its
     tiles use. ``row_cycles``: cycles an array row of a weight tile takes to load; 0 where weights stream and the model
@@ -35,6 +36,10 @@ class Params(NamedTuple):
     channels: int
     load_engines: int
     lookups: int
+    codebook_banks: int
+    input_bits: int
+    index_fifo: int
+    sign_fifo: int
     lanes: int
     ring_blocks: int
     queue_depth: int
@@ -100,6 +105,10 @@ def machine_params(machine: Machine, dram_bytes: int) -> Params:
         channels=machine.dram.channels if machine.is_banked else 1,
         load_engines=machine.dram.load_engines,
         lookups=machine.decoder.lookups_per_cycle,
+        codebook_banks=machine.decoder.codebook_banks,
+        input_bits=machine.decoder.input_bits,
+        index_fifo=machine.decoder.index_fifo_vectors,
+        sign_fifo=machine.decoder.sign_fifo_vectors,
         lanes=machine.vector.lanes,
         ring_blocks=machine.sram.weight_bytes // BLOCK_BYTES,
         queue_depth=QUEUE_DEPTH,

@@ -22,6 +22,8 @@ PER_BLOCK = BLOCK_BYTES // INSTRUCTION_BYTES  # instructions of one fetched bloc
 class State(NamedTuple):
     """All a kernel works on. ``code`` and ``producers`` (see ``columns``) are read, the rest is written.
 
+    ``lookup_cycles``: see ``sim.lookups``.
+
     ``times[n]``: ``fetched``, ``dispatched``, ``started``, ``completed``, ``blocks`` moved; of loads and stores also
     how many accesses are ``awaited`` (and whether all were ``asked`` for) and when the last data ``arrived``.
     ``queues``: the instruction at the ``head``, the ``oldest`` that is not complete, and when the last one completed.
@@ -35,6 +37,7 @@ class State(NamedTuple):
     params: Any
     code: Code
     producers: npt.NDArray[np.int64]
+    lookup_cycles: npt.NDArray[np.int64]
     times: Records
     queues: Records
     ring: Records
@@ -64,7 +67,7 @@ REGISTERS = {
     "ring_requested": 0,  # blocks, counted from the start of the program
     "ring_arrived": 0,  # all before this one are here
     "ring_latest": 0,  # when the last of those came
-    "ring_wanted": 0,  # the decoder waits until so many are here
+    "ring_wanted": 0,  # the decoder waits until so many are here; 0 if not computed yet
     "ring_freed": 0,
     "ring_base": 0,  # block where the region of the current DEC begins
     "strip_offset": 0,  # blocks of its earlier strips
@@ -87,7 +90,9 @@ REGISTERS = {
 }
 
 
-def new_state(params: Params, code: Code, producers: npt.NDArray[np.int64], layers: int) -> State:
+def new_state(
+    params: Params, code: Code, producers: npt.NDArray[np.int64], lookup_cycles: npt.NDArray[np.int64], layers: int
+) -> State:
     """State of a machine before its first tick."""
     times = _records(TIMES, len(code), UNKNOWN)
     for name in ("blocks", "awaited", "asked", "arrived"):
@@ -99,7 +104,9 @@ def new_state(params: Params, code: Code, producers: npt.NDArray[np.int64], laye
     ring = _records(RING, params.ring_blocks, 0)
     words = _records(WORDS, -(-len(code) // PER_BLOCK), 0)
     causes = np.zeros((layers, len(CAUSES)), np.int64)
-    return State(_constants(params), code, producers, times, queues, ring, words, movers, causes, _new_registers())
+    return State(
+        _constants(params), code, producers, lookup_cycles, times, queues, ring, words, movers, causes, _new_registers()
+    )
 
 
 def _constants(params: Params) -> Any:

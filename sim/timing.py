@@ -16,21 +16,25 @@ from sim.columns import build_code, pair_tokens
 from sim.decode import Column, Decoded, decode_words
 from sim.dram.state import Channels
 from sim.limits import check_limits
+from sim.lookups import plan_lookups
 from sim.params import TICKS, Params, channels_of, machine_params, unused_channels
+from sim.ring import Bytes, weight_ring
 
 _KINDS = list(TRAFFIC)
+_NO_IMAGE: Bytes = np.zeros(0, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Ticks at which each instruction was dispatched, started and completed (``int64[n]``), and the counters:
-    ``causes`` in ticks ``[layer, cause]``, ``traffic`` in bytes ``[layer, kind]``."""
+    ``causes`` in ticks ``[layer, cause]``, ``traffic`` in bytes ``[layer, kind]``, ``decoder`` ``[layer, counter]``."""
 
     dispatched: Column
     started: Column
     completed: Column
     causes: npt.NDArray[np.int64]
     traffic: npt.NDArray[np.int64]
+    decoder: npt.NDArray[np.int64]
 
     @property
     def total(self) -> int:
@@ -52,7 +56,10 @@ class Timing:
 def time_program(program: Program, machine: Machine) -> Timing:
     """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks."""
     params = machine_params(machine, program.dram_bytes)
-    return time_words(program.words, program.instruction_layer, len(program.layers), params, channels_of(machine))
+    channels = channels_of(machine)
+    return time_words(
+        program.words, program.instruction_layer, len(program.layers), params, channels, image=program.image
+    )
 
 
 def time_words(
@@ -61,10 +68,11 @@ def time_words(
     layers: int,
     params: Params,
     dram: Channels | None = None,
+    image: Bytes = _NO_IMAGE,
 ) -> Timing:
     """Time instruction words on new channels ``dram``, by default on the ideal memory of ``params``.
 
-    ``instruction_layer`` holds values below ``layers``.
+    ``instruction_layer`` holds values below ``layers``; ``image`` is DRAM from address 0.
     """
     from sim.core import DONE, run  # compiles on first use, and numba takes its time to import
     from sim.stall import describe_stall
@@ -74,15 +82,24 @@ def time_words(
     check_limits(decoded, params)
     loaded = int(decoded["LDW"]["blocks"].sum())
     params = params._replace(ring_blocks=max(1, min(params.ring_blocks, loaded)))
-    code = build_code(decoded, instruction_layer, params)
-    state = new_state(params, code, pair_tokens(decoded), layers)
+    lookups = plan_lookups(decoded["DEC"], weight_ring(decoded["LDW"]), image, params)
+    code = build_code(decoded, instruction_layer, params, lookups)
+    state = new_state(params, code, pair_tokens(decoded), lookups.cycles, layers)
     if run(state, dram or unused_channels()) != DONE:
         raise SimError(describe_stall(words, state))
     times = {name: np.array(state.times[name]) for name in ("dispatched", "started", "completed")}
     traffic = _traffic(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)
-    timing = Timing(**times, causes=state.causes, traffic=traffic)
+    counters = _by_layer(lookups.totals, code["layer"][decoded["DEC"].index], layers)
+    timing = Timing(**times, causes=state.causes, traffic=traffic, decoder=counters)
     assert timing.causes.sum() == timing.total, "every tick has one cause"
     return timing
+
+
+def _by_layer(totals: npt.NDArray[np.int64], layer: Column, layers: int) -> npt.NDArray[np.int64]:
+    """Counters ``[layer, counter]`` of instructions that work for ``layer``."""
+    counters = np.zeros((layers, totals.shape[1]), np.int64)
+    np.add.at(counters, layer, totals)
+    return counters
 
 
 def _traffic(decoded: Decoded, moved: Column, layer: Column, layers: int) -> npt.NDArray[np.int64]:

@@ -20,40 +20,10 @@ from accel.isa import BLOCK_BYTES, QUEUES, Instruction, decode
 from accel.program import Program, WeightStream
 from accel.tiles import Region, ceil_div, region_of, tile_codes
 from sim.columns import pair_tokens
-from sim.decode import Column, Decoded, Rows, decode_words
+from sim.decode import Decoded, Rows, decode_words
+from sim.ring import Bytes, weight_ring
 
-Bytes = npt.NDArray[np.uint8]
 Weights = npt.NDArray[np.int8]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ring:
-    """LDW blocks in order: those of instruction ``i`` are ring blocks ``start[i]`` on, from DRAM ``address[i]``."""
-
-    start: Column
-    address: Column
-    blocks: Column
-
-    def address_of(self, block: int, where: str) -> int:
-        """DRAM address of a ring block; ``SimError`` if it is never loaded."""
-        i = int(np.searchsorted(self.start, block, side="right")) - 1
-        if i < 0 or block >= self.start[i] + self.blocks[i]:
-            raise SimError(f"{where} decodes ring block {block}, which no LDW loads")
-        return int(self.address[i] + (block - self.start[i]) * BLOCK_BYTES)
-
-    def read(self, image: Bytes, block: int, blocks: int, where: str) -> Bytes:
-        """``blocks`` blocks of the ring's stream, from ``block`` on."""
-        parts, end = [], block + blocks
-        while block < end:
-            address = self.address_of(block, where)
-            i = int(np.searchsorted(self.start, block, side="right")) - 1
-            count = min(end, int(self.start[i] + self.blocks[i])) - block
-            parts.append(image[address : address + count * BLOCK_BYTES])
-            block += count
-        data = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        if data.size != blocks * BLOCK_BYTES:
-            raise SimError(f"{where}: the weights LDW brings lie outside the image of {image.size} bytes")
-        return data
 
 
 def check_weights(program: Program) -> None:
@@ -62,7 +32,7 @@ def check_weights(program: Program) -> None:
     What is decoded repeatedly (passes, rewinds, reloads) is checked once.
     """
     decoded = decode_words(program.words)
-    ring = _ring(decoded["LDW"])
+    ring = weight_ring(decoded["LDW"])
     codebooks = _codebook_sources(decoded)
     matrices = {stream.address: _Matrix.empty(stream) for stream in program.streams}
     seen: set[tuple[object, ...]] = set()
@@ -110,11 +80,6 @@ class _Matrix:
                 f"weights '{self.stream.weight}': the program decodes SHA-256 {digest[:16]}..., "
                 f"the {self.stream.codec} reference is {self.stream.digest[:16]}..."
             )
-
-
-def _ring(ldw: Rows) -> _Ring:
-    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(ldw["blocks"])])[:-1]
-    return _Ring(start, ldw["address"], ldw["blocks"])
 
 
 def _region(dec: Instruction, i: int) -> Region:

@@ -8,7 +8,7 @@ does the DRAM channel choose among the requests that stand, and only then does t
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 
 from naive_dram import QUEUE, NaiveDram, Request
 
@@ -56,15 +56,70 @@ def vectors_and_bytes_of_record(i):
     return group, group * (bits + d) // 8
 
 
-def stream_bytes(i, codes):
+def stream_bytes(i, codes, end_of_strip):
     if not i["signed"]:
+        while end_of_strip and codes * i["code_bits"] % 8:
+            codes += 1
         return ceil(codes * i["code_bits"], 8)
     group, size = vectors_and_bytes_of_record(i)
     return ceil(codes, group) * size
 
 
+def bits_of_vector(i, v):
+    """Where vector ``v`` of a strip lies: the first bit of its code, the end of its code, the end of its signs."""
+    bits, d = i["code_bits"], i["vector_length"]
+    if not i["signed"]:
+        return v * bits, (v + 1) * bits, (v + 1) * bits
+    group, size = vectors_and_bytes_of_record(i)
+    record, place = divmod(v, group)
+    code, signs = record * size * 8 + place * bits, record * size * 8 + group * bits + place * d
+    return code, code + bits, signs + d
+
+
+class FifoTooSmallError(Exception):
+    """Nothing moves any more: a beat finds no room, and no group has all its entries."""
+
+
+def front_end(i, decoder, first, indices):
+    """Look up the codes ``indices`` of a tile that begins with vector ``first`` of its strip, cycle by cycle.
+
+    Returns the cycles from the first look-up on and the counters: groups, cycles of look-ups, without index, without
+    signs.
+    """
+    where = [bits_of_vector(i, first + n) for n in range(len(indices))]
+    beat = where[0][0] // decoder.input_bits
+    room = {"index": decoder.index_fifo_vectors, "sign": decoder.sign_fifo_vectors if i["signed"] else 10**9}
+    beats = {"index": Counter((end - 1) // decoder.input_bits for _, end, _ in where)}
+    beats["sign"] = Counter((end - 1) // decoder.input_bits for *_, end in where)
+    level, taken, busy = {"index": 0, "sign": 0}, 0, 0
+    cycles = groups = lookups = 0
+    empty = Counter()
+    while taken < len(indices) or busy:
+        group = indices[taken : taken + decoder.lookups_per_cycle]
+        lacking = [name for name in level if level[name] < len(group)]
+        leaving = 0
+        if not busy and not lacking:
+            leaving, taken = len(group), taken + len(group)
+            busy = (
+                max(Counter(index % decoder.codebook_banks for index in group).values())
+                if decoder.codebook_banks
+                else 1
+            )
+            groups, lookups = groups + 1, lookups + busy
+        elif not busy and groups:
+            empty.update(lacking)
+        carried = {name: beats[name][beat] for name in level}
+        accepted = all(level[name] + carried[name] <= room[name] for name in level)
+        if not accepted and not busy:
+            raise FifoTooSmallError
+        for name in level:
+            level[name] += (carried[name] if accepted else 0) - leaving
+        beat, busy, cycles = beat + accepted, max(0, busy - 1), cycles + (groups > 0)
+    return cycles, (groups, lookups, empty["index"], empty["sign"] if i["signed"] else 0)
+
+
 def decoded_tiles(i):
-    """For each tile of a DEC: rows, codes, byte end in its strip, pass; last of its pass, of its strip, of the DEC."""
+    """For each tile of a DEC: rows; its codes and byte end in its strip; pass; last of its pass, strip, and DEC."""
     d = i["vector_length"]
     for first_column in range(0, i["columns"], i["tile_columns"]):
         width = min(i["tile_columns"], i["columns"] - first_column)
@@ -77,7 +132,8 @@ def decoded_tiles(i):
                 end_of_pass = first + rows == i["rows"]
                 end_of_strip = end_of_pass and turn == i["passes"] - 1
                 end = end_of_strip and first_column + width == i["columns"]
-                yield rows, here, stream_bytes(i, codes), turn, end_of_pass, end_of_strip, end
+                place = range(codes - here, codes)
+                yield rows, place, stream_bytes(i, codes, end_of_pass), turn, end_of_pass, end_of_strip, end
 
 
 def used_tiles(i, output):
@@ -161,10 +217,17 @@ class Memory:
 
 
 class Naive:
-    """Runs ``program``; afterwards ``completed``, ``started``, ``total``, ``streamed``, ``blocks`` hold the results."""
+    """Runs ``program``; afterwards ``completed``, ``started``, ``total``, ``streamed``, ``blocks`` hold the results.
 
-    def __init__(self, program, machine, queue_depth=QUEUE_DEPTH, dram_bytes=0):
+    ``image`` is DRAM from address 0; what lies behind it reads as zeros.
+    """
+
+    def __init__(self, program, machine, queue_depth=QUEUE_DEPTH, dram_bytes=0, image=b""):
         self.program, self.machine, self.queue_depth = program, machine, queue_depth
+        self.ring_data = b"".join(
+            self.block(image, n) for i in program if i.mnemonic == "LDW" for n in transfer_blocks(i)
+        )
+        self.decoder_counts, self.known_tiles = Counter(), {}
         self.block_ticks = max(1, round(BLOCK_BYTES / machine.bandwidth_bytes_per_cycle * TICKS))
         self.latency = machine.dram.latency_cycles * TICKS
         self.time, self.alarms, self.order = 0, [], 0
@@ -188,6 +251,11 @@ class Naive:
         self.may_load, self.load_began, self.loaded, self.streamed = 0, {}, set(), 0  # tiles, counted from the start
         self.array_free = self.outputs_gone = 0
         self.array_order = self._array_order()
+
+    @staticmethod
+    def block(image, number):
+        """The bytes of a DRAM block."""
+        return image[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES].ljust(BLOCK_BYTES, b"\0")
 
     def _array_order(self):
         """Mnemonic of every tile the array will use, in program order."""
@@ -349,11 +417,11 @@ class Naive:
     def loads(self):
         """Start loads in order, as many as there are engines; each goes on by itself."""
         for n in self.remaining("load"):
-            n, instruction = yield from self.start_next("load", lambda n=n: self.may_load(self.program[n].mnemonic))
+            n, instruction = yield from self.start_next("load", lambda n=n: self.may_start(self.program[n].mnemonic))
             self.loading[n] = instruction.mnemonic
             self.step(self.load(n, instruction))
 
-    def may_load(self, mnemonic):
+    def may_start(self, mnemonic):
         under_way = self.loading.values()
         if len(under_way) == self.machine.dram.load_engines or "GTH" in under_way:
             return False
@@ -397,12 +465,12 @@ class Naive:
         for _ in self.remaining("decode"):
             n, dec = yield from self.start_next("decode")
             strip = region
-            for rows, codes, end_byte, turn, end_of_pass, end_of_strip, end in decoded_tiles(dec):
+            for rows, place, end_byte, turn, end_of_pass, end_of_strip, end in decoded_tiles(dec):
                 use = next(uses)
                 needed = strip + ceil(end_byte, BLOCK_BYTES) * BLOCK_BYTES
                 yield "until", lambda use=use, needed=needed: self.may_load >= use and self.ring_arrived >= needed
                 self.load_began[use] = self.time
-                yield from self.not_before(self.time + self.decode_cycles(dec, rows, codes) * TICKS)
+                yield from self.not_before(self.time + self.decode_cycles(dec, rows, place, strip) * TICKS)
                 self.loaded.add(use)
                 freed = needed if end_of_pass else strip + end_byte // BLOCK_BYTES * BLOCK_BYTES
                 if dec["release"] and turn == dec["passes"] - 1:
@@ -413,14 +481,33 @@ class Naive:
                     region = strip if dec["release"] else region
                     self.complete(n)
 
-    def decode_cycles(self, dec, rows, codes):
+    def decode_cycles(self, dec, rows, place, strip):
+        """Cycles of the tile that is ``place`` in the strip that begins at byte ``strip`` of the ring's stream."""
         array_rows = rows * dec["groups_per_tile"]
         if self.model != "pipelined" and self.flow != "ws":
             array_rows = 0  # weights pass through the array, as fast as the memory gives them
         if not dec["codebook"]:
             return array_rows
-        lookups = ceil(codes, self.machine.decoder.lookups_per_cycle)
-        return max(array_rows, lookups) + (dec["vector_length"] if dec["axis_in"] else 0)
+        cycles, counts = self.look_up(dec, place, strip)
+        names = ("lookup_groups", "lookup_cycles", "index_fifo_empty", "sign_fifo_empty")
+        self.decoder_counts.update(dict(zip(names, counts, strict=True)))
+        return max(array_rows, cycles) + (dec["vector_length"] if dec["axis_in"] else 0)
+
+    def look_up(self, dec, place, strip):
+        decoder = self.machine.decoder
+        if decoder.codebook_banks:
+            return front_end(dec, decoder, place.start, [self.index(dec, strip, v) for v in place])
+        kind = (dec["code_bits"], dec["vector_length"], dec["signed"], place)
+        if kind not in self.known_tiles:
+            self.known_tiles[kind] = front_end(dec, decoder, place.start, [0] * len(place))
+        return self.known_tiles[kind]
+
+    def index(self, dec, strip, v):
+        """The code of vector ``v`` of a strip."""
+        begin, end, _ = bits_of_vector(dec, v)
+        first, last = begin // 8, ceil(end, 8)
+        word = int.from_bytes(self.ring_data[strip + first : strip + last], "little")
+        return word >> begin % 8 & ((1 << end - begin) - 1)
 
     # -- compute ---------------------------------------------------------------------------------------------------
     def compute(self):

@@ -24,12 +24,14 @@ DRAM_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class ProgramCase:
-    """Instructions, the layer of each, and a machine that runs them; ``queue_depth`` to use instead of the real one."""
+    """Instructions, the layer of each, and a machine that runs them; ``queue_depth`` to use instead of the real one;
+    ``image``: the first bytes of DRAM."""
 
     program: tuple[Instruction, ...]
     layer: tuple[int, ...]
     machine: Machine
     queue_depth: int
+    image: bytes = b""
 
     @property
     def layers(self):
@@ -194,7 +196,7 @@ def random_machine(random, ring_blocks):
         base,
         array=random_array(random),
         sram=Sram(65536, weight_bytes, 65536),
-        decoder=Decoder(8192, random.choice([1, 2, 4])),
+        decoder=random_decoder(random),
         vector=Vector(random.choice([0, 1, 16])),
         dram=random_dram(random),
     )  # fmt: skip
@@ -210,12 +212,20 @@ def random_dram(random):
     return Dram(standard, width, random.choice([1, 1, 2]), random.choice(MAPPINGS), **common)
 
 
+def random_decoder(random):
+    """Any look-ups, banks and beats, with FIFOs that suffice for most of the codes programs draw, often barely."""
+    depths = {name: random.choice([256, 100, 70, 40, 24, 17]) for name in ("index_fifo_vectors", "sign_fifo_vectors")}
+    banks, bits = random.choice([0, 0, 1, 2, 3, 4, 8]), random.choice([64, 128, 256])
+    return Decoder(8192, random.choice([1, 2, 3, 4, 8]), codebook_banks=banks, input_bits=bits, **depths)
+
+
 def random_case(random):
     """One case from a ``random.Random``."""
     builder = ProgramBuilder(random, random.randint(1, 4))
     builder.build()
     machine = random_machine(random, builder.ring_blocks)
-    return ProgramCase(tuple(builder.program), tuple(builder.layer), machine, random.choice([8, 9, 64]))
+    depth, image = random.choice([8, 9, 64]), random.randbytes(random.choice([0, 5000, 12000]))
+    return ProgramCase(tuple(builder.program), tuple(builder.layer), machine, depth, image)
 
 
 def program_cases():

@@ -388,7 +388,7 @@ def sampled_chain(tiny_model: frontend.LoadedModel, monkeypatch: pytest.MonkeyPa
     def compile_model(packed: Packed, machine: Machine, **options: object) -> FakeProgram:
         return FakeProgram(str(packed.layers["w"].codec))
 
-    def simulate(program: FakeProgram, machine: Machine) -> Run:
+    def simulate(program: FakeProgram, machine: Machine, energy: object = None) -> Run:
         return sample_run(program.codec, machine)
 
     monkeypatch.setattr(compiler, "compile_model", compile_model, raising=False)

@@ -14,11 +14,11 @@ from accel.codecs import CODECS, parse_codec
 from accel.codecs.base import EncodedLayer
 from accel.codecs.records import RecordLayout
 from accel.container import DIMENSION_LIMIT, HEADER_LIMIT_BYTES, read_container
-from accel.documents import isa_markdown, table
+from accel.documents import energy_markdown, isa_markdown, table
 from accel.graph import GraphBuilder
 from accel.isa import BLOCK_BYTES, INSTRUCTIONS, ISA_VERSION, VECTOR_FUNCTIONS, Instruction, encode_program
 from accel.machine import KEYS, load_machine
-from accel.metrics import CAUSES, RUN_SCHEMA, TRAFFIC
+from accel.metrics import CAUSES, DECODER, RUN_SCHEMA, TRAFFIC
 from accel.packed import PARAMETER_TYPES, SCHEMA, Packed, Source, write_packed
 from accel.program import LAYER_KINDS, PROGRAM_SCHEMA, Layer, Port, Program, WeightStream, write_program
 
@@ -31,6 +31,10 @@ CHAPTERS = {part.partition("\n")[0]: part for part in re.split(r"^## ", FORMATS,
 
 def test_isa_document_is_fresh() -> None:
     assert (ROOT / "ISA.md").read_text() == isa_markdown(), "run: accel isa --markdown > ISA.md"
+
+
+def test_the_energy_chapter_is_fresh() -> None:
+    assert energy_markdown() in FORMATS, "put the output of accel.documents.energy_markdown into FORMATS.md"
 
 
 def test_isa_document_names_every_field_function_kind_and_cause() -> None:
@@ -122,7 +126,11 @@ def test_run_files_are_described() -> None:
     facts = {"digest": "", "model": "", "codec": "", "source": {}}
     run = Run(machine, facts, len(CAUSES), 1, cycles, moved, {"dram": 1.0}, (layer,), ("a note",))
     chapters = CHAPTERS["Run"] + CHAPTERS["Program"]
-    assert undocumented(run_to_document(run), chapters, ("energy_joules", "source")) - {"dram"} == set()
+    assert all(f"`{name}`" in CHAPTERS["Run"] for name in (*CAUSES, *TRAFFIC, *DECODER))
+    assert (
+        undocumented(run_to_document(run), chapters, ("energy_joules", "source", "changed_picojoules")) - {"dram"}
+        == set()
+    )
     assert f"`{RUN_SCHEMA}`" in FORMATS
 
 

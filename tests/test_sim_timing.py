@@ -7,14 +7,20 @@ import pytest
 
 from accel.errors import SimError
 from accel.isa import assemble_program, encode_program
+from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
-from sim.params import INPUTS_STAY, OUTPUTS_STAY, TICKS, Params
+from sim.params import INPUTS_STAY, OUTPUTS_STAY, TICKS, machine_params
 from sim.timing import time_words
 
-FAST = Params(
-    block_ticks=1024, longest_block_ticks=1024, latency_ticks=0, clock_ticks=0, accesses=1, channels=1, load_engines=1,
-    lookups=4, lanes=16, ring_blocks=1 << 16, queue_depth=64, fetch_ahead=32, instruction_address=0,
-)  # fmt: skip
+FAST = machine_params(load_machine("edge64-ideal"), 0)._replace(
+    block_ticks=1024,
+    longest_block_ticks=1024,
+    latency_ticks=0,
+    load_engines=1,
+    lookups=4,
+    lanes=16,
+    ring_blocks=1 << 16,
+)
 
 
 def timed(text, params=FAST, layer=None):

@@ -44,7 +44,8 @@ def walk(dec: Instruction) -> Iterator[tuple[int, int, int, int]]:
                     for column in range(columns):
                         codes += (row if dec["axis_in"] else column) % d == 0  # a vector starts here
                 bits = codes * dec["code_bits"]
-                needed = layout.stream_bytes(codes) if dec["signed"] else bits // 8 + (bits % 8 > 0)
+                whole_records = dec["signed"] or top + rows == dec["rows"]
+                needed = layout.stream_bytes(codes) if whole_records else bits // 8 + (bits % 8 > 0)
                 stored = layout.stream_bytes(codes) + -layout.stream_bytes(codes) % BLOCK_BYTES
                 if dec["release"] and turn == dec["passes"] - 1:
                     freed = base + (stored if top + rows == dec["rows"] else needed - needed % BLOCK_BYTES)

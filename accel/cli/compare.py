@@ -20,9 +20,11 @@ from accel.cli.options import (
     DEFAULT_MACHINE,
     add_batch,
     add_compression,
+    add_energy,
     add_json,
     add_model,
     add_overrides,
+    energy_table,
     output_folder,
     positive_number,
     print_json,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from accel.cli.comparison import CodecResult, MachineResult
     from accel.cli.progress import Report
     from accel.codecs import Codec
+    from accel.energy import EnergyTable
     from accel.machine import Machine
     from accel.program import Program
     from accel.run import Run
@@ -70,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     add_batch(parser)
     add_compression(parser)
+    add_energy(parser)
     parser.add_argument(
         "--bandwidths",
         metavar="B",
@@ -97,9 +101,10 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.cli.verdict import verdict
 
     codecs, machines, keep = _codecs(arguments.codecs), _machines(arguments), kept_codecs(arguments.keep)
+    energy = energy_table(arguments.energy)
     model = load(arguments)
     with progress() as report:
-        results = _compare(arguments, model, codecs, keep, machines, report)
+        results = _compare(arguments, model, codecs, keep, machines, energy, report)
     curve = str(arguments.output / CURVE_FILE)
     verdicts = [verdict(result, curve) for result in results]
     document = comparison_document(results, model.source, arguments.batch, verdicts)
@@ -135,6 +140,7 @@ def _compare(
     codecs: Sequence[Codec],
     keep: Keep,
     machines: Sequence[Machine],
+    energy: EnergyTable,
     report: Report,
 ) -> tuple[MachineResult, ...]:
     """Each codec is compressed once, then compiled and simulated for every machine."""
@@ -144,9 +150,9 @@ def _compare(
     found: list[list[CodecResult]] = [[] for _ in machines]
     for index, codec in enumerate(codecs):
         part = _part(report, index, len(codecs), str(codec))
-        results = _one_codec(arguments, model, codec, keep if index else (), machines, grids, part)
-        for results_of_machine, result in zip(found, results, strict=True):
-            results_of_machine.append(result)
+        programs = _programs(arguments, model, codec, keep if index else (), machines, part)
+        for results, machine, grid, (reports, program) in zip(found, machines, grids, programs, strict=True):
+            results.append(_simulated(codec, reports, program, machine, grid, energy))
     rows = zip(machines, grids, found, strict=True)
     return tuple(
         MachineResult(machine, str(model.source["weights"]), grid, tuple(results)) for machine, grid, results in rows
@@ -162,27 +168,31 @@ def _part(report: Report, index: int, count: int, name: str) -> Report:
     return part
 
 
-def _one_codec(
+def _programs(
     arguments: argparse.Namespace,
     model: LoadedModel,
     codec: Codec,
     keep: Keep,
     machines: Sequence[Machine],
-    grids: Sequence[tuple[float, ...]],
     report: Report,
-) -> Iterator[CodecResult]:
+) -> Iterator[tuple[Sequence[LayerReport], Program]]:
+    """The model in one codec, compiled for every machine."""
     from accel.cli.compress import compress_loaded
     from compiler import compile_model
 
     result = compress_loaded(model, codec, arguments, _part(report, 0, 2, "compressing"), keep)
-    for index, (machine, grid) in enumerate(zip(machines, grids, strict=True)):
+    for index, machine in enumerate(machines):
         report(1 + index / len(machines), 2, f"compiling and simulating on {machine.name}")
-        program = compile_model(result.packed, machine, batch=arguments.batch)
-        yield _simulated(codec, result.reports, program, machine, grid)
+        yield result.reports, compile_model(result.packed, machine, batch=arguments.batch)
 
 
 def _simulated(
-    codec: Codec, reports: Sequence[LayerReport], program: Program, machine: Machine, grid: Sequence[float]
+    codec: Codec,
+    reports: Sequence[LayerReport],
+    program: Program,
+    machine: Machine,
+    grid: Sequence[float],
+    energy: EnergyTable,
 ) -> CodecResult:
     from accel.cli.comparison import CodecResult, other_codecs
     from accel.cli.compress import bits_per_weight, mean_relative_error
@@ -193,8 +203,8 @@ def _simulated(
         codec=str(codec),
         bits_per_weight=bits_per_weight(reports),
         relative_error=mean_relative_error(reports),
-        whole=simulate(program, machine),
-        gemm_only=simulate(program, free_vector),
+        whole=simulate(program, machine, energy),
+        gemm_only=simulate(program, free_vector, energy),
         curve=_curve(program, machine, grid),
         gemm_curve=_curve(program, free_vector, grid),
         others=other_codecs(codec, reports),

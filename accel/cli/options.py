@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from accel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from accel.energy import EnergyTable
     from accel.machine import Machine
     from accel.reporting import Table
 
@@ -123,6 +124,22 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="override one key of the machine, e.g. sram.weight_bytes=32768 (repeatable)",
     )
+
+
+def add_energy(parser: argparse.ArgumentParser) -> None:
+    """``--energy FILE``."""
+    parser.add_argument(
+        "--energy",
+        metavar="FILE",
+        help="a TOML file with energies to use instead of the built-in ones; FORMATS.md lists those, under Energy",
+    )
+
+
+def energy_table(path: str | None) -> EnergyTable:
+    """The table of ``--energy``, or the default one."""
+    from accel.energy import DEFAULT_ENERGY, load_energy
+
+    return load_energy(path) if path else DEFAULT_ENERGY
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:

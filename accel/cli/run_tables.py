@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accel.energy import COMPONENTS
 from accel.machine import Machine
 from accel.metrics import CAUSES, METRICS, TRAFFIC
 from accel.reporting import (
@@ -87,7 +88,7 @@ class Breakdown:
 BREAKDOWNS = (
     Breakdown("Cycles by cause", "cycles_by_cause", "total_cycles", CAUSES),
     Breakdown("DRAM bytes by kind", "dram_bytes", "dram_bytes_total", TRAFFIC),
-    Breakdown("Energy by component", "energy_joules", "energy_total", {}),
+    Breakdown("Energy by component", "energy_joules", "energy_total", COMPONENTS),
 )
 
 

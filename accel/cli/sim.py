@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from accel.cli.options import add_json, add_output, add_overrides, check_outputs, overridden, say
+from accel.cli.options import (
+    add_energy,
+    add_json,
+    add_output,
+    add_overrides,
+    check_outputs,
+    energy_table,
+    overridden,
+    say,
+)
 from accel.errors import SimError
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", metavar="PROG", help="a *.prog.safetensors file from accel compile")
     add_output(parser, "write the run (*.run.json) for accel report", required=False)
     add_overrides(parser)
+    add_energy(parser)
     parser.add_argument(
         "--check",
         action="store_true",
@@ -35,10 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.run import run_to_json, write_run
     from sim import simulate
 
-    check_outputs([arguments.output], [arguments.program])
+    check_outputs([arguments.output], [arguments.program, *filter(None, [arguments.energy])])
+    energy = energy_table(arguments.energy)
     program = read_program(arguments.program)
     wrong = _wrong_weights(program) if arguments.check else ""
-    result = simulate(program, overridden(program.machine, arguments.overrides))
+    result = simulate(program, overridden(program.machine, arguments.overrides), energy)
     if arguments.output:
         write_run(result, arguments.output)
     if arguments.json:

@@ -1,0 +1,213 @@
+"""How long the decoder's front end takes for every tile of every DEC: a table the kernel looks up, and its totals.
+
+With a copy of the codebook for each port the time of a tile depends on its shape and place in the stream only, and
+places repeat: a handful of tiles is timed for each kind of DEC. With banks it depends on the indices, so every tile is
+timed, with the indices the program's DRAM image holds. DRAM that no image covers reads as zeros: the indices of a
+program without weights are all 0, and all codes of a group wait for bank 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.codecs.records import RecordLayout, unpack_records
+from accel.errors import SimError
+from accel.isa import BLOCK_BYTES, Instruction
+from accel.metrics import DECODER
+from accel.tiles import ceil_div, region_of, tile_codes
+from sim.decode import Column, Rows
+from sim.params import Params
+from sim.ring import Bytes, Ring, memory_blocks
+
+Figures = npt.NDArray[np.int64]
+UNLIMITED = 1 << 40  # vectors: the sign FIFO of a codec without signs
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What the front end costs. Tile t of strip s of DEC n takes ``cycles[at[n] + row * (period[n] + 1) + column]``.
+
+    ``row`` is s if ``per_strip[n]``, else 1 for the last strip and 0 for all others; ``column`` is ``period[n]`` for
+    the last tile of a strip, else t modulo ``period[n]``. ``totals[n]``: the counters of ``accel.metrics.DECODER``.
+    """
+
+    cycles: Column
+    at: Column
+    period: Column
+    per_strip: Column
+    totals: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The part of ``Lookups`` that the DECs numbered ``members`` share.
+
+    ``figures[row, column]`` are those of ``sim.unpacker``; ``times[row, column]`` is how often each occurs in a pass.
+    """
+
+    members: Column
+    figures: Figures
+    times: Figures
+    per_strip: bool
+
+
+def plan_lookups(dec: Rows, ring: Ring, image: Bytes, params: Params) -> Lookups:
+    """Time the tiles of all DECs; raises ``SimError`` if a FIFO is too small for one of them."""
+    at, period, per_strip = (np.full(len(dec.index), value) for value in (0, 1, 0))
+    totals, parts, size = np.zeros((len(dec.index), len(DECODER)), np.int64), [np.zeros(0, np.int64)], 0
+    tables = _banked_tables(dec, ring, image, params) if params.codebook_banks else _shape_tables(dec, params)
+    for table in tables:
+        members, columns = table.members, table.figures.shape[1]
+        at[members], period[members], per_strip[members] = size, columns - 1, table.per_strip
+        totals[members] = (table.figures[..., 1:] * table.times[..., None]).sum(axis=(0, 1))
+        parts.append(table.figures[..., 0].reshape(-1))
+        size += parts[-1].size
+    return Lookups(np.concatenate(parts), at, period, per_strip, totals * dec["passes"][:, None])
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """How a DEC cuts its weights; ``place`` names it in errors."""
+
+    place: str
+    dec: Instruction
+
+    @property
+    def layout(self) -> RecordLayout:
+        return RecordLayout(self.dec["code_bits"], self.dec["vector_length"], bool(self.dec["signed"]))
+
+    @property
+    def strips(self) -> int:
+        return ceil_div(self.dec["columns"], self.dec["tile_columns"])
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of a strip."""
+        return ceil_div(self.dec["rows"], self.dec["tile_rows"])
+
+    def codes(self, strip: int) -> tuple[int, int]:
+        """Codes of a full and of the last tile of a strip."""
+        dec = self.dec
+        width = min(dec["tile_columns"], dec["columns"] - strip * dec["tile_columns"])
+        last = dec["rows"] - (self.tiles - 1) * dec["tile_rows"]
+        full, rest = (
+            tile_codes(rows, width, dec["vector_length"], bool(dec["axis_in"]))
+            for rows in (min(dec["tile_rows"], dec["rows"]), last)
+        )
+        return full, rest
+
+
+def _cut(dec: Rows, n: int) -> _Cut:
+    values = {name: int(column[n]) for name, column in dec.fields.items()}
+    return _Cut(f"instruction {dec.index[n]} DEC", Instruction("DEC", values))
+
+
+_SHAPE = ("code_bits", "vector_length", "signed", "axis_in", "rows", "columns", "tile_rows", "tile_columns")
+
+
+def _shape_tables(dec: Rows, params: Params) -> Iterator[_Table]:
+    """One table for all DECs of a shape: a row for full strips, one for the last, a column for each place of a tile."""
+    with_codebook = np.flatnonzero(dec["codebook"])
+    shapes = np.stack([dec[name][with_codebook] for name in _SHAPE], axis=1)
+    _, first, which = np.unique(shapes, axis=0, return_index=True, return_inverse=True)
+    for kind, n in enumerate(first.tolist()):
+        yield _shape_table(_cut(dec, with_codebook[n]), with_codebook[which.reshape(-1) == kind], params)
+
+
+def _shape_table(cut: _Cut, members: Column, params: Params) -> _Table:
+    codes = [cut.codes(strip) for strip in (0, cut.strips - 1)]
+    period = min(max(1, cut.tiles - 1), math.lcm(*(_places(full, cut.layout, params) for full, _ in codes)))
+    first = np.array([[*range(0, period * full, full), (cut.tiles - 1) * full] for full, _ in codes])
+    count = np.array([[full] * period + [last] for full, last in codes])
+    figures = _figures(cut, first.reshape(-1), count.reshape(-1), np.zeros(0, np.int64), params)
+    columns = np.append((cut.tiles - 2 - np.arange(period)) // period + 1, 1)
+    times = np.array([[cut.strips - 1], [1]]) * columns
+    return _Table(members, figures.reshape(2, period + 1, -1), times, per_strip=False)
+
+
+def _places(codes: int, layout: RecordLayout, params: Params) -> int:
+    """Tiles of ``codes`` codes after which beats cut the stream as they did at its start."""
+    bits, vectors = _record(layout)
+    repeat = math.lcm(bits, params.input_bits) // bits * vectors
+    return repeat // math.gcd(repeat, codes)
+
+
+def _record(layout: RecordLayout) -> tuple[int, int]:
+    """Bits and vectors of what repeats in a stream: a record with signs, else a code."""
+    if layout.has_signs:
+        return layout.record_bytes * 8, layout.vectors_per_record
+    return layout.code_bits, 1
+
+
+def _banked_tables(dec: Rows, ring: Ring, image: Bytes, params: Params) -> Iterator[_Table]:
+    """A table for each DEC, with a row a strip and a column a tile (two for a single one: neither may be missing)."""
+    memory, base, loaded = memory_blocks(image), 0, int(ring.blocks.sum())
+    for n in range(len(dec.index)):
+        cut = _cut(dec, n)
+        region = region_of(cut.dec)
+        end = base + region.stored_bytes // BLOCK_BYTES
+        if dec["codebook"][n] and end <= loaded:  # else: integers, or it waits for ever and needs no times
+            yield _banked_table(cut, np.array([n]), ring, memory, base, params)
+        base = end if region.releases else base
+
+
+def _banked_table(cut: _Cut, members: Column, ring: Ring, memory: Bytes, block: int, params: Params) -> _Table:
+    rows = []
+    for strip in range(cut.strips):
+        full, last = cut.codes(strip)
+        count = np.append(np.full(cut.tiles - 1, full), last)
+        blocks = ceil_div(cut.layout.stream_bytes(int(count.sum())), BLOCK_BYTES)
+        codes, _ = unpack_records(ring.blocks_read(memory, block, blocks), int(count.sum()), cut.layout)
+        rows.append(_banked_figures(cut, codes, count, params))
+        block += blocks
+    figures, times = np.stack(rows), np.ones((cut.strips, cut.tiles), np.int64)
+    if cut.tiles == 1:
+        figures, times = figures.repeat(2, axis=1), np.array([[0, 1]]).repeat(cut.strips, axis=0)
+    return _Table(members, figures, times, per_strip=True)
+
+
+def _banked_figures(cut: _Cut, codes: npt.NDArray[np.uint16], count: Column, params: Params) -> Figures:
+    from sim.unpacker import bank_cycles
+
+    costs = bank_cycles(codes, count, params.lookups, params.codebook_banks)
+    return _figures(cut, np.cumsum(count) - count, count, costs, params)
+
+
+def _figures(cut: _Cut, first: Column, count: Column, costs: Column, params: Params) -> Figures:
+    """``sim.unpacker.tile_figures``; refuses FIFOs that could never take what a tile brings."""
+    from sim.unpacker import CYCLES, NEVER, Front, least_depths, tile_figures
+
+    layout = cut.layout
+    sign_depth = params.sign_fifo if layout.has_signs else UNLIMITED
+    bits, vectors = _record(layout)
+    front = Front(
+        layout.code_bits,
+        layout.sign_bits,
+        vectors,
+        bits,
+        params.input_bits,
+        params.lookups,
+        params.index_fifo,
+        sign_depth,
+    )
+    figures: Figures = tile_figures(front, first, count, costs)
+    if (figures[:, CYCLES] == NEVER).any():
+        depths = [least_depths(front, int(at), int(size)) for at, size in zip(first, count, strict=True)]
+        raise _too_small(cut, params, *map(max, zip(*depths, strict=True)))
+    return figures
+
+
+def _too_small(cut: _Cut, params: Params, indices: int, signs: int) -> SimError:
+    key, found, least = "index_fifo_vectors", params.index_fifo, indices
+    if indices <= found:
+        key, found, least = "sign_fifo_vectors", params.sign_fifo, signs
+    signed = f" with {cut.layout.sign_bits} signs each" if cut.layout.has_signs else ""
+    return SimError(
+        f"machine key decoder.{key} = {found}: {params.lookups} look-ups a cycle of {cut.layout.code_bits}-bit codes"
+        f"{signed} from beats of {params.input_bits} bits need at least {least} ({cut.place})"
+    )
