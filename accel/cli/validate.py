@@ -28,8 +28,14 @@ def _systolic(report: Report) -> Section:
     return systolic_section()
 
 
+def _pipeline(report: Report) -> Section:
+    from accel.cli.pipeline_reference import pipeline_section
+
+    return pipeline_section(report)
+
+
 # Each runs one comparison, telling how far it is.
-SECTIONS: tuple[Callable[[Report], Section], ...] = (_systolic, _dram)
+SECTIONS: tuple[Callable[[Report], Section], ...] = (_systolic, _dram, _pipeline)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
