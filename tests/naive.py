@@ -248,7 +248,7 @@ class Naive:
         self.ring_here = {}  # block of the ring, counted from the start: whether it has come
         self.words_at = ceil(dram_bytes, BLOCK_BYTES)
         self.flow, self.model = machine.array.dataflow, machine.array.model
-        self.may_load, self.load_began, self.loaded, self.streamed = 0, {}, set(), 0  # tiles, counted from the start
+        self.grants, self.load_began, self.loaded, self.streamed = 0, {}, set(), 0  # tiles, counted from the start
         self.array_free = self.outputs_gone = 0
         self.array_order = self._array_order()
 
@@ -468,7 +468,7 @@ class Naive:
             for rows, place, end_byte, turn, end_of_pass, end_of_strip, end in decoded_tiles(dec):
                 use = next(uses)
                 needed = strip + ceil(end_byte, BLOCK_BYTES) * BLOCK_BYTES
-                yield "until", lambda use=use, needed=needed: self.may_load >= use and self.ring_arrived >= needed
+                yield "until", lambda use=use, needed=needed: self.grants >= use and self.ring_arrived >= needed
                 self.load_began[use] = self.time
                 yield from self.not_before(self.time + self.decode_cycles(dec, rows, place, strip) * TICKS)
                 self.loaded.add(use)
@@ -565,9 +565,9 @@ class Naive:
         if completes and self.model != "pipelined":
             self.array_free += self.pipeline_length(tile) * TICKS
         if self.model == "scalesim" and self.flow == "ws":
-            self.at(self.array_free, lambda: setattr(self, "may_load", use))
+            self.at(self.array_free, lambda: setattr(self, "grants", use))
         else:
-            self.may_load = use
+            self.grants = use
 
     def pipeline_length(self, tile):
         """Cycles from the last operand in to the last result out."""
