@@ -15,7 +15,6 @@ from accel.errors import ConfigError, listed, nearest
 MAPPINGS = ("colLow", "bgLow", "MOP4CLXOR")
 SCHEDULERS = ("row-hit", "dramsim3")
 BITS_PER_BYTE = 8
-BUS_TURNAROUND = 2  # idle data bus cycles between a read burst and a write burst
 MAX_CYCLES = 1 << 20  # of any one timing parameter: far above all data sheets, and sums stay small
 
 
@@ -24,7 +23,8 @@ class DramTiming:
     """One timing set, in clock cycles (``tck_ps``: the clock's period in picoseconds).
 
     ``burst``: data bus cycles of one access. ``_s``, ``_l``: to another bank group, to the same. ``trp_all``: after a
-    precharge of all banks. ``tppd``: between precharges. LPDDR5 only, else 0: ``taad``, latest second half of a split
+    precharge of all banks. ``tppd``: between precharges. ``trtrs``: idle data bus
+    cycles between a read burst and a write burst. LPDDR5 only, else 0: ``taad``, latest second half of a split
     ACTIVATE; ``twck_post``, how long the data clock runs on after a burst before it must be synchronised again;
     ``burst_extra``, how long a write keeps its bank group busy after its burst, before tWTR_L (BL/n_max - BL/n_min).
     """
@@ -51,6 +51,7 @@ class DramTiming:
     trfc: int
     trefi: int
     tppd: int = 1
+    trtrs: int = 2
     taad: int = 0
     twck_post: int = 0
     burst_extra: int = 0
@@ -64,14 +65,23 @@ class DramTiming:
             if getattr(self, greater) < sum(getattr(self, name) for name in smaller):
                 values = ", ".join(f"{name} = {getattr(self, name)}" for name in (greater, *smaller))
                 raise ConfigError(f"DRAM timing contradicts itself: {values}; allowed: {least}")
-        bus_end = self.cl + self.burst + BUS_TURNAROUND
-        if self.cwl >= bus_end:
-            raise ConfigError(
-                f"DRAM timing cwl = {self.cwl}; allowed: less than cl + burst + {BUS_TURNAROUND} = {bus_end}"
-            )
+        if self.read_to_write < 1:
+            limit = self.cwl + self.read_to_write
+            raise ConfigError(f"DRAM timing cwl = {self.cwl}; allowed: less than cl + burst + trtrs = {limit}")
+
+    @property
+    def read_to_write(self) -> int:
+        """Clocks from a READ to a WRITE."""
+        return self.cl + self.burst + self.trtrs - self.cwl
+
+    @property
+    def write_to_read_group(self) -> int:
+        """Clocks from a WRITE to a READ of the same bank group."""
+        return self.cwl + self.burst + self.burst_extra + self.twtr_l
 
 
-_MAY_BE_ZERO = ("taad", "twck_post", "burst_extra")
+_OF_LPDDR5 = ("taad", "twck_post", "burst_extra")
+_MAY_BE_ZERO = ("trtrs", *_OF_LPDDR5)
 _ORDER: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
     {
         "trc >= tras + trp": ("trc", ("tras", "trp")),
@@ -124,7 +134,7 @@ class DramStandard:
         """Clocks from a refresh falling due until a row has been opened after it, at worst: every bank has an access
         under way, each turns the data bus around, then banks are closed one by one and pseudo channels in turn."""
         t = self.timing
-        turn = max(t.tccd_l, t.cwl + t.burst + t.burst_extra + t.twtr_l, t.cl + t.burst + BUS_TURNAROUND - t.cwl) + 2
+        turn = max(t.tccd_l, t.write_to_read_group, t.read_to_write) + 2
         close = max(t.cwl + t.burst + t.twr, t.trtp) + self.banks * t.tppd + self.pseudo_channels * t.trp_all
         return self.banks * turn + t.taad + close + t.trfc + t.trc
 
@@ -155,7 +165,7 @@ class DramStandard:
         or for a parameter of LPDDR5 that the standard does not have."""
         if not changes:
             return self
-        for name in _MAY_BE_ZERO:
+        for name in _OF_LPDDR5:
             if changes.get(name) and not getattr(self.timing, name):
                 raise ConfigError(
                     f"DRAM timing {name} = {changes[name]}: {self.name} has no such parameter; allowed: 0"

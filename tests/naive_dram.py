@@ -14,7 +14,6 @@ from accel.dram import DramStandard, address_map
 
 QUEUE = 32
 DRAIN_ABOVE, DRAIN_UNTIL = 0.8 * QUEUE, 0.2 * QUEUE
-TURNAROUND = 2
 BANK_QUEUE = 8
 WORTH_DRAINING = 16
 HITS_CAP = 4
@@ -79,7 +78,7 @@ class Devices:
                 ("RD", "RD"): t.tccd_s,
                 ("WR", "WR"): t.tccd_s,
                 ("WR", "RD"): written + t.twtr_s,
-                ("RD", "WR"): t.cl + t.burst + TURNAROUND - t.cwl,
+                ("RD", "WR"): t.cl + t.burst + t.trtrs - t.cwl,
                 ("ACT", "ACT"): t.trrd_s,
                 ("PRE", "PRE"): t.tppd,
                 ("PRE", "PREA"): t.tppd,
@@ -324,7 +323,7 @@ class NaiveRoundRobin:
         request.accepted, request.place = self.clock, self.devices.locate(request.address)
         queue.append(request)
         if request.is_write:
-            self.finish(request, self.clock + 2)
+            self.finish(request, self.clock + 1)
         return True
 
     def tick(self) -> list[Request]:

@@ -116,7 +116,7 @@ def replay_round_robin(
                 break
             label(dram, round_robin.accept(dram, clock, addresses[sent], writes[sent]), sent, place, 0)
             accepted[sent] = clock
-            _finish(busy_until, done, sent, place, clock + 2 if writes[sent] else NEVER)
+            _finish(busy_until, done, sent, place, clock + 1 if writes[sent] else NEVER)
             served += writes[sent]
             sent += 1
             offers += 1

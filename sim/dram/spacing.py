@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from accel.dram import BUS_TURNAROUND, AddressMap, DramStandard, DramTiming, address_map
+from accel.dram import AddressMap, DramStandard, DramTiming, address_map
 
 READ_SLOTS, WRITE_SLOTS = 32, 32  # of the transaction queues
 WRITE_HIGH, WRITE_LOW = 0.8, 0.2  # shares of the write queue: above, writes are drained; below, reads go on
@@ -80,11 +80,11 @@ def spacing(standard: DramStandard) -> Spacing:
         row_hit_cap=ROW_HIT_CAP,
         read_read_rank=t.tccd_s,
         read_read_group=t.tccd_l,
-        read_write_rank=t.cl + t.burst + BUS_TURNAROUND - t.cwl,
+        read_write_rank=t.read_to_write,
         write_write_rank=t.tccd_s,
         write_write_group=t.tccd_l,
         write_read_rank=written + t.twtr_s,
-        write_read_group=written + t.burst_extra + t.twtr_l,
+        write_read_group=t.write_to_read_group,
         read_precharge=t.trtp,
         write_precharge=written + t.twr,
         activate_activate_rank=t.trrd_s,
