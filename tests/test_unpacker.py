@@ -154,6 +154,7 @@ def test_stalls_are_charged_to_decode_and_counted_by_layer() -> None:
     layers = [random_layer(name, (64, 64), "out", rng) for name in ("ssvq:k=16,d=8", "int8", "vq:k=256,d=4")]
     program = weight_program(layers, tile_rows=64, tile_columns=64)
     fast = ["decoder.lookups_per_cycle=8", "dram.bandwidth_bytes_per_cycle=64", "dram.latency_cycles=0"]
+    fast += ["dram.load_engines=1"]
     free, slow = (
         simulate(program, load_machine("edge64-ideal", [*fast, *each])) for each in ([], ["decoder.input_bits=64"])
     )
