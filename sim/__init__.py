@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from accel.check import check_compiled
 from accel.energy import DEFAULT_ENERGY, EnergyTable
 from accel.errors import SimError
 from accel.machine import Machine
@@ -30,10 +31,12 @@ COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes", "
 def simulate(program: Program, machine: Machine | None = None, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
     """Time ``program`` on ``machine`` (by default the one it was compiled for); ``energy`` prices what it does.
 
-    Raises ``SimError`` if the machine differs in what the program was compiled for, or the program cannot finish.
+    Raises ``SimError`` if the machine differs in what the program was compiled for, and ``IsaError`` naming the
+    instruction if the program is illegal, reaches beyond its memories, races or deadlocks.
     """
     machine = program.machine if machine is None else machine
     _check_machine(program, machine)
+    _check_program(program)
     timing = time_program(program, machine)
     cycles = timing.cause_cycles
     dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
@@ -62,6 +65,16 @@ def _check_machine(program: Program, machine: Machine) -> None:
                 f"machine key {key} = {value}, but the program was compiled for {compiled[key]} "
                 f"('{program.machine.name}'); recompile it for this machine"
             )
+
+
+_legal: set[str] = set()  # digests of programs that were checked in this process
+
+
+def _check_program(program: Program) -> None:
+    """Prove the program legal before any time is spent on it; once, as a sweep simulates it many times."""
+    if program.digest not in _legal:
+        check_compiled(program)
+        _legal.add(program.digest)
 
 
 def _summary(program: Program) -> dict[str, object]:

@@ -55,11 +55,24 @@ class Timing:
 
 def time_program(program: Program, machine: Machine) -> Timing:
     """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks."""
+    _check_capacity(program, machine)
     params = machine_params(machine, program.dram_bytes)
     channels = channels_of(machine)
     return time_words(
         program.words, program.instruction_layer, len(program.layers), params, channels, image=program.image
     )
+
+
+def _check_capacity(program: Program, machine: Machine) -> None:
+    if not machine.is_banked:
+        return
+    dram = machine.dram
+    capacity = machine.dram_standard.capacity_bytes(dram.data_width_bits) * dram.channels
+    if program.dram_bytes + program.words.nbytes > capacity:
+        raise SimError(
+            f"the program needs {program.dram_bytes + program.words.nbytes} bytes of DRAM; allowed with "
+            f"{dram.channels} x {dram.standard} x{dram.data_width_bits}: {capacity}"
+        )
 
 
 def time_words(

@@ -92,8 +92,8 @@ def test_rereading_and_passes_decode_once_and_agree():
     rng = np.random.default_rng(1)
     original = weight_program([random_layer("vq:k=256,d=4", (40, 50), "out", rng)], chunk=4)
     instructions = decode_program(original.words)
-    dec, gem = instructions[2], instructions[4]
+    dec, gem = instructions[3], instructions[6]
     keep = replace(dec, values={**dec.values, "release": 0})
-    again = [*instructions[:2], keep, replace(dec, pop=()), *instructions[3:], gem]
+    again = [*instructions[:3], keep, replace(dec, pop=()), *instructions[4:7], replace(gem, pop=()), instructions[7]]
     layer = np.zeros(len(again), np.int32)
     check_weights(replace(original, words=encode_program(again), instruction_layer=layer))

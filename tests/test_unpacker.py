@@ -185,9 +185,9 @@ def test_random_weights_conflict_like_balls_in_bins() -> None:
         assert factor == pytest.approx(float(expected_factor(ports, ports)), rel=TOLERANCE)
 
 
-def test_without_weights_every_look_up_meets_in_bank_0() -> None:
+def test_with_zero_weights_every_look_up_meets_in_bank_0() -> None:
     program = weight_program([random_layer("vq:k=256,d=4", (64, 64), "out", np.random.default_rng(0))])
-    bare = replace(program, image=np.zeros(0, np.uint8), streams=())
+    bare = replace(program, image=np.zeros_like(program.image), streams=())
     run = simulate(bare, load_machine("edge64", ["decoder.codebook_banks=4"]))
     assert run.conflict_factor == 4
     copies = simulate(bare)

@@ -8,6 +8,7 @@ from accel.codecs import parse_codec
 from accel.codecs.records import RecordLayout, pack_records
 from accel.isa import Instruction, encode_program
 from accel.machine import load_machine
+from accel.metrics import TRAFFIC
 from accel.program import Layer, Program, WeightStream
 
 
@@ -49,9 +50,14 @@ def stream_of(layer, tile_rows, tile_columns):
 
 
 def weight_program(layers, tile_rows=16, tile_columns=16, gem_rows=10, chunk=10, machine=None):
-    """A program that decodes each layer for one GEM."""
-    image, instructions, streams, owner = [], [], [], []
-    position = 0
+    """A legal program that decodes each layer for one GEM of pointless inputs: the first bytes of its image."""
+    inputs = gem_rows * max(layer.shape[1] for layer in layers)
+    window = dict.fromkeys(("kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w", "in_h"), 1)
+    load = {"rows": 1, "row_bytes": inputs, "kind": list(TRAFFIC).index("activations_read")}
+    image, streams = [np.zeros(-(-inputs // 64) * 64, np.uint8)], []
+    instructions, owner = [Instruction("LDA", load, push=("compute",))], [0]
+    position = image[0].size
+    after = [layer.codebook is not None for layer in layers[2:]] + [False, False]  # the next user of a bank waits
     for index, layer in enumerate(layers):
         codec, (out, reduction) = layer.codec, layer.shape
         codebook = np.zeros(0, np.uint8) if layer.codebook is None else layer.codebook.view(np.uint8).reshape(-1)
@@ -70,17 +76,20 @@ def weight_program(layers, tile_rows=16, tile_columns=16, gem_rows=10, chunk=10,
         walk = {"passes": -(-gem_rows // chunk), "release": 1, "groups_per_tile": 1, "bank": index % 2}
         looked_up = {"codebook": int(codebook.size > 0), "axis_in": int(layer.vector_axis == "in")}
         part = [
-            *([Instruction("LDC", {"address": position, "bytes": codebook.size, "bank": index % 2}, push=("decode",))]
-              if codebook.size else []),
+            *([Instruction("LDC", {"address": position, "bytes": codebook.size, "bank": index % 2}, push=("decode",),
+                           pop=("decode",) if index > 1 else ())] if codebook.size else []),
             Instruction("LDW", {"address": address, "blocks": data.size // 64, **kind}),
             Instruction("DEC", {**kind, **tile, **walk, **looked_up, "rows": reduction, "columns": out},
-                        pop=("load",) if codebook.size else ()),
-            Instruction("GMO", {"reduction": reduction, **tile}),
-            Instruction("GEM", {"rows": gem_rows, "columns": out, "chunk": chunk, "groups_per_tile": 1}),
+                        pop=("load",) if codebook.size else (), push=("load",) if after[index] else ()),
+            Instruction("GMC", {**window, "in_w": gem_rows, "out_w": gem_rows, "pixel_stride": reduction}),
+            Instruction("GMO", {"reduction": reduction, "out_stride": out, **tile}),
+            Instruction("GEM", {"out": 1 << 17, "rows": gem_rows, "columns": out, "chunk": chunk, "groups_per_tile": 1},
+                        pop=() if index else ("load",)),
         ]  # fmt: skip
         instructions += part
         owner += [index] * len(part)
         position = address + data.size
+    instructions, owner = [*instructions, Instruction("FIN")], [*owner, len(layers) - 1]
     image = np.concatenate(image)
     return Program(
         model="test", codec="mixed", source={}, packed_digest="", machine=machine or load_machine("edge64"), batch=1,
