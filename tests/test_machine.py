@@ -92,7 +92,7 @@ def test_overrides() -> None:
         ("array.model=stone", "array.model = 'stone'; allowed: pipelined, scalesim, stonne; did you mean 'stonne'"),
         ("array.model=stonne", "array.dataflow = 'ws'; allowed with array.model = 'stonne': os"),
         ("dram.bandwidth_bytes_per_cycle=9", "LPDDR4-3200 fixes the bandwidth; set dram.standard = ideal"),
-        ("dram.data_width_bits=12", "dram.data_width_bits = 12; allowed: 16, 32 for LPDDR4-3200"),
+        ("dram.data_width_bits=12", "dram.data_width_bits = 12; allowed: 32, 16 for LPDDR4-3200"),
         ("dram.mapping=x", "dram.mapping = 'x'; allowed: colLow, bgLow, MOP4CLXOR"),
         ("sram.accumulator_bytes=128", "for array.columns = 64 takes 256 bytes"),
         ("vector.lanes=-1", "vector.lanes = -1; allowed: 0 to 4096"),
