@@ -64,11 +64,11 @@ def _block_ticks(machine: Machine) -> int:
 
 
 def _longest_block_ticks(machine: Machine) -> int:
-    """Between two refreshes at least one access is served."""
+    """Between two refreshes, or in an activation window that is longer, at least one access is served."""
     if not machine.is_banked:
         return _block_ticks(machine)
     timing = machine.dram_standard.timing
-    return _accesses(machine) * (timing.trefi + timing.trc) * _clock_ticks(machine)
+    return _accesses(machine) * (max(timing.trefi, timing.tfaw) + timing.trc) * _clock_ticks(machine)
 
 
 def _accesses(machine: Machine) -> int:
