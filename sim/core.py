@@ -64,11 +64,10 @@ def run(state: State, dram: Channels) -> int:
 
 @jit
 def _grant(state: State, dram: Channels, requester: int) -> bool:
-    """Ask for the block; whether anybody may have waited for that. An ideal memory answers at once."""
+    """Ask for the block; whether anybody may have waited for that."""
     if requester == FETCH:
-        grant_fetch(state, dram)
-        return bool(state.params.clock_ticks == 0)
-    return bool(grant_move(state, dram, requester) or state.params.clock_ticks == 0)
+        return grant_fetch(state, dram)
+    return grant_move(state, dram, requester)
 
 
 @jit

@@ -37,21 +37,21 @@ def request_clock(state: State) -> int:
 
 
 @jit
-def send(state: State, channels: Channels, requester: int, item: int, place: int, block: int, is_write: bool) -> None:
-    """Ask for a block at ``now.grant_time``; see ``land`` for what ``item`` and ``place`` mean."""
+def send(state: State, channels: Channels, requester: int, item: int, place: int, block: int, is_write: bool) -> bool:
+    """Ask for a block at ``now.grant_time``; whether anybody may have waited for what came of it at once (all of an
+    ideal memory, posted writes, reads of queued writes). See ``land`` for what ``item`` and ``place`` mean."""
     if state.params.clock_ticks == 0:
         end = state.now.grant_time + state.params.block_ticks
         state.now.channel_free = end
-        land(state, requester, item, place, end if is_write else end + state.params.latency_ticks)
-    else:
-        _send_banked(state, channels, requester, item, place, block, is_write)
+        return bool(land(state, requester, item, place, end if is_write else end + state.params.latency_ticks))
+    return _send_banked(state, channels, requester, item, place, block, is_write)
 
 
 @jit
 def _send_banked(
     state: State, channels: Channels, requester: int, item: int, place: int, block: int, is_write: bool
-) -> None:
-    params, clock = state.params, request_clock(state)
+) -> bool:
+    params, clock, changed = state.params, request_clock(state), False
     dram = channel(channels, block % params.channels)
     address = block // params.channels * BLOCK_BYTES
     state.now.channel_free = clock * params.clock_ticks
@@ -63,7 +63,8 @@ def _send_banked(
             label(dram, entry, NO_OWNER if is_write else requester, item, place)
         if is_write or entry == MERGED:
             latency = 0 if is_write else params.latency_ticks
-            land(state, requester, item, place, clock * params.clock_ticks + latency)
+            changed |= land(state, requester, item, place, clock * params.clock_ticks + latency)
+    return changed
 
 
 @jit

@@ -187,18 +187,18 @@ def _next_in_turn(state: State) -> int:
 
 
 @jit
-def grant_fetch(state: State, dram: Channels) -> None:
-    """Ask for the next block of instruction words."""
+def grant_fetch(state: State, dram: Channels) -> bool:
+    """Ask for the next block of instruction words; whether anybody may have waited for that."""
     now = state.now
     now.fetch_granted = now.grant_time
     now.next_fetch += 1
     state.words[now.next_fetch - 1].awaited = state.params.accesses
-    send(state, dram, FETCH, now.next_fetch - 1, NOBODY, _words_block(state) - 1, False)
+    return send(state, dram, FETCH, now.next_fetch - 1, NOBODY, _words_block(state) - 1, False)
 
 
 @jit
 def grant_move(state: State, dram: Channels, requester: int) -> bool:
-    """Ask for the next block of the load or store instruction under way; whether it was its last."""
+    """Ask for the next block of the load or store instruction under way; whether anybody may have waited for that."""
     mover, now = state.movers[requester], state.now
     i, block, place = mover.active, mover.block, NOBODY
     mover.request = now.grant_time
@@ -213,11 +213,11 @@ def grant_move(state: State, dram: Channels, requester: int) -> bool:
         now.ring_requested += 1
         now.weights_asked = now.grant_time
     more = _step_mover(state, requester)
-    send(state, dram, requester, i, place, block, requester == MOVE_OUT)
+    changed = send(state, dram, requester, i, place, block, requester == MOVE_OUT)
     if not more:
         mover.active = NOBODY
         _all_asked(state, i)
-    return not more
+    return changed or not more
 
 
 @jit

@@ -65,6 +65,7 @@ def timed_if_possible(case):
 
 @settings(relaxed, max_examples=300)
 @given(program_cases())
+@example(random_case(random.Random(20591)))  # a read answered from the write queue lets the decoder go on
 def test_kernel_agrees_with_the_naive_twin(case):
     try:
         slow = Naive(case.program, case.machine, case.queue_depth, DRAM_BYTES, case.image).run()

@@ -93,7 +93,7 @@ def _reloads(result: MachineResult) -> str:
     shares = [f"{_reloaded_bytes(each.whole) / 1e6:.1f} MB of {each.codec}'s" for each in result.highlights]
     if not any(_reloaded_bytes(each.whole) for each in result.highlights):
         return ""
-    return f"Weights loaded again because activations did not fit: {' and '.join(shares)} traffic."
+    return f"Weights loaded more than once, as memories are too small: {' and '.join(shares)} traffic."
 
 
 def _reloaded_bytes(run: Run) -> int:
