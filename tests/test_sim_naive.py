@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from naive import FifoTooSmallError, Naive
 from program_cases import DRAM_BYTES, program_cases, random_case
 
