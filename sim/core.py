@@ -45,16 +45,17 @@ DONE, STALLED = range(2)
 @jit_entry
 def run(state: State, dram: Channels) -> int:
     """Run to the end; returns ``DONE`` or ``STALLED`` (``state.queues`` tells where each queue stands)."""
-    settle(state)
+    changed = True
     while True:
+        if changed:
+            settle(state)
         requester, (at, channel) = choose(state, dram), next_event(state, dram)
         if at != NEVER and (requester == NOBODY or at < request_clock(state)):
-            if step(state, dram, channel):
-                settle(state)
+            changed = step(state, dram, channel)
         elif requester == NOBODY:
             break
-        elif _grant(state, dram, requester):
-            settle(state)
+        else:
+            changed = _grant(state, dram, requester)
     for queue in range(len(state.queues)):
         if state.queues[queue].oldest != NOBODY:
             return STALLED
