@@ -122,7 +122,7 @@ class Dram:
     mapping: str = "bgLow"
     bandwidth_bytes_per_cycle: float = 0.0
     latency_cycles: int = 100
-    load_engines: int = 2
+    load_engines: int = 1
 
     def __post_init__(self) -> None:
         allowed = (IDEAL, *DRAM_STANDARDS)

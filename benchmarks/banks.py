@@ -28,7 +28,12 @@ WORTH = 1.8  # at least what a bad distance must cost with column-low mapping
 
 def machine_with(mapping: str) -> Machine:
     """edge64 beside a DIMM of that mapping."""
-    overrides = [f"dram.standard={STANDARD}", f"dram.data_width_bits={WIDTH_BITS}", f"dram.mapping={mapping}"]
+    overrides = [
+        f"dram.standard={STANDARD}",
+        f"dram.data_width_bits={WIDTH_BITS}",
+        f"dram.mapping={mapping}",
+        "dram.load_engines=2",
+    ]
     return load_machine("edge64", overrides)
 
 
