@@ -71,7 +71,7 @@ class Sram:
 @dataclass(frozen=True, slots=True)
 class Decoder:
     """``codebook_bytes``: the largest codebook one buffer holds. With two ``codebook_buffers`` one loads while the
-    other decodes.
+    other decodes (the instruction set calls a buffer bank 0 or 1).
 
     ``lookups_per_cycle`` codes are looked up each cycle: in that many copies of the codebook, or, with
     ``codebook_banks`` B >= 1, in one copy spread over B single-port banks (bank = index mod B), where those that meet

@@ -162,7 +162,7 @@ def test_stalls_are_charged_to_decode_and_counted_by_layer() -> None:
     assert empty[0] > 0 and empty[1:] == [0, 0] and slow.decoder["sign_fifo_empty"] == empty[0]
     assert slow.layers[1].decoder["lookup_groups"] == 0
     lost = slow.total_cycles - free.total_cycles
-    assert lost == slow.cycles_by_cause["decode"] - free.cycles_by_cause["decode"] > 0
+    assert 0 < lost <= slow.cycles_by_cause["decode"] - free.cycles_by_cause["decode"]
     assert "look-ups paused" in slow.notes[-1] and not free.decoder["sign_fifo_empty"]
 
 
