@@ -15,6 +15,7 @@ from accel.errors import ConfigError, listed, nearest
 MAPPINGS = ("colLow", "bgLow", "MOP4CLXOR")
 SCHEDULERS = ("row-hit", "dramsim3")
 BITS_PER_BYTE = 8
+MAX_PERIOD_PS = 1 << 40  # a second: sweeps scale the clock far
 MAX_CYCLES = 1 << 20  # of any one timing parameter: far above all data sheets, and sums stay small
 
 
@@ -59,8 +60,9 @@ class DramTiming:
     def __post_init__(self) -> None:
         for field in fields(self):
             value, low = getattr(self, field.name), 0 if field.name in _MAY_BE_ZERO else 1
-            if not low <= value <= MAX_CYCLES:
-                raise ConfigError(f"DRAM timing {field.name} = {value}; allowed: {low} to {MAX_CYCLES}")
+            high = MAX_PERIOD_PS if field.name == "tck_ps" else MAX_CYCLES
+            if not low <= value <= high:
+                raise ConfigError(f"DRAM timing {field.name} = {value}; allowed: {low} to {high}")
         for least, (greater, smaller) in _ORDER.items():
             if getattr(self, greater) < sum(getattr(self, name) for name in smaller):
                 values = ", ".join(f"{name} = {getattr(self, name)}" for name in (greater, *smaller))
@@ -204,7 +206,7 @@ _ROWS = (
     ),
     DramStandard(
         "LPDDR4-3200",
-        DramTiming(625, 8, 28, 14, 29, 29, 29, 29, 68, 97, 8, 8, 16, 16, 64, 16, 16, 29, 12, 288, 6247, tppd=4),
+        DramTiming(625, 8, 28, 14, 29, 29, 29, 34, 68, 97, 8, 8, 16, 16, 64, 16, 16, 29, 12, 288, 6247, tppd=4),
         burst_length=16,
         widths=(32, 16),
         pseudo_channels=1,
@@ -242,7 +244,7 @@ _ROWS = (
         banks_per_group=4,
         rows=65536,
         row_bytes_per_lane=128,
-        source="JESD235D pseudo-channel mode, as in Ramulator 2.1's HBM2_2000Mbps preset, 8 Gb",
+        source="JESD235D pseudo-channel mode, as in Ramulator 2.1's HBM2_2000Mbps preset, 8 Gb a pseudo channel",
         dual_command=True,
         activate_clocks=2,
     ),

@@ -95,6 +95,8 @@ class _HazardCheck:
     ) -> None:
         self.instructions, self.execution = instructions, execution
         self.queues = [QUEUES.index(instruction.spec.queue) for instruction in instructions]
+        self.loads_overlap = machine.dram.load_engines > 1
+        self.users: dict[int, set[int]] = {}  # of what an instruction of the load queue wrote
         self.memories = {
             "dram": _Memory(dram_bytes),
             "activation": _Memory(machine.sram.activation_bytes),
@@ -121,6 +123,7 @@ class _HazardCheck:
                 if segment.writer == _UNWRITTEN and _reaches(self.instructions[index], access, segment.start, stop):
                     raise self._unwritten(index, access, segment)
                 self._require_order(index, segment.writer, access, "written")
+                self.users.setdefault(segment.writer, set()).add(index)
         if access.write:
             memory.write(where, index)
         else:
@@ -131,7 +134,8 @@ class _HazardCheck:
             return
         does = "writes" if access.write else "reads"
         same = self.queues[later] == self.queues[earlier]
-        missing = "no fence between them" if same else "no chain of tokens orders them"
+        missing = "nothing orders them" if same and QUEUES[self.queues[later]] == "load" else "no fence between them"
+        missing = missing if same else "no chain of tokens orders them"
         raise IsaError(
             f"{place(later, self.instructions[later])} {does} {access.space} bytes {access.start} to "
             f"{access.stop - 1}, {did} by {place(earlier, self.instructions[earlier])}: {missing}"
@@ -141,8 +145,16 @@ class _HazardCheck:
         """Whether ``later`` starts after ``earlier`` is complete, or its own queue's order is enough."""
         queue = self.queues[earlier]
         if queue == self.queues[later] and not (raw and QUEUES[queue] == "compute"):
-            return True
+            return raw or QUEUES[queue] != "load" or self._loads_are_ordered(earlier, later)
         return self.execution.clocks[later][queue] > self.execution.positions[earlier]
+
+    def _loads_are_ordered(self, earlier: int, later: int) -> bool:
+        """One engine moves one load after another. With more of them, data of the earlier may come last, unless the
+        later waits for somebody who has used them; nothing starts beside a GTH that still reads its indices."""
+        if not self.loads_overlap or (earlier not in self.users and self.instructions[earlier].mnemonic == "GTH"):
+            return True
+        users = (user for user in self.users.get(earlier, ()) if self.queues[user] != self.queues[later])
+        return any(self._is_ordered(user, later, raw=True) for user in users)
 
     def _unwritten(self, index: int, access: Access, segment: _Segment) -> IsaError:
         return IsaError(

@@ -47,6 +47,8 @@ __all__ = [
     "with_overrides",
 ]
 
+MAX_CLOCK_RATIO = 1 << 18  # of DRAM and accelerator, either way: four ticks of the simulator a clock of the faster
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -97,10 +99,9 @@ class Machine:
 
     def _check_banks(self) -> None:
         clock = 1e12 / self.dram_standard.timing.tck_ps
-        if not self.clock.hz / 4096 <= clock <= self.clock.hz * 4096:
-            raise ConfigError(
-                f"machine key clock.hz = {self.clock.hz:g}; allowed: {clock:g} (the DRAM's) / 4096 to * 4096"
-            )
+        low, high = clock / MAX_CLOCK_RATIO, clock * MAX_CLOCK_RATIO
+        if not low <= self.clock.hz <= high:
+            raise ConfigError(f"machine key clock.hz = {self.clock.hz:g}; allowed with this DRAM: {low:g} to {high:g}")
 
     @property
     def is_banked(self) -> bool:
@@ -210,6 +211,9 @@ def machine_from_document(document: Mapping[str, Any], where: str) -> Machine:
     for key in document:
         if key not in allowed:
             raise ConfigError(f"machine '{where}': unknown key {key!r}; allowed: {listed(allowed)}{nearest(key, KEYS)}")
+    for key, value in (document.get("dram_timing") or {}).items():
+        if isinstance(value, int) and value < 0:
+            raise ConfigError(f"machine '{where}': dram_timing.{key} = {value}; allowed: at least 0")
     tables = {name: _table(name, cls, document.get(name, _DEFAULTS.get(name)), where) for name, cls in TABLES.items()}
     name = str(document.get("name", Path(where).stem))
     return Machine(name=name, description=str(document.get("description", "")), **tables)

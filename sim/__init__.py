@@ -6,6 +6,7 @@ Importing it is cheap; the kernel is compiled, or taken from its cache, by the f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ def simulate(program: Program, machine: Machine | None = None, energy: EnergyTab
     """
     machine = program.machine if machine is None else machine
     _check_machine(program, machine)
-    _check_program(program)
+    _check_program(program, machine)
     timing = time_program(program, machine)
     cycles = timing.cause_cycles
     dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
@@ -67,14 +68,15 @@ def _check_machine(program: Program, machine: Machine) -> None:
             )
 
 
-_legal: set[str] = set()  # digests of programs that were checked in this process
+_legal: set[tuple[str, int]] = set()  # digests of programs that were checked in this process
 
 
-def _check_program(program: Program) -> None:
+def _check_program(program: Program, machine: Machine) -> None:
     """Prove the program legal before any time is spent on it; once, as a sweep simulates it many times."""
-    if program.digest not in _legal:
-        check_compiled(program)
-        _legal.add(program.digest)
+    key = program.digest, machine.dram.load_engines  # of a machine that was accepted nothing else matters here
+    if key not in _legal:
+        check_compiled(replace(program, machine=machine))
+        _legal.add(key)
 
 
 def _summary(program: Program) -> dict[str, object]:

@@ -8,7 +8,7 @@ How the timing rules are read where they leave room:
 
 - Loads start in order, each on the engine that has been free for longest, and not before the loads that started
   earlier; while they move data they take turns with the store engine. Completion is in order, whatever arrives first.
-  Two loads of the same bytes with no use of them in between are not ordered: no program has a reason for that.
+  Two loads of the same bytes with no use of them in between are not ordered; the static checker refuses them.
 - Fetch counts whole blocks of four instructions against its limit of 32. Instruction words lie behind the program's
   DRAM area, and an instruction block's traffic belongs to the layer of its first instruction.
 - The k-th token popped is the k-th pushed (``columns``). Tokens are not limited in number.

@@ -20,14 +20,15 @@ from sim.state import UNKNOWN, State
 
 @jit
 def room_since(state: State, channels: Channels, block: int, is_write: bool) -> int:
-    """Tick since which the controller has room for a block, ``UNKNOWN`` while it has none."""
+    """Tick since which the controller of the block has room for it, ``UNKNOWN`` while it has none. Each channel takes a
+    block a clock."""
     if state.params.clock_ticks == 0:
         return 0
     dram = channel(channels, block % state.params.channels)
     slots = dram.spacing.write_slots - dram.now.writes if is_write else dram.spacing.read_slots - dram.now.reads
     if slots < state.params.accesses:
         return UNKNOWN
-    return int(dram.now.last_command * state.params.clock_ticks)
+    return int(max(dram.now.last_command, dram.now.next_offer) * state.params.clock_ticks)
 
 
 @jit
@@ -54,7 +55,8 @@ def _send_banked(
     params, clock, changed = state.params, request_clock(state), False
     dram = channel(channels, block % params.channels)
     address = block // params.channels * BLOCK_BYTES
-    state.now.channel_free = clock * params.clock_ticks
+    dram.now.next_offer = clock
+    state.now.channel_free = state.now.grant_time
     _catch_up(dram, clock)
     advance(dram, clock)
     for access in range(params.accesses):

@@ -164,7 +164,7 @@ def widest_tile(i, output):
 
 
 class Memory:
-    """Banked channels beside the agents: each of their clocks they act first, then one block is asked for."""
+    """Banked channels beside the agents: each of their clocks they act first, then take a block each."""
 
     def __init__(self, machine_model, machine):
         standard, dram = machine.dram_standard, machine.dram
@@ -174,7 +174,7 @@ class Memory:
         self.access_bytes = standard.access_bytes(dram.data_width_bits)
         self.accesses = BLOCK_BYTES // self.access_bytes
         self.clock = 0
-        self.taken_at = -1
+        self.taken_at = {}  # channel: clock
         owner = self.owner
         owner.at(self.clock_ticks, self.tick)
 
@@ -188,18 +188,20 @@ class Memory:
             self.owner.at(self.owner.time + self.clock_ticks, self.tick)
 
     def is_on_clock(self):
-        return self.owner.time == self.clock * self.clock_ticks and self.taken_at != self.clock
+        return self.owner.time == self.clock * self.clock_ticks
 
     def channel(self, block):
         return self.channels[block % self.dram.channels]
 
     def has_room(self, ticket):
         channel = self.channel(ticket["block"])
+        if self.taken_at.get(id(channel)) == self.clock:
+            return False
         queue = channel.writes if ticket["is_write"] else channel.reads
         return len(queue) + self.accesses <= QUEUE
 
     def take(self, ticket):
-        self.taken_at = self.clock
+        self.taken_at[id(self.channel(ticket["block"]))] = self.clock
         waiting = self.accesses
 
         def arrived():
@@ -306,14 +308,15 @@ class Naive:
         for agent in (*agents, self.loads(), self.stores()):
             self.step(agent)
         self.settle()
-        self.arbitrate()
+        while self.arbitrate():
+            self.settle()
         while self.alarms:
             self.time = self.alarms[0][0]
             while self.alarms and self.alarms[0][0] == self.time:
                 heapq.heappop(self.alarms)[2]()
             self.settle()
-            self.arbitrate()
-            self.settle()
+            while self.arbitrate():
+                self.settle()
         assert len(self.completed) == len(self.program), "the program deadlocks"
         self.total = max(self.completed.values(), default=0)
         return self
@@ -337,20 +340,22 @@ class Naive:
         return sorted(self.requests, key=rank)
 
     def arbitrate(self):
+        """Grant one request, if one can be granted now; whether it was."""
         if self.memory and not self.memory.is_on_clock():
-            return
+            return False
         who = next((who for who in self.in_turn() if self.can_take(self.requests[who])), None)
         if self.time < self.channel_free or who is None:
-            return
+            return False
         self.waiting_since[who] = self.time
         ticket = self.requests.pop(who)
         ticket["granted"] = True
         if self.memory:
             self.memory.take(ticket)
-            return
+            return True
         self.channel_free = self.time + self.block_ticks
         self.at(self.channel_free, lambda: None)
         self.at(self.channel_free + (0 if ticket["is_write"] else self.latency), ticket["on_done"])
+        return True
 
     def can_take(self, ticket):
         return self.memory is None or self.memory.has_room(ticket)

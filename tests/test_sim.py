@@ -11,7 +11,7 @@ from program_cases import random_case
 from weight_cases import random_layer, weight_program
 
 from accel.energy import COMPONENTS
-from accel.errors import SimError
+from accel.errors import IsaError, SimError
 from accel.isa import INSTRUCTIONS, Instruction, encode_program
 from accel.machine import Array, load_machine
 from accel.metrics import CAUSES, TRAFFIC
@@ -131,3 +131,19 @@ def test_cache_folder_follows_the_sources(tmp_path, monkeypatch):
 def test_a_machine_equal_in_what_matters_is_accepted():
     machine = replace(load_machine("edge64"), name="other", description="")
     assert simulate(program(), machine).total_cycles == simulate(program()).total_cycles
+
+
+def test_a_program_too_large_for_the_dram_is_refused():
+    small = load_machine("edge64", ["dram.standard=LPDDR4-3200"])
+    too_large = replace(program(machine=small), dram_bytes=small.dram_standard.capacity_bytes(16))
+    with pytest.raises(SimError, match=r"needs \d+ bytes of DRAM; allowed with 1 x LPDDR4-3200 x16: 536870912"):
+        simulate(too_large)
+    assert simulate(replace(program(machine=small), dram_bytes=1 << 28)).total_cycles > 0
+
+
+def test_illegal_programs_are_refused_before_any_time_is_spent():
+    legal = program()
+    words = legal.words.copy()
+    words[-2] = encode_program([Instruction("GEM", {"rows": 1, "columns": 1, "chunk": 1, "groups_per_tile": 1})])[0]
+    with pytest.raises(IsaError, match="instruction"):
+        simulate(replace(legal, words=words))

@@ -24,7 +24,7 @@ NO_COMMAND, ACCESS, ACTIVATE, PRECHARGE, PRECHARGE_ALL, REFRESH, ACTIVATE_SECOND
 # bank's waiting entries in the order of their arrival. ``deadline``: of the second half of a split ACTIVATE.
 BANK = (
     *("group", "rank", "open_row", "active", "hits", "deadline", "activated"),
-    *("activate_ready", "precharge_ready", "read_ready", "write_ready", "refresh_ready"),
+    *("activate_ready", "precharge_ready", "read_ready", "write_ready"),
     *("read_head", "read_tail", "write_head", "write_tail", "waiting"),
 )
 GROUP = ("activate_ready", "read_ready", "write_ready")
@@ -39,6 +39,7 @@ REGISTERS = {
     "row_bus": 1,  # first clock at which a row command may issue
     "column_bus": 1,  # the same of column commands; both are one bus unless the standard has two
     "last_command": 0,
+    "next_offer": 0,  # a request (of one block or more accesses) is taken each clock
     "command": NO_COMMAND,  # planned next, its entry, bank or rank, and its clock
     "target": NOBODY,
     "at": NEVER,
