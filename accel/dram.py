@@ -97,7 +97,8 @@ _ORDER: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "twtr_l >= twtr_s": ("twtr_l", ("twtr_s",)),
     }
 )
-TIMING_KEYS: tuple[str, ...] = tuple(field.name for field in fields(DramTiming))
+# What may be changed. Not the burst: an access is burst_length transfers of the bus, however they are timed.
+TIMING_KEYS: tuple[str, ...] = tuple(field.name for field in fields(DramTiming) if field.name != "burst")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +41,7 @@ __all__ = [
     "Machine",
     "Sram",
     "Vector",
+    "changes_from_preset",
     "load_machine",
     "machine_from_document",
     "machine_to_document",
@@ -155,6 +157,19 @@ def preset_names() -> tuple[str, ...]:
     """Names of the machines that ship with Accel."""
     files = (resources.files("accel") / "presets").iterdir()
     return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+
+
+def changes_from_preset(machine: Machine) -> dict[str, Any]:
+    """``{"table.key": value}`` where a machine that bears a preset's name differs from it."""
+    if machine.name not in preset_names():
+        return {}
+    usual = _preset_keys(machine.name)
+    return {key: value for key, value in machine.flat().items() if value != usual.get(key)}
+
+
+@cache
+def _preset_keys(name: str) -> dict[str, Any]:
+    return load_machine(name).flat()
 
 
 def load_machine(spec: str, overrides: Iterable[str] = ()) -> Machine:

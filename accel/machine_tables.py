@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 
 from accel.dram import DRAM_STANDARDS, MAPPINGS, TIMING_KEYS
 from accel.errors import ConfigError, listed, nearest
@@ -135,8 +135,17 @@ class Dram:
         _in_range("dram.load_engines", self.load_engines, 1, 8)
         low = 0.001 if self.standard == IDEAL else 0.0
         _in_range("dram.bandwidth_bytes_per_cycle", self.bandwidth_bytes_per_cycle, low, 65536)
-        if self.standard != IDEAL:
+        if self.standard == IDEAL:
+            self._check_ideal()
+        else:
             self._check_standard()
+
+    def _check_ideal(self) -> None:
+        defaults = {field.name: field.default for field in fields(self)}
+        for key in ("data_width_bits", "channels", "mapping"):
+            value, default = getattr(self, key), defaults[key]
+            what = f"{default}, as dram.standard = {IDEAL} has none; set a standard, or dram.bandwidth_bytes_per_cycle"
+            _require(value == default, f"dram.{key}", value, what)
 
     def _check_standard(self) -> None:
         widths = DRAM_STANDARDS[self.standard].widths

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from accel.check import check_compiled
 from accel.energy import DEFAULT_ENERGY, EnergyTable
 from accel.errors import SimError
-from accel.machine import Machine
+from accel.machine import Machine, changes_from_preset
 from accel.metrics import CAUSES, DECODER, TRAFFIC
 from accel.program import Layer, Program
 from accel.run import LayerRun, Run
@@ -52,7 +52,7 @@ def simulate(program: Program, machine: Machine | None = None, energy: EnergyTab
         energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values()), machine, energy),
         energy_table=energy.document(),
         layers=tuple(_layer_run(layer, index, timing) for index, layer in enumerate(program.layers)),
-        notes=(*program.notes, *_dram_notes(machine), *_decoder_notes(machine, decoder), *_energy_notes(energy)),
+        notes=(*program.notes, *_machine_notes(machine), *_decoder_notes(machine, decoder), *_energy_notes(energy)),
         decoder=decoder,
     )
 
@@ -128,6 +128,13 @@ def _decoder_notes(machine: Machine, counted: Mapping[str, int]) -> tuple[str, .
 
 def _energy_notes(energy: EnergyTable) -> tuple[str, ...]:
     return (f"energy: {', '.join(energy.changed)} from '{energy.source}'",) if energy.changed else ()
+
+
+def _machine_notes(machine: Machine) -> tuple[str, ...]:
+    """What a reader cannot see from the machine's name."""
+    changes = ", ".join(f"{key} = {value}" for key, value in changes_from_preset(machine).items())
+    changed = (f"machine: {machine.name} changed: {changes}",) if changes else ()
+    return (*changed, *_dram_notes(machine))
 
 
 def _dram_notes(machine: Machine) -> tuple[str, ...]:

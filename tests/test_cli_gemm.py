@@ -36,7 +36,7 @@ def test_json_has_everything_and_sums_up(capsys: Captured) -> None:
     assert sum(found["dram_bytes"].values()) == found["dram_bytes_total"]
     assert found["dram_bytes"]["weights"] == 192 * 576
     assert found["utilisation"] == pytest.approx(found["macs"] / found["total_cycles"] / 1024)
-    assert found["notes"] == []
+    assert found["notes"] == ["machine: edge32 changed: array.dataflow = os, array.model = scalesim"]
 
 
 @pytest.mark.parametrize(

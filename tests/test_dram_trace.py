@@ -152,7 +152,7 @@ def test_cli_document_and_table(capsys: Captured, tmp_path: Path) -> None:
     found = document(capsys, path, "--standard", "LPDDR5-6400", "--mapping", "colLow", "--outstanding", "4")
     channel = {"standard": "LPDDR5-6400", "width_bits": 16, "mapping": "colLow", "scheduler": "row-hit"}
     assert found.items() >= {**channel, "outstanding": 4, "requests": 100, "accesses": 200}.items()
-    assert tuple(found["timing"]) == TIMING_KEYS
+    assert set(found["timing"]) == {*TIMING_KEYS, "burst"}
     assert found["bandwidth_bytes_per_second"] == pytest.approx(6400 / found["seconds"])
     assert found["peak_share"] == pytest.approx(found["bandwidth_bytes_per_second"] / 12.8e9)
     assert found["row_hits"] / 200 == pytest.approx(found["row_hit_percent"] / 100)
@@ -169,6 +169,8 @@ def test_cli_built_in_traces_and_timing(capsys: Captured) -> None:
     slower = document(capsys, *argv, "--set-timing", "trcd_read=20", "--set-timing", "cl=18")
     assert (slower["timing"]["trcd_read"], slower["timing"]["cl"]) == (20, 18)
     assert slower["total_cycles"] > found["total_cycles"]
+    assert main(["dram", *argv, "--set-timing", "trcd_read=20"]) == 0
+    assert "colLow, trcd_read = 20, row-hit" in capsys.readouterr().out
 
 
 def test_defaults_are_the_widths_of_the_reference(capsys: Captured) -> None:
@@ -187,6 +189,7 @@ def test_defaults_are_the_widths_of_the_reference(capsys: Captured) -> None:
         (["--standard", "HBM2-2000", "--scheduler", "dramsim3"], "it knows no pseudo channels"),
         (["--standard", "DDR4-2400", "--set-timing", "trcd_rd=20"], "did you mean 'trcd_read'"),
         (["--standard", "DDR4-2400", "--set-timing", "cl=many"], "allowed: a whole number"),
+        (["--standard", "DDR4-2400", "--set-timing", "burst=2"], "--set-timing burst=2; allowed: KEY=CYCLES"),
         (["--standard", "DDR4-2400", "--set-timing", "trc=1"], "trc >= tras + trp"),
         (["--standard", "DDR4-2400", "--outstanding", "5000"], "5000 requests outstanding"),
         ([], "required: --standard"),

@@ -34,35 +34,33 @@ QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCh
 def test_windows_agree_with_torch(
     size: Any, kernel: Any, stride: Any, pads: Any, kind: str, auto: str, ceil: int, count: int, tmp_path: Path
 ) -> None:
-    """Random windows keep the reference's values; torch's for ceil mode, which onnx's reference gets wrong."""
+    """Random windows keep the reference's values; torch's for padded pools, which onnx's reference gets wrong."""
     if auto.startswith("SAME"):  # pooling: the reference evaluator disagrees with the specification
         kind, stride = "Conv", (min(stride[0], kernel[0]), min(stride[1], kernel[1]))
     attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": stride, "auto_pad": auto}
     if auto == "NOTSET":
         attributes["pads"] = [min(p, k // 2) for p, k in zip(pads, kernel * 2, strict=True)]
-    if auto == "NOTSET" and kind != "Conv":  # onnx's reference gets uneven padding of pools wrong
-        attributes["pads"] = attributes["pads"][:2] * 2
     x = noise(1, 2, *size)
     constants = {"w": noise(3, 2, *kernel)} if kind == "Conv" else {}
-    if kind != "Conv" and ceil and auto == "NOTSET":
-        _check_ceil(tmp_path, kind, attributes, bool(count), x)
+    if kind != "Conv" and auto == "NOTSET":
+        _check_pool(tmp_path, kind, attributes, bool(ceil), bool(count), x)
         return
     path = save(tmp_path, [node(kind, "x w" if constants else "x", **attributes)], {"x": x.shape}, constants)
     checked(path, {"x": x})
 
 
-def _check_ceil(folder: Path, kind: str, attributes: dict[str, Any], count: bool, x: np.ndarray) -> None:
+def _check_pool(folder: Path, kind: str, attributes: dict[str, Any], ceil: bool, count: bool, x: np.ndarray) -> None:
     import torch
     from torch.nn import functional
 
     before = attributes["pads"][:2]
-    attributes = attributes | {"pads": before * 2, "ceil_mode": 1}
+    attributes = attributes | {"pads": before * 2, "ceil_mode": int(ceil)}
     window = (attributes["kernel_shape"], attributes["strides"], before)
     if kind == "MaxPool":
-        expected = functional.max_pool2d(torch.from_numpy(x), *window, ceil_mode=True)
+        expected = functional.max_pool2d(torch.from_numpy(x), *window, ceil_mode=ceil)
     else:
         attributes["count_include_pad"] = int(count)
-        expected = functional.avg_pool2d(torch.from_numpy(x), *window, ceil_mode=True, count_include_pad=count)
+        expected = functional.avg_pool2d(torch.from_numpy(x), *window, ceil_mode=ceil, count_include_pad=count)
     graph, params = import_onnx(save(folder, [node(kind, "x", **attributes)], {"x": x.shape}, {}))
     np.testing.assert_allclose(evaluate(graph, params, {"x": x})[0], expected.numpy(), rtol=1e-4, atol=1e-5)
 

@@ -11,6 +11,7 @@ from accel.isa import BY_MNEMONIC
 from accel.machine import (
     KEYS,
     Machine,
+    changes_from_preset,
     load_machine,
     machine_from_document,
     machine_to_document,
@@ -106,6 +107,25 @@ def test_bad_overrides(override: str, message: str) -> None:
 def test_ideal_dram_needs_a_bandwidth() -> None:
     with pytest.raises(ConfigError, match=r"dram.bandwidth_bytes_per_cycle = 0.0; allowed: 0.001 to 65536"):
         load_machine("edge64", ["dram.standard=ideal"])
+
+
+@pytest.mark.parametrize("change", ["dram.channels=4", "dram.mapping=colLow", "dram.data_width_bits=64"])
+def test_ideal_dram_has_no_banks_to_set(change: str) -> None:
+    with pytest.raises(ConfigError, match=f"{change.partition('=')[0]} = .*; allowed: .* as dram.standard = ideal has"):
+        load_machine("edge32", [change])
+
+
+def test_burst_is_not_to_be_set() -> None:
+    with pytest.raises(ConfigError, match=r"--set dram_timing.burst=4; allowed: KEY=VALUE"):
+        load_machine("edge64", ["dram_timing.burst=4"])
+
+
+def test_changes_from_a_preset() -> None:
+    assert all(not changes_from_preset(load_machine(name)) for name in PRESETS)
+    changed = {"vector.lanes": 0, "dram_timing.cl": 30}
+    machine = load_machine("edge64", [f"{key}={value}" for key, value in changed.items()])
+    assert changes_from_preset(machine) == changed
+    assert changes_from_preset(machine_from_document({**document(), "name": "mine"}, "mine")) == {}
 
 
 @pytest.mark.parametrize(

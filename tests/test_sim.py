@@ -51,6 +51,8 @@ def test_notes_name_the_banks():
     banked = simulate(program())
     assert banked.notes == ("a note", "DRAM: LPDDR4-3200 x16, bgLow, timed bank by bank; peak 6.4 B/cycle")
     assert simulate(program(machine=load_machine("edge64-ideal"))).notes == ("a note",)
+    changed = simulate(program(), load_machine("edge64", ["dram.load_engines=2", "dram_timing.cl=30"]))
+    assert changed.notes[1] == "machine: edge64 changed: dram.load_engines = 2, dram_timing.cl = 30"
 
 
 def test_free_keys_may_change_and_change_the_time():

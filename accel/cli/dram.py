@@ -1,12 +1,14 @@
 """Replay a trace of 64-byte accesses through one DRAM channel.
 
 A trace is a file of little-endian 64-bit integers in pairs (0 read or 1 write, byte address), or trace:NAME for one of
-those the reference cycle counts were measured on.
+those the reference cycle counts were measured on. Accesses carry no times: each is offered as soon as the
+controller's queue takes it (unless --outstanding limits them), so latency includes waiting in the queue.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from accel.cli.options import add_json, non_negative_integer, positive_integer, print_json
@@ -110,7 +112,13 @@ def _document(replay: Replay) -> dict[str, Any]:
 
 def timing_document(standard: DramStandard) -> dict[str, int]:
     """Every timing parameter, in clock cycles (``tck_ps``: picoseconds)."""
-    return {key: getattr(standard.timing, key) for key in TIMING_KEYS}
+    return asdict(standard.timing)
+
+
+def changed_timing(standard: DramStandard) -> dict[str, int]:
+    """The timing parameters that are not those of the standard's row."""
+    usual = timing_document(dram_standard(standard.name))
+    return {key: value for key, value in timing_document(standard).items() if value != usual[key]}
 
 
 def _print_text(trace: str, replay: Replay) -> None:
@@ -132,7 +140,8 @@ def _print_text(trace: str, replay: Replay) -> None:
     row = {name: getattr(replay, name) for name in FIGURES}
     row["gigabytes_per_second"] = replay.bandwidth_bytes_per_second / 1e9
     row["row_hit_share"] = replay.row_hit_percent / 100
-    channel = f"{replay.standard.name} x{replay.width_bits}, {replay.mapping}, {replay.scheduler} scheduler"
+    changed = "".join(f", {key} = {value}" for key, value in changed_timing(replay.standard).items())
+    channel = f"{replay.standard.name} x{replay.width_bits}, {replay.mapping}{changed}, {replay.scheduler} scheduler"
     limit = f", at most {replay.outstanding} under way" if replay.outstanding else ""
     clock = f"cycles are of the DRAM's clock of {replay.standard.timing.tck_ps} ps"
     print(to_text(Table(f"{trace} on {channel}{limit}", columns, (row,), (clock,))), end="")
