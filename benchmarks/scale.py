@@ -28,7 +28,8 @@ from benchmarks.children import Bill, python
 WIDTH = 1024
 LAYERS = (1, 4, 16, 64, 256, 1024)  # 2**20 to 2**30 weights
 CODECS_MEASURED = ("int8", "ssvq:k=16,d=8")
-MACHINE = "edge64"
+MACHINE, CHANNELS = "edge64", 4  # one channel of LPDDR4 x16 holds 512 MiB
+MACHINE_LABEL = f"{MACHINE}, {CHANNELS} DRAM channels"
 REPEATS = {1: 7, 4: 7, 16: 7, 64: 7, 256: 3}  # by layers, more of them once; the best counts: load only ever slows
 FITTED_DECADES = 2
 STYLES = ("s", "#0072B2", "--"), ("o", "#D55E00", ":")  # marker, colour and fitted line of each codec
@@ -84,7 +85,8 @@ def build(layers: int, codec: str, path: str) -> None:
     """Compile a step into a program file (run in a process of its own)."""
     from compiler import compile_model
 
-    write_program(compile_model(decode_step(layers, parse_codec(codec)), load_machine(MACHINE)), path)
+    machine = load_machine(MACHINE, [f"dram.channels={CHANNELS}"])
+    write_program(compile_model(decode_step(layers, parse_codec(codec)), machine), path)
 
 
 def time_file(path: str, warm_up: str, repeats: int) -> None:
@@ -110,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> bool:
     """Print a table a codec and plot both; whether limits and slopes are met."""
     codecs = (arguments.codec,) if arguments.codec else CODECS_MEASURED
-    print(f"Decode steps of {WIDTH}x{WIDTH} layers on {MACHINE}; all seconds are CPU seconds of one core")
+    print(f"Decode steps of {WIDTH}x{WIDTH} layers on {MACHINE_LABEL}; all seconds are CPU seconds of one core")
     series = {codec: _table(codec) for codec in codecs}
     _plot(series, arguments.output)
     limits = all(point.is_within for points in series.values() for point in points)
@@ -196,7 +198,7 @@ def _plot(series: Mapping[str, Sequence[Point]], path: Path) -> None:
             moved, factor * moved**exponent, dash, color=colour, label=f"fitted: bytes to the power {exponent:.3f}"
         )
     axes.set(xscale="log", yscale="log", xlabel="DRAM bytes moved by the step", ylabel="CPU seconds in simulate()")
-    axes.set_title(f"Decode steps of 1 M to {LAYERS[-1] * WIDTH**2 / 1e9:.2f} G weights on {MACHINE}")
+    axes.set_title(f"Decode steps of 1 M to {LAYERS[-1] * WIDTH**2 / 1e9:.2f} G weights on {MACHINE_LABEL}")
     axes.grid(alpha=0.4)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
