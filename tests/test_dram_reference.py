@@ -139,7 +139,7 @@ def test_every_timing_parameter_matters(standard: DramStandard, scheduler: str) 
             yield replay_trace(changed, width, mapping, scheduler, *trace, outstanding).total_cycles
 
     expected = list(cycles(standard))
-    for name in TIMING_KEYS:
+    for name in (*TIMING_KEYS, "burst"):
         for step in (1, -1):
             try:
                 changed = standard.with_timing({name: getattr(standard.timing, name) + step})
