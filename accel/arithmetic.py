@@ -28,6 +28,7 @@ PROBABILITY_BITS = 16  # fraction bits of a row divided by its sum
 RECIPROCAL_BITS = 40  # reciprocal of a row's sum
 EXPONENT_LIMIT = 7  # channel exponents are 0..7
 NORM_FRACTION_BITS = 12  # of a normalised element
+NORM_RECIPROCAL_BITS = 38  # reciprocal of a standard deviation
 RESIZE_BITS = 11  # of an interpolation weight
 
 EXP2_TABLE: Integers = np.array([round(2.0 ** (15 - i / 256)) for i in range(256)], np.int64)
@@ -76,8 +77,9 @@ def unpack_words(words: npt.NDArray[np.uint32]) -> tuple[Integers, Integers]:
 
 def rounding_shift(values: Integers, shift: Any) -> Integers:
     """``floor(values / 2**shift + 1/2)``."""
-    half = (np.int64(1) << np.asarray(shift, np.int64)) >> 1
-    return (values + half) >> shift
+    places = np.asarray(shift, np.int64)
+    rounded: Integers = (values + ((np.int64(1) << places) >> 1)) >> places
+    return rounded
 
 
 def requantise(sums: Integers, mantissa: Any, shift: Any) -> Integers:
@@ -104,7 +106,8 @@ def exponentials(codes: Integers, factor: int) -> Integers:
     """``2**15 * exp(s * (x - max x))`` along the last axis, ``factor = s * log2(e) * 2**16``; 0..32768."""
     distance = codes.max(-1, keepdims=True) - codes
     power = (distance * factor + 128) >> 8
-    return EXP2_TABLE[power & 0xFF] >> np.minimum(power >> 8, 63)
+    powers: Integers = EXP2_TABLE[power & 0xFF] >> np.minimum(power >> 8, 63)
+    return powers
 
 
 def row_exponentials(codes: Integers, factor: int) -> Integers:
@@ -155,8 +158,8 @@ def layernorm(values: Integers, norm: Norm) -> Integers:
     centred = values * 256 - (doubled + count) // (2 * count)
     variance = (centred * centred).sum(-1, keepdims=True) // count
     deviation = np.maximum(integer_sqrt(variance + norm.epsilon), 1)
-    inverse = (1 << 38) // deviation
-    normalised = rounding_shift(centred * inverse, 38 - NORM_FRACTION_BITS)
+    inverse = (1 << NORM_RECIPROCAL_BITS) // deviation
+    normalised = rounding_shift(centred * inverse, NORM_RECIPROCAL_BITS - NORM_FRACTION_BITS)
     return rounding_shift(normalised * norm.gains + (norm.offsets << norm.offset_shift), norm.shift)
 
 
@@ -164,7 +167,7 @@ def divide(numerators: Integers, denominators: Integers) -> Integers:
     """``floor(n / d + 1/2)``; by zero: 2**31 times the numerator's sign."""
     n, d = np.where(denominators < 0, -numerators, numerators), np.abs(denominators)
     quotient = (2 * n + d) // np.maximum(2 * d, 1)
-    return np.where(d == 0, np.sign(numerators) << 31, quotient)
+    return np.where(d == 0, np.sign(numerators) * (1 << 31), quotient)
 
 
 def nearest_source(out: Integers, in_size: int, out_size: int) -> Integers:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from accel.arithmetic import (
+    MANTISSA_BITS,
+    NORM_FRACTION_BITS,
+    NORM_RECIPROCAL_BITS,
+    PROBABILITY_BITS,
+    RECIPROCAL_BITS,
+    RESIZE_BITS,
+    SHIFT_BITS,
+)
 from accel.energy import COMPONENTS, ENERGY_ROWS
-from accel.footprint import BIAS_BYTES, CONFIGURATION, ID_BYTES, NORM_BYTES, SCALE_BYTES
+from accel.footprint import BIAS_BYTES, CONFIGURATION, ID_BYTES, NORM_BYTES, SCALE_BYTES, TABLE_BYTES
 from accel.isa import (
-    ACTIVATIONS,
     BLOCK_BYTES,
     INSTRUCTION_BYTES,
     INSTRUCTIONS,
@@ -46,6 +54,7 @@ def isa_markdown() -> str:
         _queues(),
         _weights(),
         _operands(),
+        _arithmetic(),
         _summary(),
         *map(_instruction, INSTRUCTIONS),
         _functions(),
@@ -78,7 +87,7 @@ their queue until overwritten. Fields left out of a line of assembler text are 0
 
 Memories: DRAM (byte addresses, moved in {BLOCK_BYTES}-byte blocks), activation SRAM (byte addresses), the weight ring
 (filled by LDW, drained by DEC, both in order), two codebook banks, and the accumulators of the array. Activations are
-int8, NHWC; one element is one byte.
+int8 or uint8, NHWC; one element is one byte.
 """
 
 
@@ -154,14 +163,48 @@ def _operands() -> str:
   (row * `stride_h` + y * `dilation_h` - `pad_top`, column * `stride_w` + x * `dilation_w` - `pad_left`), zero outside
   `in_h` x `in_w`; pixel p begins at `a` + p * `pixel_stride`. A plain GEMM has a 1x1 window and `in_w` = `out_w`.
   Of each pixel, reduction / (`kernel_h` * `kernel_w`) channels a group are read, the groups side by side.
-- Parameters: with `bias`, {BIAS_BYTES} bytes (int32) a column; then float32 scales of {SCALE_BYTES} bytes, one a column
-  with `channel_scales`, else one. `activation` of (sum + bias) * scale is stored as int8.
+- Parameters: with `bias`, {BIAS_BYTES} bytes (int32) a column; then multipliers of {SCALE_BYTES} bytes, one a column
+  with `channel_scales`, else one; then, with `table`, {TABLE_BYTES} bytes.
 - GTH: indices are int32 ({ID_BYTES} bytes each); row i of the result is the table's row at `address` + index *
   `row_bytes`.
 - VEC: element (n, r, c) of `a` is at a + n * VBT.a_stride + r * VST.a_stride + c * VST.a_column_stride, `out` likewise;
   columns of `b` are 1 byte apart. Until first set, rows are dense (strides `columns` and 1) and there is one batch.
-  layernorm's `b` holds gamma and beta, float16 each, {NORM_BYTES} bytes a column. Pooling walks VWN as GEM walks GMC;
-  resize takes both image sizes from it.
+  layernorm's `b` holds gains, offsets (int16 each, {NORM_BYTES} bytes a column) and, with VRQ.exponents, a byte of
+  exponents a column; table's the {TABLE_BYTES} entries. Pooling walks VWN as GEM walks GMC. Resizing, row 0 is row
+  VRS.out_row of the output image, and `a` begins with row VRS.in_row of the input image.
+"""
+
+
+def _arithmetic() -> str:
+    return f"""\
+## Arithmetic
+
+All of it is integer arithmetic; `accel/arithmetic.py` defines it. Below, round(v, s) is floor(v / 2^s + 1/2), // rounds
+down, sat(v) saturates to 0..255 (`unsigned`) or -128..127, and a byte x is read as int8 unless its `a_unsigned` or
+`b_unsigned` says uint8.
+
+- A multiplier is a word: mantissa M in bits 0-{MANTISSA_BITS - 1}, two's complement, shift S in bits
+  {MANTISSA_BITS}-{MANTISSA_BITS + SHIFT_BITS - 1}.
+- GEM, GMS: sums are int32 and must not overflow. The result is sat(round((sum + bias) * M, S)); with `table`, its entry
+  number (result mod 256). With `normalise`, sum is first replaced by round(sum * (2^{RECIPROCAL_BITS} // R),
+  {RECIPROCAL_BITS - PROBABILITY_BITS}), R being the sum of its row of a (if R is 0, by 0).
+- copy, maxpool, resize_nearest: bytes as they are (maxpool compares them as `a_unsigned` says; taps outside the image
+  do not count, and a window without any gives 0). fill: 0. table: entry number a.
+- add: sat(round(a * A + b * B, shift)), A and B being `a_multiplier` and `b_multiplier`. With `exponents`, each column
+  has a byte, da in its low and db in its high four bits, two's complement: sat(round(a * A * 2^(da+8) + b * B *
+  2^(db+8), shift + 8)).
+- mul: sat(round(a * b * A, shift)). div: sat(round(n, shift)), n = floor(a * A / b + 1/2), for b = 0 +-2^31 or 0.
+- mean, avgpool: sat(round(sum * A, shift)); taps outside the image are 0. mean with `exponents`:
+  sat(round(sum * A * 2^(da+8), shift + 8)).
+- exponentials: d = max - a of the row; p = (d * A + 128) // 256; e = E[p mod 256] // 2^(p // 256), E[i] being
+  2^(15 - i/256) rounded; the result is round(255 * e, 15).
+- softmax: e as above; sat(round((e * (2^{RECIPROCAL_BITS} // sum of e) // 2^{PROBABILITY_BITS}) * B, shift)).
+- layernorm: x = a * 2^da (`exponents`) or a; n columns; m = floor(256 * sum of x / n + 1/2); c = 256 x - m; v = (sum of
+  c^2) // n + `b_multiplier` * 2^`epsilon_shift` (unsigned); r = floor(sqrt(v)), at least 1; z = round(c *
+  (2^{NORM_RECIPROCAL_BITS} // r), {NORM_RECIPROCAL_BITS - NORM_FRACTION_BITS}); the result is sat(round(z * gain + offset * 2^`offset_shift`, shift)).
+- resize_nearest: input index floor(o * in / out) in both directions. resize_bilinear: q = max(0, (2o+1) * in - out);
+  lower index l = min(q // (2 out), in-1), upper min(l+1, in-1), weight w = ((q - 2 out l) * 2^{RESIZE_BITS} + out) //
+  (2 out) of the upper one; the result is round(sum of tap * weights, {2 * RESIZE_BITS}).
 """
 
 
@@ -193,15 +236,12 @@ def _functions() -> str:
         (code, row.name, row.operands, f"{row.passes}{' x window' if row.windowed else ''}", row.doc)
         for code, row in enumerate(VECTOR_FUNCTIONS)
     ]
-    activations = ", ".join(f"{code} {name}" for code, name in enumerate(ACTIVATIONS))
     return f"""\
 ## Vector functions
 
 A VEC takes ceil(elements * passes * window / lanes) cycles; elements are rows * columns * batches.
 
-{table(("code", "name", "operands", "passes", "what it does"), rows)}
-GMO's `activation` is applied as results leave the array: {activations}.
-"""
+{table(("code", "name", "operands", "passes", "what it does"), rows)}"""
 
 
 def _measured() -> str:

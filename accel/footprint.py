@@ -1,10 +1,11 @@
 """Which bytes every instruction reads and writes: the one answer that compiler, checker and executor share.
 
-Instructions are walked in program order; a ``QueueState`` keeps the configuration (GMC, GMO, VST, VBT, VWN) in force.
+Instructions are walked in program order; a ``QueueState`` keeps the configuration in force.
 Each access is the smallest interval of bytes that holds all bytes touched, so strided accesses include their gaps.
 
 Defaults until they are first set: without VST, rows are dense (row strides ``columns``, column strides 1); without VBT,
-one batch. GMC and GMO must precede the first GEM or GMS, VWN the first pooling or resizing VEC. The elements of b lie
+one batch. GMC and GMO must precede the first GEM or GMS, VWN the first pooling VEC, VRS the first
+resizing one, VRQ the first that requantises. The elements of b lie
 one byte apart; those of a and out ``a_column_stride`` and ``out_column_stride`` bytes. Elements are one byte.
 
 Reads of a table by GTH have addresses only the data knows: one row at ``address`` stands for them.
@@ -17,6 +18,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
+
+from accel.arithmetic import linear_source, nearest_source
 from accel.errors import IsaError
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS, Instruction, VectorFunction, disassemble
 
@@ -24,11 +28,12 @@ Space = Literal["dram", "activation", "codebook"]
 
 ID_BYTES = 4  # int32 index of a GTH
 BIAS_BYTES = 4  # int32
-SCALE_BYTES = 4  # float32
-NORM_BYTES = 4  # gamma and beta of a column, float16 each
+SCALE_BYTES = 4  # a multiplier (``accel.arithmetic.Multiplier``)
+NORM_BYTES = 4  # gain and offset of a column, int16 each
+TABLE_BYTES = 256  # one entry for every byte
 CODEBOOK_SPAN = 1 << 21  # bank 1 begins here in the address space "codebook": no bank is larger (LDC.bytes)
 
-CONFIGURATION = ("GMC", "GMO", "VST", "VBT", "VWN")
+CONFIGURATION = ("GMC", "GMO", "VST", "VBT", "VWN", "VRS", "VRQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ def _product(gem: Instruction, state: QueueState, groups: int) -> tuple[Access, 
     window, output = state.required("GMC", gem), state.required("GMO", gem)
     channels = groups * -(-output["reduction"] // max(1, window["kernel_h"] * window["kernel_w"]))
     scales = gem["columns"] if output["channel_scales"] else 1
-    parameters = output["bias"] * BIAS_BYTES * gem["columns"] + SCALE_BYTES * scales
+    parameters = output["bias"] * BIAS_BYTES * gem["columns"] + SCALE_BYTES * scales + output["table"] * TABLE_BYTES
     return (
         _read("activation", _window_interval(gem["a"], window, gem["rows"], channels)),
         _read("activation", (output["parameters"], output["parameters"] + parameters)),
@@ -220,11 +225,22 @@ def _tap_range(
 def _vec(vec: Instruction, state: QueueState) -> tuple[Access, ...]:
     function = VECTOR_FUNCTIONS[vec["function"]]
     found = [_write("activation", _vector_output(vec, function, state))]
+    if function.name in WITH_EXPONENTS and has_exponents(function, vec, state):
+        start = state.required("VRQ", vec)["parameters"]
+        found.insert(0, _read("activation", (start, start + vec["columns"])))
     if function.operands == 2:
         found.insert(0, _read("activation", _second_operand(vec, function, state)))
     if function.operands:
         found.insert(0, _read("activation", _first_operand(vec, function, state)))
     return tuple(found)
+
+
+WITH_EXPONENTS = ("add", "mean")  # their channel exponents lie at VRQ.parameters; layernorm's behind its offsets
+
+
+def has_exponents(function: VectorFunction, vec: Instruction, state: QueueState) -> bool:
+    """Whether a VEC reads one byte of channel exponents a column."""
+    return function.requantises and bool(state.required("VRQ", vec)["exponents"])
 
 
 def _strides(vec: Instruction, state: QueueState) -> Mapping[str, int]:
@@ -252,16 +268,35 @@ def _first_operand(vec: Instruction, function: VectorFunction, state: QueueState
     if function.windowed:
         interval = _window_interval(start, state.required("VWN", vec), vec["rows"], pixel)
     elif function.name.startswith("resize"):
-        image = state.required("VWN", vec)
-        interval = _strided(start, image["in_h"] * image["in_w"], image["pixel_stride"], pixel)
+        interval = _resized_interval(start, vec["rows"], state.required("VRS", vec), pixel)
     else:
         interval = _rectangle(start, vec["rows"], strides["a_stride"], columns, strides["a_column_stride"])
     return _batched(interval, "a_stride", state)
 
 
+def _resized_interval(start: int, rows: int, image: Instruction, pixel: int) -> tuple[int, int]:
+    """Bytes of the input rows that ``rows`` output pixels interpolate between."""
+    last = image["out_row"] + max(0, rows - 1) // max(1, image["out_w"])
+    first, _ = resized_rows(image, image["out_row"])
+    lines = resized_rows(image, last)[1] - first + 1
+    at = start + (first - image["in_row"]) * image["in_w"] * image["pixel_stride"]
+    return _strided(at, lines * image["in_w"], image["pixel_stride"], pixel)
+
+
+def resized_rows(image: Instruction, row: int) -> tuple[int, int]:
+    """First and last input row that one output row of a resized image (VRS) may read, of either mode."""
+    at, out_h = np.array([row]), max(1, image["out_h"])
+    lower, upper, _ = linear_source(at, image["in_h"], out_h)
+    nearest = nearest_source(at, image["in_h"], out_h)
+    return int(min(lower, nearest)[0]), int(max(upper, nearest)[0])
+
+
 def _second_operand(vec: Instruction, function: VectorFunction, state: QueueState) -> tuple[int, int]:
     if function.name == "layernorm":
-        interval = vec["b"], vec["b"] + NORM_BYTES * vec["columns"]
+        column_bytes = NORM_BYTES + has_exponents(function, vec, state)
+        interval = vec["b"], vec["b"] + column_bytes * vec["columns"]
+    elif function.name == "table":
+        return vec["b"], vec["b"] + TABLE_BYTES
     else:
         interval = _rectangle(vec["b"], vec["rows"], _strides(vec, state)["b_stride"], vec["columns"], 1)
     return _batched(interval, "b_stride", state)

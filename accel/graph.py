@@ -81,6 +81,11 @@ OPERATORS: Mapping[str, OperatorSpec] = MappingProxyType(
 )
 
 
+ACTIVATION_FUNCTIONS: tuple[str, ...] = (
+    "relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "clip",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Op:
     """One operator: ``name`` is the source node's, ``inputs``/``output`` name tensors."""

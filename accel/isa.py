@@ -7,7 +7,7 @@ pushed to when it completes, bit 15 is zero. Field positions never depend on the
 
 Memories: DRAM (byte addresses, moved in 64-byte blocks), activation SRAM (byte addresses), weight SRAM (a ring that
 ``LDW`` fills and ``DEC`` drains in order, with hardware credits instead of tokens), two codebook banks, accumulators.
-Configuration instructions (GMC, GMO, VST, VBT, VWN) stay in force in their queue until overwritten.
+Configuration instructions (GMC, GMO, VST, VBT, VWN, VRS, VRQ) stay in force in their queue until overwritten.
 """
 
 from __future__ import annotations
@@ -22,21 +22,18 @@ import numpy.typing as npt
 from accel.errors import IsaError, listed, nearest
 from accel.metrics import TRAFFIC
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 INSTRUCTION_BYTES = 16
 BLOCK_BYTES = 64  # DRAM burst: the grain of all traffic
 QUEUE_DEPTH = 64  # instructions a queue holds; dispatch (in program order) waits when its queue is full
 QUEUES: tuple[str, ...] = ("load", "decode", "compute", "vector", "store")
 OPCODE_BITS, POP_LSB, PUSH_LSB, PAYLOAD_LSB = 5, 5, 10, 16
 
-ACTIVATIONS: tuple[str, ...] = (
-    "none", "relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "clip",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class VectorFunction:
-    """One row of ``VECTOR_FUNCTIONS``. ``passes``: lane-operations per element (times the window for pooling)."""
+    """One row of ``VECTOR_FUNCTIONS``. ``passes``: lane-operations per element (times the window for pooling).
+    ``requantises``: its result depends on VRQ."""
 
     name: str
     passes: int
@@ -44,24 +41,26 @@ class VectorFunction:
     doc: str
     windowed: bool = False
     reduces_rows: bool = False
+    requantises: bool = False
 
 
-_UNARY = "element-wise through a 256-entry table"
 VECTOR_FUNCTIONS: tuple[VectorFunction, ...] = (
     VectorFunction("copy", 1, 1, "strided copy: transposes, concatenation, window partition, broadcast (stride 0)"),
     VectorFunction("fill", 1, 0, "write zeros"),
-    VectorFunction("add", 1, 2, "a + b"),
-    VectorFunction("sub", 1, 2, "a - b"),
-    VectorFunction("mul", 1, 2, "a * b"),
-    VectorFunction("div", 2, 2, "a / b: reciprocal, then product"),
-    *(VectorFunction(name, 1, 1, _UNARY) for name in ACTIVATIONS[1:]),
-    VectorFunction("softmax", 3, 1, "per row: maximum, exponentials and their sum, scaling"),
-    VectorFunction("layernorm", 3, 2, "per row: mean, variance, scaling; b holds gamma and beta"),
+    VectorFunction("add", 1, 2, "a * a_multiplier + b * b_multiplier, by channel exponents if asked", requantises=True),
+    VectorFunction("mul", 1, 2, "a * b * a_multiplier", requantises=True),
+    VectorFunction("div", 2, 2, "a * a_multiplier / b: reciprocal, then product", requantises=True),
+    VectorFunction("table", 1, 2, "each byte replaced by the entry of the 256-byte table at b"),
+    VectorFunction("softmax", 3, 1, "per row: maximum, exponentials and their sum, scaling", requantises=True),
+    VectorFunction("exponentials", 2, 1, "per row: maximum, exponentials (softmax left undivided)", requantises=True),
+    VectorFunction("layernorm", 3, 2, "per row: mean, variance, scaling; b holds gains and offsets", requantises=True),
     VectorFunction("maxpool", 1, 1, "one output pixel per row, a window of pixels each", windowed=True),
-    VectorFunction("avgpool", 1, 1, "one output pixel per row, a window of pixels each", windowed=True),
-    VectorFunction("mean", 1, 1, "mean of all rows into one", reduces_rows=True),
-    VectorFunction("resize_nearest", 1, 1, "one output pixel per row; VWN holds both image sizes"),
-    VectorFunction("resize_bilinear", 4, 1, "one output pixel per row, four taps; VWN holds both image sizes"),
+    VectorFunction(
+        "avgpool", 1, 1, "one output pixel per row, a window of pixels each", windowed=True, requantises=True
+    ),
+    VectorFunction("mean", 1, 1, "mean of all rows into one", reduces_rows=True, requantises=True),
+    VectorFunction("resize_nearest", 1, 1, "one output pixel per row; VRS holds both image sizes"),
+    VectorFunction("resize_bilinear", 4, 1, "one output pixel per row, four taps; VRS holds both image sizes"),
 )
 VECTOR_CODE: Mapping[str, int] = MappingProxyType({row.name: code for code, row in enumerate(VECTOR_FUNCTIONS)})
 
@@ -170,16 +169,21 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
         ("passes", 16, "times each strip is decoded"),
         ("release", 1, "1: ring bytes are freed, tile by tile, in the last pass; 0: the ring rewinds at the end"),
     ),
-    _row("GMC", 6, "compute", "how GEM and GMS walk operand a: the window over an NHWC image", *_WINDOW),
+    _row(
+        "GMC", 6, "compute", "how GEM and GMS walk operand a: the window over an NHWC image", *_WINDOW,
+        ("a_unsigned", 1, "1: a is uint8, else int8"),
+    ),
     _row(
         "GMO", 7, "compute", "reduction length, output and parameters of the GEMs that follow",
         ("reduction", 20, "reduction length (kernel_h*kernel_w*channels of a group)"),
         ("out_stride", 20, "bytes from output row to row"),
-        ("parameters", 24, "activation SRAM address of int32 biases, then float32 scales"),
+        ("parameters", 24, "activation SRAM address of int32 biases, then multipliers, then the table"),
         ("b_stride", 20, "GMS: bytes from row to row of b"),
         ("tile_rows", 11, "rows of a full tile"), ("tile_columns", 11, "columns of a full tile"),
-        ("bias", 1, "1: add biases"), ("channel_scales", 1, "1: one scale a channel, else one in all"),
-        ("activation", 4, "function applied on the way out", ACTIVATIONS),
+        ("bias", 1, "1: add biases"), ("channel_scales", 1, "1: one multiplier a channel, else one in all"),
+        ("unsigned", 1, "1: results saturate to uint8, else to int8"),
+        ("table", 1, "1: results, saturated, are replaced by their entries of a 256-byte table"),
+        ("normalise", 1, "1: GMS: sums are divided by the sum of their row of a, which must be uint8"),
     ),
     _row(
         "GEM", 8, "compute", "rows x reduction times decoded reduction x columns: for each strip of columns, for each "
@@ -208,15 +212,34 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
         ("count", 16, "repetitions"), ("a_stride", 24, "a, step in bytes"), ("b_stride", 24, "b, step in bytes"),
         ("out_stride", 24, "out, step in bytes"),
     ),
-    _row("VWN", 12, "vector", "pooling window (or, for resize, image sizes) of the VECs that follow", *_WINDOW),
+    _row("VWN", 12, "vector", "pooling window of the VECs that follow", *_WINDOW),
     _row(
-        "VEC", 13, "vector", "one vector function over rows x columns int8 elements",
+        "VEC", 13, "vector", "one vector function over rows x columns elements",
         ("function", 5, "what to do", tuple(row.name for row in VECTOR_FUNCTIONS)),
         ("a", 24, "SRAM byte address of the first operand"), ("b", 24, "SRAM byte address of the second operand"),
         ("out", 24, "SRAM byte address of the result"), ("rows", 16, "rows"), ("columns", 16, "elements a row"),
     ),
     _row("STA", 14, "store", "activation SRAM to DRAM: outputs and spilled activations", *_MOVE),
     _row("FIN", 15, "store", "end of the program"),
+    _row(
+        "VRQ", 16, "vector", "signedness and requantisation of the VECs that follow",
+        ("a_multiplier", 24, "two's complement; softmax, exponentials: factor of the distance to the maximum"),
+        ("b_multiplier", 24, "two's complement; softmax: factor of the shares; layernorm: epsilon, unsigned"),
+        ("shift", 6, "products are divided by 2**shift and rounded"),
+        ("epsilon_shift", 6, "layernorm: epsilon is b_multiplier * 2**epsilon_shift"),
+        ("offset_shift", 6, "layernorm: left shift of the offsets"),
+        ("parameters", 24, "add, mean: activation SRAM address of the channel exponents"),
+        ("a_unsigned", 1, "1: a is uint8, else int8"), ("b_unsigned", 1, "1: b is uint8, else int8"),
+        ("unsigned", 1, "1: results saturate to uint8, else to int8"),
+        ("exponents", 1, "1: add, mean, layernorm: one byte of channel exponents a column"),
+    ),
+    _row(
+        "VRS", 17, "vector", "images of the resizing VECs that follow",
+        ("in_h", 14, "rows of the whole input image"), ("in_w", 14, "input columns"),
+        ("out_h", 14, "rows of the whole output image"), ("out_w", 14, "output columns"),
+        ("in_row", 14, "row of the input image that a begins with"), ("out_row", 14, "first output row"),
+        ("pixel_stride", 20, "bytes from input pixel to pixel"),
+    ),
 )  # fmt: skip
 
 

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from accel.codecs.records import RecordLayout
 from accel.errors import AccelError, IsaError
-from accel.footprint import CODEBOOK_SPAN, Access, QueueState, decoder_codebook_bytes, instruction_accesses
+from accel.footprint import (
+    CODEBOOK_SPAN,
+    Access,
+    QueueState,
+    decoder_codebook_bytes,
+    instruction_accesses,
+    resized_rows,
+)
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS, Instruction, disassemble
 from accel.machine import Machine
 
@@ -112,6 +119,8 @@ def _check_gem(gem: Instruction, state: QueueState, machine: Machine) -> None:
     taps = window["kernel_h"] * window["kernel_w"]
     if output["reduction"] % taps:
         raise IsaError(f"reduction = {output['reduction']}; allowed: multiples of the {taps} taps of its window")
+    if output["normalise"] and (gem.mnemonic == "GEM" or not window["a_unsigned"] or output["bias"]):
+        raise IsaError("normalise = 1; allowed: with GMS, a_unsigned = 1 and bias = 0 only")
 
 
 def _check_vec(vec: Instruction, state: QueueState, machine: Machine) -> None:
@@ -120,6 +129,17 @@ def _check_vec(vec: Instruction, state: QueueState, machine: Machine) -> None:
         window = state.required("VWN", vec)
         for name in _WINDOW_SIZES:
             _at_least_one(f"VWN.{name}", window[name])
+    if function.requantises:
+        state.required("VRQ", vec)
+    if function.name.startswith("resize"):
+        _check_resize(vec, state.required("VRS", vec))
+
+
+def _check_resize(vec: Instruction, image: Instruction) -> None:
+    """Output rows lie in the image, and a does not begin behind the first input row they read."""
+    lines = -(-vec["rows"] // image["out_w"])
+    _at_most("VRS.out_row + rows / out_w", image["out_row"] + lines, image["out_h"])
+    _at_most("VRS.in_row", image["in_row"], resized_rows(image, image["out_row"])[0])
 
 
 _IMAGE_SIZES = ("in_h", "in_w", "out_w")
@@ -139,6 +159,7 @@ _POSITIVE: Mapping[str, tuple[str, ...]] = {
     "GMS": ("rows", "columns", "chunk"),
     "VBT": ("count",),
     "VWN": _IMAGE_SIZES,
+    "VRS": (*_IMAGE_SIZES, "out_h"),
     "VEC": ("rows", "columns"),
 }
 

@@ -18,7 +18,7 @@ from accel.errors import AccelError, FormatError
 from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES, ISA_VERSION, decode_program
 from accel.machine import Machine, machine_from_document, machine_to_document
 
-PROGRAM_SCHEMA = "accel.program/1"
+PROGRAM_SCHEMA = "accel.program/2"
 LAYER_KINDS = ("gemm", "conv", "attention", "vector", "io")
 
 

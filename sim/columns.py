@@ -31,6 +31,8 @@ ACTIONS = {
     "VST": CONFIGURE,
     "VBT": CONFIGURE,
     "VWN": CONFIGURE,
+    "VRS": CONFIGURE,
+    "VRQ": CONFIGURE,
     "VEC": VECTOR_WORK,
     "STA": TRANSFER,
     "FIN": FINISH,
