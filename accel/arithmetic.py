@@ -158,7 +158,7 @@ def layernorm(values: Integers, norm: Norm) -> Integers:
     centred = values * 256 - (doubled + count) // (2 * count)
     variance = (centred * centred).sum(-1, keepdims=True) // count
     deviation = np.maximum(integer_sqrt(variance + norm.epsilon), 1)
-    inverse = (1 << NORM_RECIPROCAL_BITS) // deviation
+    inverse = np.int64(1 << NORM_RECIPROCAL_BITS) // deviation
     normalised = rounding_shift(centred * inverse, NORM_RECIPROCAL_BITS - NORM_FRACTION_BITS)
     return rounding_shift(normalised * norm.gains + (norm.offsets << norm.offset_shift), norm.shift)
 

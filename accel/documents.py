@@ -200,8 +200,9 @@ down, sat(v) saturates to 0..255 (`unsigned`) or -128..127, and a byte x is read
   2^(15 - i/256) rounded; the result is round(255 * e, 15).
 - softmax: e as above; sat(round((e * (2^{RECIPROCAL_BITS} // sum of e) // 2^{PROBABILITY_BITS}) * B, shift)).
 - layernorm: x = a * 2^da (`exponents`) or a; n columns; m = floor(256 * sum of x / n + 1/2); c = 256 x - m; v = (sum of
-  c^2) // n + `b_multiplier` * 2^`epsilon_shift` (unsigned); r = floor(sqrt(v)), at least 1; z = round(c *
-  (2^{NORM_RECIPROCAL_BITS} // r), {NORM_RECIPROCAL_BITS - NORM_FRACTION_BITS}); the result is sat(round(z * gain + offset * 2^`offset_shift`, shift)).
+  c^2) // n + `b_multiplier` * 2^`epsilon_shift` (unsigned); r = floor(sqrt(v)), at least 1;
+  z = round(c * (2^{NORM_RECIPROCAL_BITS} // r), {NORM_RECIPROCAL_BITS - NORM_FRACTION_BITS}); the result is
+  sat(round(z * gain + offset * 2^`offset_shift`, shift)).
 - resize_nearest: input index floor(o * in / out) in both directions. resize_bilinear: q = max(0, (2o+1) * in - out);
   lower index l = min(q // (2 out), in-1), upper min(l+1, in-1), weight w = ((q - 2 out l) * 2^{RESIZE_BITS} + out) //
   (2 out) of the upper one; the result is round(sum of tap * weights, {2 * RESIZE_BITS}).

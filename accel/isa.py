@@ -33,7 +33,7 @@ OPCODE_BITS, POP_LSB, PUSH_LSB, PAYLOAD_LSB = 5, 5, 10, 16
 @dataclass(frozen=True, slots=True)
 class VectorFunction:
     """One row of ``VECTOR_FUNCTIONS``. ``passes``: lane-operations per element (times the window for pooling).
-    ``requantises``: its result depends on VRQ."""
+    ``requantises``: its result depends on VRQ (signedness of its operands included)."""
 
     name: str
     passes: int
@@ -54,13 +54,17 @@ VECTOR_FUNCTIONS: tuple[VectorFunction, ...] = (
     VectorFunction("softmax", 3, 1, "per row: maximum, exponentials and their sum, scaling", requantises=True),
     VectorFunction("exponentials", 2, 1, "per row: maximum, exponentials (softmax left undivided)", requantises=True),
     VectorFunction("layernorm", 3, 2, "per row: mean, variance, scaling; b holds gains and offsets", requantises=True),
-    VectorFunction("maxpool", 1, 1, "one output pixel per row, a window of pixels each", windowed=True),
+    VectorFunction(
+        "maxpool", 1, 1, "one output pixel per row, a window of pixels each", windowed=True, requantises=True
+    ),
     VectorFunction(
         "avgpool", 1, 1, "one output pixel per row, a window of pixels each", windowed=True, requantises=True
     ),
     VectorFunction("mean", 1, 1, "mean of all rows into one", reduces_rows=True, requantises=True),
     VectorFunction("resize_nearest", 1, 1, "one output pixel per row; VRS holds both image sizes"),
-    VectorFunction("resize_bilinear", 4, 1, "one output pixel per row, four taps; VRS holds both image sizes"),
+    VectorFunction(
+        "resize_bilinear", 4, 1, "one output pixel per row, four taps; VRS holds both image sizes", requantises=True
+    ),
 )
 VECTOR_CODE: Mapping[str, int] = MappingProxyType({row.name: code for code, row in enumerate(VECTOR_FUNCTIONS)})
 

@@ -17,8 +17,10 @@ from accel.container import read_container, write_container
 from accel.errors import AccelError, FormatError
 from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES, ISA_VERSION, decode_program
 from accel.machine import Machine, machine_from_document, machine_to_document
+from accel.quantisation import TensorScale, code_from_json
 
 PROGRAM_SCHEMA = "accel.program/2"
+INDEX_BYTES = 4  # an index of an embedding: int32
 LAYER_KINDS = ("gemm", "conv", "attention", "vector", "io")
 
 
@@ -70,13 +72,37 @@ class WeightStream:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A network input or output in DRAM: elements of ``shape`` (source framework's order), ``strides`` bytes apart."""
+    """A network input or output in DRAM: elements of ``shape`` (source framework's order), ``strides`` bytes apart.
+
+    ``bytes`` is the room of all items of the batch, ``item_bytes`` that of one. ``code`` says what a byte means;
+    ``None`` marks int32 indices."""
 
     name: str
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     address: int
     bytes: int
+    item_bytes: int
+    code: TensorScale | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where the tensor ``name`` of the graph lies, whole, once ``instruction`` has completed (the first item of a
+    batch): in ``space``, elements of ``shape`` at ``address``, ``strides`` bytes apart."""
+
+    name: str
+    layer: int
+    instruction: int
+    space: str
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    code: TensorScale
+
+    def __post_init__(self) -> None:
+        if self.space not in ("activation", "dram"):
+            raise FormatError(f"tensor '{self.name}': space '{self.space}'; allowed: activation, dram")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +111,8 @@ class Program:
 
     ``words`` is ``uint8[n, 16]``, ``instruction_layer`` ``int32[n]`` (index into ``layers``), ``image`` ``uint8`` from
     DRAM address 0; ``dram_bytes`` also covers the scratch area behind it. ``notes`` are what the user should know
-    (spills, padding); ``report`` holds the compiler's figures by name.
+    (spills, padding); ``report`` holds the compiler's figures by name. Values are meaningful if ``calibrated``;
+    ``tensors`` says where results of layers can be seen, in the order in which they are complete.
     """
 
     model: str
@@ -102,6 +129,8 @@ class Program:
     streams: tuple[WeightStream, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    calibrated: bool = False
+    tensors: tuple[StoredTensor, ...] = ()
     notes: tuple[str, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
 
@@ -124,6 +153,16 @@ class Program:
         for port in (*self.inputs, *self.outputs):
             inside = port.address >= 0 and 0 <= port.bytes <= self.dram_bytes - port.address
             _require(inside, f"port '{port.name}' lies outside DRAM")
+            reach = _reach(port.shape, port.strides) + (0 if port.code else INDEX_BYTES - 1)
+            fits = reach + (self.batch - 1) * port.item_bytes <= port.bytes and port.item_bytes >= 0
+            _require(fits, f"elements of port '{port.name}' lie outside it")
+        limits = {"activation": self.machine.sram.activation_bytes, "dram": self.dram_bytes}
+        for tensor in self.tensors:
+            inside = (
+                tensor.address >= 0 and tensor.address + _reach(tensor.shape, tensor.strides) <= limits[tensor.space]
+            )
+            known = 0 <= tensor.instruction < count and 0 <= tensor.layer < len(self.layers)
+            _require(inside and known, f"tensor '{tensor.name}' lies outside its memory or program")
 
     @property
     def digest(self) -> str:
@@ -133,6 +172,13 @@ class Program:
         for part in parts:
             state.update(np.ascontiguousarray(part).data)
         return state.hexdigest()
+
+
+def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
+    """Bytes from the first to behind the last element; beyond any memory if the sizes are impossible."""
+    if len(shape) != len(strides) or any(size < 1 for size in shape) or any(stride < 0 for stride in strides):
+        return 1 << 62
+    return sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
 
 
 def _require(condition: bool, what: str) -> None:
@@ -154,6 +200,8 @@ def _document(program: Program) -> dict[str, Any]:
         "streams": [asdict(stream) for stream in program.streams],
         "inputs": [asdict(port) for port in program.inputs],
         "outputs": [asdict(port) for port in program.outputs],
+        "calibrated": program.calibrated,
+        "tensors": [asdict(tensor) for tensor in program.tensors],
         "notes": list(program.notes),
         "report": dict(program.report),
     }
@@ -179,21 +227,29 @@ def read_program(path: str | Path) -> Program:
         raise FormatError(f"'{path}': program document: {type(error).__name__}: {error}") from error
 
 
-Row = TypeVar("Row", Layer, WeightStream, Port)
+Row = TypeVar("Row", Layer, WeightStream, Port, StoredTensor)
 
 
 def _rows(cls: Callable[..., Row], rows: list[dict[str, Any]]) -> tuple[Row, ...]:
     return tuple(cls(**{k: _checked(k, v) for k, v in row.items()}) for row in rows)
 
 
-_TEXTS = ("name", "kind", "codec", "weight", "vector_axis", "digest")
+_TEXTS = ("name", "kind", "codec", "weight", "vector_axis", "digest", "space")
 
 
 def _checked(key: str, value: Any) -> Any:
+    if key == "code":
+        return None if value is None else code_from_json(value)
     if key in ("shape", "strides"):
         return tuple(_checked(f"{key}[]", item) for item in value)
     if not isinstance(value, str if key in _TEXTS else int) or isinstance(value, bool):
         raise FormatError(f"{key} = {value!r}; allowed: {'text' if key in _TEXTS else 'an integer'}")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise FormatError(f"calibrated = {value!r}; allowed: true or false")
     return value
 
 
@@ -215,6 +271,8 @@ def _from_document(document: dict[str, Any], tensors: Mapping[str, npt.NDArray[A
         streams=_rows(WeightStream, document["streams"]),
         inputs=_rows(Port, document["inputs"]),
         outputs=_rows(Port, document["outputs"]),
+        calibrated=_flag(document["calibrated"]),
+        tensors=_rows(StoredTensor, document["tensors"]),
         notes=tuple(map(str, document["notes"])),
         report=dict(document["report"]),
         words=tensors["words"],
