@@ -27,6 +27,7 @@ LARGEST_SHIFT = (1 << SHIFT_BITS) - 1
 PROBABILITY_BITS = 16  # fraction bits of a row divided by its sum
 RECIPROCAL_BITS = 40  # reciprocal of a row's sum
 EXPONENT_LIMIT = 7  # channel exponents are 0..7
+EXPONENT_BIAS = EXPONENT_LIMIT + 1  # left shift that makes differences of exponents positive
 NORM_FRACTION_BITS = 12  # of a normalised element
 NORM_RECIPROCAL_BITS = 38  # reciprocal of a standard deviation
 RESIZE_BITS = 11  # of an interpolation weight
@@ -181,6 +182,14 @@ def linear_source(out: Integers, in_size: int, out_size: int) -> tuple[Integers,
     lower = np.minimum(position // (2 * out_size), in_size - 1)
     weight = ((position - 2 * out_size * lower) * (1 << RESIZE_BITS) + out_size) // (2 * out_size)
     return lower, np.minimum(lower + 1, in_size - 1), weight
+
+
+def source_rows(out_row: int, in_size: int, out_size: int) -> tuple[int, int]:
+    """First and last input row that an output row of a resized image depends on, whatever the mode."""
+    row = np.array([out_row], np.int64)
+    lower, upper, _ = linear_source(row, in_size, out_size)
+    nearest = nearest_source(row, in_size, out_size)
+    return int(min(lower[0], nearest[0])), int(max(upper[0], nearest[0]))
 
 
 def blend(taps: tuple[Integers, Integers, Integers, Integers], down: Integers, right: Integers) -> Integers:

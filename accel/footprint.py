@@ -18,9 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-import numpy as np
-
-from accel.arithmetic import linear_source, nearest_source
+from accel.arithmetic import source_rows
 from accel.errors import IsaError
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS, Instruction, VectorFunction, disassemble
 
@@ -284,11 +282,8 @@ def _resized_interval(start: int, rows: int, image: Instruction, pixel: int) -> 
 
 
 def resized_rows(image: Instruction, row: int) -> tuple[int, int]:
-    """First and last input row that one output row of a resized image (VRS) may read, of either mode."""
-    at, out_h = np.array([row]), max(1, image["out_h"])
-    lower, upper, _ = linear_source(at, image["in_h"], out_h)
-    nearest = nearest_source(at, image["in_h"], out_h)
-    return int(min(lower, nearest)[0]), int(max(upper, nearest)[0])
+    """First and last input row that one output row of a resized image (VRS) depends on."""
+    return source_rows(row, image["in_h"], max(1, image["out_h"]))
 
 
 def _second_operand(vec: Instruction, function: VectorFunction, state: QueueState) -> tuple[int, int]:

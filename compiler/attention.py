@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from accel.graph import Op
-from accel.isa import ACTIVATIONS
+from accel.graph import ACTIVATION_FUNCTIONS, Op
 
 if TYPE_CHECKING:
     from compiler.lowering import Lowering
 
-SCORE_OPERATORS = frozenset(("add", "sub", "mul", "div", "reshape", "softmax", *ACTIVATIONS[1:]))
+SCORE_OPERATORS = frozenset(("add", "sub", "mul", "div", "reshape", "softmax", *ACTIVATION_FUNCTIONS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ def _same_items(state: Lowering, first: Op, last: Op) -> bool:
 def _keeps_scores(state: Lowering, op: Op, scores: tuple[int, ...]) -> bool:
     shape = state.shape(op.output)
     if op.kind not in SCORE_OPERATORS or shape[-2:] != scores:
+        return False
+    if op.kind in ("mul", "div") and state.is_scalar(op.inputs[1]) and not state.is_free_scaling(op):
         return False
     if math.prod(shape) != math.prod(state.shape(op.inputs[0])):
         return False

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from accel.errors import CompileError
 from accel.graph import weight_name
@@ -16,19 +17,15 @@ from accel.packed import Packed, packed_digest
 from accel.program import Layer, Port, Program, WeightStream
 from compiler.banks import bank_turns, used_together
 from compiler.cut import Cutter
-from compiler.emission import Emission, Resources, WeightSource
+from compiler.emission import Emission, ProductBlocks, Resources, WeightSource
 from compiler.emit import emit
 from compiler.image import Image
 from compiler.lower import lower
-from compiler.parameters import (
-    PRODUCT_SCALE_BYTES,
-    ParameterBlock,
-    constant_data,
-    largest_block_bytes,
-    parameter_block,
-)
+from compiler.observable import stored_tensors
+from compiler.parameters import ParameterBlock, Parameters
 from compiler.place import Placement, dram_operands, place
 from compiler.plan import WeightPlan, batched_buffers, build_visits, fetch_plan, gem_columns, stays_in_ring
+from compiler.quantise import nominal
 from compiler.sram import aligned
 from compiler.steps import GatherStep, GemmStep, Lowered, ProductStep, Visit
 from compiler.tile import Tiling, pack_stream, reduction_order, stream_digests, tile_layer
@@ -41,12 +38,15 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
     """See ``compiler.compile_model``."""
     if not 1 <= batch <= 1024:
         raise CompileError(f"batch {batch}; allowed: 1 to 1024")
-    lowered = lower(packed.graph)
+    quantisation = packed.quantisation or nominal(packed.graph, packed.parameters)
+    parameters = Parameters.of(packed, quantisation)
+    lowered = lower(packed.graph, packed.parameters, quantisation)
     tilings = _tilings(packed, machine)
     visits = build_visits(lowered, batch)
-    area = ParameterArea.of(visits, packed, tilings)
-    products = sorted({v.step.layer for v in visits if isinstance(v.step, ProductStep)})
-    reserved = aligned(PRODUCT_SCALE_BYTES * len(products))
+    area = ParameterArea.of(visits, parameters, tilings)
+    names = [layer.name for layer in lowered.layers]
+    products = _product_blocks(visits, parameters, names)
+    reserved = aligned(products.data.size)
     first_free = reserved + area.size_bytes
     if first_free >= machine.sram.activation_bytes:
         raise CompileError(
@@ -56,13 +56,13 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
     buffers = batched_buffers(lowered.buffers, batch)
     capacity_bytes = machine.sram.activation_bytes - first_free
     cutter = Cutter(tilings, stays_in_ring(tilings, machine), machine)
-    names = [layer.name for layer in lowered.layers]
     placement = _shifted(place(visits, buffers, capacity_bytes, cutter, names), first_free)
     if verify:
         verify_lowered(lowered, packed.graph)
         verify_placement(placement, machine)
     plans = _plans(placement, tilings, machine)
-    resources, image = _resources(packed, machine, lowered, placement, tilings, plans, area.moved(reserved), products)
+    image = Image()
+    resources = _resources(machine, names, placement, tilings, plans, parameters, area.moved(reserved), products, image)
     emission = emit(resources)
     program = _program(packed, machine, batch, lowered, resources, emission, image)
     if verify:
@@ -86,13 +86,13 @@ class ParameterArea:
     size_bytes: int
 
     @staticmethod
-    def of(visits: Sequence[Visit], packed: Packed, tilings: Mapping[str, Tiling]) -> ParameterArea:
+    def of(visits: Sequence[Visit], parameters: Parameters, tilings: Mapping[str, Tiling]) -> ParameterArea:
         """Assign every visit's block; a new half begins after each visit with weights."""
         offsets: dict[int, tuple[int, int]] = {}
         half = used = largest = 0
         for index, visit in enumerate(visits):
             offsets[index] = (half, used)
-            used += aligned(largest_block_bytes(visit, packed, tilings))
+            used += aligned(parameters.largest_block_bytes(visit, tilings))
             largest = max(largest, used)
             if isinstance(visit.step, GemmStep):
                 half, used = 1 - half, 0
@@ -122,34 +122,44 @@ def _plans(placement: Placement, tilings: Mapping[str, Tiling], machine: Machine
     return plans
 
 
+def _product_blocks(visits: Sequence[Visit], parameters: Parameters, names: Sequence[str]) -> ProductBlocks:
+    """Blocks of all layers that multiply activations, one behind the other from SRAM address 0."""
+    blocks: dict[int, npt.NDArray[np.uint8]] = {}
+    for step in (visit.step for visit in visits):
+        if isinstance(step, ProductStep) and step.layer not in blocks:
+            blocks[step.layer] = parameters.product_block(step, names[step.layer])
+    ends = np.cumsum([block.size for block in blocks.values()]).tolist()
+    offsets = dict(zip(blocks, [0, *ends], strict=False))
+    return ProductBlocks(np.concatenate([np.zeros(0, np.uint8), *blocks.values()]), offsets)
+
+
 def _resources(
-    packed: Packed,
     machine: Machine,
-    lowered: Lowered,
+    names: Sequence[str],
     placement: Placement,
     tilings: Mapping[str, Tiling],
     plans: Mapping[int, WeightPlan],
+    parameters: Parameters,
     block_sram: Mapping[int, int],
-    products: Sequence[int],
-) -> tuple[Resources, Image]:
+    products: ProductBlocks,
+    image: Image,
+) -> Resources:
     """Lay out DRAM: weight streams in the order they are used, then side data, then scratch."""
-    image = Image()
-    weights = {name: _weight_source(image, packed, name, tiling) for name, tiling in tilings.items()}
-    blocks = _blocks(packed, placement, tilings, plans)
+    model = parameters.model
+    weights = {name: _weight_source(image, model.packed, name, tiling) for name, tiling in tilings.items()}
+    blocks = _blocks(parameters, placement, tilings, plans)
     block_dram = {index: image.add(block.data) for index, block in blocks.items()}
-    scales = np.ones(len(products), np.float32)
-    product_scales = (image.add(scales) if products else 0, 0, scales.nbytes)
+    if products.data.size:
+        products = replace(products, dram=image.add(products.data))
     buffers = placement.buffers
-    address = {n: image.add(constant_data(packed.parameters[n])) for n, b in buffers.items() if b.home == "constant"}
+    address = {n: image.add(model.constant_bytes(n)) for n, b in buffers.items() if b.home == "constant"}
     scratch = [n for n, b in buffers.items() if b.home in ("input", "output") or n in placement.spilled]
     address |= _scratch(
         image, {name: buffers[name].size_bytes for name in scratch}, placement, machine, weights, address
     )
-    names = [layer.name for layer in lowered.layers]
-    resources = Resources(
-        machine, names, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, product_scales
+    return Resources(
+        machine, names, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, products, model
     )
-    return resources, image
 
 
 def _scratch(
@@ -180,13 +190,13 @@ def _weight_source(image: Image, packed: Packed, name: str, tiling: Tiling) -> W
 
 
 def _blocks(
-    packed: Packed, placement: Placement, tilings: Mapping[str, Tiling], plans: Mapping[int, WeightPlan]
+    parameters: Parameters, placement: Placement, tilings: Mapping[str, Tiling], plans: Mapping[int, WeightPlan]
 ) -> dict[int, ParameterBlock]:
     blocks = {}
     for index, visit in enumerate(placement.visits):
         step = visit.step
         firsts = gem_columns(visit, plans[index], tilings[step.weight]) if isinstance(step, GemmStep) else ()
-        block = parameter_block(visit, packed, firsts)
+        block = parameters.block(visit, firsts)
         if block is not None:
             blocks[index] = block
     return blocks
@@ -216,8 +226,10 @@ def _program(
         dram_bytes=image.dram_bytes,
         layers=layers,
         streams=tuple(_streams(packed, resources, weight_of)),
-        inputs=tuple(_ports(lowered.inputs, resources)),
-        outputs=tuple(_ports(lowered.outputs, resources)),
+        inputs=tuple(_ports(lowered.inputs, resources, batch)),
+        outputs=tuple(_ports(lowered.outputs, resources, batch)),
+        calibrated=resources.model.quantisation.calibrated,
+        tensors=tuple(stored_tensors(lowered, resources, emission)),
         notes=tuple(_notes(resources)),
         report=_report(resources),
     )
@@ -265,17 +277,14 @@ def _streams(packed: Packed, resources: Resources, weight_of: Mapping[int, str])
     return rows
 
 
-def _ports(views: Mapping[str, View], resources: Resources) -> Sequence[Port]:
-    return [
-        Port(
-            name,
-            view.shape,
-            view.strides,
-            resources.dram_address[view.buffer] + view.offset,
-            resources.buffers[view.buffer].size_bytes - view.offset,
-        )
-        for name, view in views.items()
-    ]
+def _ports(views: Mapping[str, View], resources: Resources, batch: int) -> Sequence[Port]:
+    ports, codes = [], resources.model.quantisation.tensors
+    for name, view in views.items():
+        size = resources.buffers[view.buffer].size_bytes
+        address = resources.dram_address[view.buffer] + view.offset
+        room = size - view.offset
+        ports.append(Port(name, view.shape, view.strides, address, room, size // batch, codes.get(name)))
+    return ports
 
 
 def _notes(resources: Resources) -> Sequence[str]:

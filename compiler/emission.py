@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from accel.codecs.base import EncodedLayer
+from accel.footprint import CONFIGURATION
 from accel.isa import Instruction
 from accel.machine import Machine
 from compiler.parameters import ParameterBlock
 from compiler.place import Placement
 from compiler.plan import WeightPlan
+from compiler.scaled import ScaledModel
 from compiler.steps import Buffer
 from compiler.tile import Tiling
 
@@ -23,6 +28,16 @@ class WeightSource:
     tiling: Tiling
     address: int
     codebook_address: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProductBlocks:
+    """Multipliers and tables of products of activations, in SRAM from the start: ``offsets`` by layer from ``sram``."""
+
+    data: npt.NDArray[np.uint8]
+    offsets: Mapping[int, int]
+    sram: int = 0
+    dram: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +54,8 @@ class Resources:
     blocks: Mapping[int, ParameterBlock]
     block_dram: Mapping[int, int]
     block_sram: Mapping[int, int]
-    product_scales: tuple[int, int, int]  # DRAM address, SRAM address, bytes
+    products: ProductBlocks
+    model: ScaledModel
 
 
 @dataclass(slots=True)
@@ -54,12 +70,12 @@ class Emission:
     fetched_blocks: dict[int, int] = field(default_factory=dict)
     bank_of: dict[int, int] = field(default_factory=dict)
     codebooks: int = 0
-    product_layers: list[int] = field(default_factory=list)
+    finished: dict[str, tuple[int, int]] = field(default_factory=dict)  # visit and last instruction, by tensor made
 
     def add(self, layer: int, *instructions: Instruction) -> None:
         """Append, leaving out configuration that is in force already."""
         for instruction in instructions:
-            if instruction.mnemonic in ("GMC", "GMO", "VST", "VBT", "VWN"):
+            if instruction.mnemonic in CONFIGURATION:
                 if self.configured.get(instruction.mnemonic) == instruction:
                     continue
                 self.configured[instruction.mnemonic] = instruction

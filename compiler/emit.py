@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from accel.errors import CompileError, IsaError
-from accel.isa import ACTIVATIONS, Instruction
+from accel.isa import Instruction
 from compiler.emission import Emission, Resources, WeightSource
 from compiler.emit_vector import pixel_stride, vector_instructions, window_fields
 from compiler.fetch import fetch_ahead, fetch_parameters, fetch_strip, fetch_weights, load_operands, staging_areas
 from compiler.moves import contiguous, move
-from compiler.parameters import PRODUCT_SCALE_BYTES, channel_scales
+from compiler.output_stage import has_bias, has_channel_words, target_code, uses_table
 from compiler.place import staged_view
 from compiler.plan import Fetch, chunk_rows
-from compiler.steps import GatherStep, GemmStep, ProductStep, Step, VectorStep, Visit, Window
+from compiler.scaled import ScaledModel
+from compiler.steps import GatherStep, GemmStep, OutputStage, ProductStep, Step, VectorStep, Visit, Window
 from compiler.tile import Tiling
+from compiler.vector_numbers import vector_fields
 from compiler.views import View, narrow, reshape
 
 
@@ -27,13 +29,14 @@ def emit(resources: Resources) -> Emission:
     """All instructions of a program, without tokens."""
     state = Emission(resources)
     visits = resources.placement.visits
-    address, sram, size = resources.product_scales
-    if size:
+    products = resources.products
+    if products.data.size:
         first = next(v.step.layer for v in visits if isinstance(v.step, ProductStep))
-        state.add(first, *contiguous("LDA", "scales", sram, address, size))
+        state.add(first, *contiguous("LDA", "scales", products.sram, products.dram, products.data.size))
     for index, visit in enumerate(visits):
         try:
             _emit_visit(state, index, visit)
+            state.finished[visit.step.result] = index, len(state.instructions) - 1
         except IsaError as error:
             name = resources.names[visit.step.layer]
             raise CompileError(f"layer '{name}' does not fit an instruction: {error}") from error
@@ -80,7 +83,8 @@ def _emit_part(state: Emission, index: int, number: int, part: Step) -> None:
         _emit_product(state, placed)
     elif isinstance(placed, VectorStep):
         parameters = state.resources.block_sram.get(index, 0)
-        state.add(placed.layer, *vector_instructions(placed, parameters))
+        fields = vector_fields(placed, state.resources.model)
+        state.add(placed.layer, *vector_instructions(placed, parameters, fields))
     else:
         state.add(placed.layer, _gather(state, placed))
     _store(state, part, located)
@@ -159,7 +163,9 @@ def _emit_columns(state: Emission, index: int, step: GemmStep, first: int, colum
     else:
         state.add(step.layer, _dec(state, index, source, columns, passes, release))
     window = replace(step.window, channel_major=tiling.vector_axis == "in" and step.window.kernel != (1, 1))
-    state.add(step.layer, Instruction("GMC", window_fields(window, a, step.out.shape[1])))
+    unsigned = int(state.resources.model.code(step.stage.operands[0]).unsigned)
+    fields = window_fields(window, a, step.out.shape[1]) | {"a_unsigned": unsigned}
+    state.add(step.layer, Instruction("GMC", fields))
     state.add(step.layer, _gmo(state, index, step, source, first, out))
     values = {"a": a.offset, "out": out.offset, "rows": rows, "columns": columns, "chunk": chunk}
     state.add(step.layer, Instruction("GEM", values | {"groups_per_tile": tiling.groups_per_tile}))
@@ -213,20 +219,29 @@ def _dec(state: Emission, index: int, source: WeightSource, columns: int, passes
 
 def _gmo(state: Emission, index: int, step: GemmStep, source: WeightSource, first: int, out: View) -> Instruction:
     """Output stage of the GEM whose first output channel is ``first``."""
-    tiling, block = source.tiling, state.resources.blocks[index]
+    tiling, block, model = source.tiling, state.resources.blocks[index], state.resources.model
     return Instruction(
         "GMO",
-        {
+        stage_fields(step.stage, model)
+        | {
             "reduction": tiling.rows,
             "out_stride": pixel_stride(out),
             "parameters": state.resources.block_sram[index] + block.offsets[first],
             "tile_rows": tiling.tile_rows,
             "tile_columns": tiling.tile_columns,
-            "bias": int(bool(step.bias)),
-            "channel_scales": int(channel_scales(step, source.layer)),
-            "activation": ACTIVATIONS.index(step.activation),
+            "bias": int(has_bias(step, model)),
+            "channel_scales": int(has_channel_words(step, model)),
         },
     )
+
+
+def stage_fields(stage: OutputStage, model: ScaledModel) -> dict[str, int]:
+    """Fields of GMO that say what sums become."""
+    return {
+        "unsigned": int(target_code(stage, model).unsigned),
+        "table": int(uses_table(stage, model)),
+        "normalise": int(stage.normalised),
+    }
 
 
 def _emit_product(state: Emission, step: ProductStep) -> None:
@@ -235,21 +250,19 @@ def _emit_product(state: Emission, step: ProductStep) -> None:
     a = reshape(step.a, (rows, 1, reduction))
     out = step.out
     assert a is not None
-    _, sram, _ = state.resources.product_scales
-    if step.layer not in state.product_layers:
-        state.product_layers.append(step.layer)
-    configuration = {
+    products, model = state.resources.products, state.resources.model
+    configuration = stage_fields(step.stage, model) | {
         "reduction": reduction,
         "out_stride": out.strides[0],
-        "parameters": sram + PRODUCT_SCALE_BYTES * state.product_layers.index(step.layer),
+        "parameters": products.sram + products.offsets[step.layer],
         "b_stride": step.b.strides[0],
         "tile_rows": array.rows,
         "tile_columns": array.columns,
-        "activation": ACTIVATIONS.index(step.activation),
     }
     chunk = chunk_rows("GMS", rows, state.resources.machine)
     values = {"a": step.a.offset, "b": step.b.offset, "out": out.offset, "rows": rows, "columns": out.shape[1]}
-    state.add(step.layer, Instruction("GMC", window_fields(Window(), a, 1)), Instruction("GMO", configuration))
+    window = window_fields(Window(), a, 1) | {"a_unsigned": int(model.code(step.stage.operands[0]).unsigned)}
+    state.add(step.layer, Instruction("GMC", window), Instruction("GMO", configuration))
     state.add(step.layer, Instruction("GMS", values | {"chunk": chunk, "transpose_b": int(step.transpose_b)}))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from accel.errors import CompileError
+from accel.footprint import WITH_EXPONENTS
+from accel.graph import ACTIVATION_FUNCTIONS
 from accel.isa import BY_MNEMONIC, VECTOR_CODE, VECTOR_FUNCTIONS, Instruction
-from compiler.split import ROW_WISE, WINDOWED
+from compiler.split import WINDOWED, works_on_rows
 from compiler.steps import VectorStep, Window
 from compiler.views import View, merged_axes, outer_offsets
 
@@ -14,21 +16,33 @@ LIMIT = BY_MNEMONIC["VEC"].field("rows").limit - 1
 Nest = list[list[int]]  # [size, stride of a, of b, of out], outermost first
 
 
-def vector_instructions(step: VectorStep, parameters: int) -> Iterator[Instruction]:
-    """Instructions of one step whose views lie in SRAM (offsets are addresses); norms read ``parameters``."""
+_SPELLING = {"sub": "add"} | dict.fromkeys(ACTIVATION_FUNCTIONS, "table")  # VEC's name for what is another's in graphs
+
+
+def vector_instructions(step: VectorStep, parameters: int, fields: Mapping[str, int]) -> Iterator[Instruction]:
+    """Instructions of one step whose views lie in SRAM (offsets are addresses), and whose other bytes, if any, at
+    ``parameters``; ``fields`` are those of VRQ."""
+    if fields:
+        exponents = {"parameters": parameters} if _spelling(step) in WITH_EXPONENTS and step.exponents else {}
+        yield Instruction("VRQ", {**fields, **exponents})
     if step.function in WINDOWED:
         yield from _windowed(step)
     elif step.function == "mean":
         yield from _mean(step)
-    elif step.function in ROW_WISE:
+    elif works_on_rows(step):
         yield from _row_wise(step, parameters)
     else:
-        yield from _element_wise(step)
+        yield from _element_wise(step, parameters)
 
 
-def _vec(function: str, a: int, b: int, out: int, rows: int, columns: int) -> Instruction:
-    used = VECTOR_FUNCTIONS[VECTOR_CODE[function]].operands
-    values = {"function": VECTOR_CODE[function], "out": out, "rows": rows, "columns": columns}
+def _spelling(step: VectorStep) -> str:
+    return _SPELLING.get(step.function, step.function)
+
+
+def _vec(step: VectorStep, a: int, b: int, out: int, rows: int, columns: int) -> Instruction:
+    code = VECTOR_CODE[_spelling(step)]
+    used = VECTOR_FUNCTIONS[code].operands
+    values = {"function": code, "out": out, "rows": rows, "columns": columns}
     return Instruction("VEC", values | ({"a": a} if used else {}) | ({"b": b} if used > 1 else {}))
 
 
@@ -41,22 +55,25 @@ def _batches(count: int, a: int, b: int, out: int) -> Instruction:
     return Instruction("VBT", {"count": count, "a_stride": a, "b_stride": b, "out_stride": out})
 
 
-def _element_wise(step: VectorStep) -> Iterator[Instruction]:
-    second = step.b if step.b is not None else step.a
-    nest = merged_axes(step.out.shape, step.a.strides, second.strides, step.out.strides)
+def _element_wise(step: VectorStep, parameters: int) -> Iterator[Instruction]:
+    b_strides = step.b.strides if step.b is not None else (0,) * len(step.out.shape)
+    nest = merged_axes(step.out.shape, step.a.strides, b_strides, step.out.strides)
     nest = _split_long(sorted(nest, key=lambda row: -row[3]))
     columns = nest.pop()
     if step.b is not None and columns[2] != 1 and columns[0] > 1:
         raise CompileError(
             f"layer {step.layer} ({step.function}): the second operand must be dense along its last axis"
         )
-    yield from _loops(step, nest, columns[0], columns[1], columns[3], second.offset)
+    second = step.b.offset if step.b is not None else parameters
+    yield from _loops(step, nest, columns[0], columns[1], columns[3], second)
 
 
 def _row_wise(step: VectorStep, parameters: int) -> Iterator[Instruction]:
+    """The last axis whole, as columns."""
     *shape, columns = step.a.shape
-    second = parameters if step.constants else step.a.offset
-    nest = _split_long(merged_axes(shape, step.a.strides[:-1], [0] * len(shape), step.out.strides[:-1]))
+    b_strides = step.b.strides[:-1] if step.b is not None else (0,) * len(shape)
+    second = step.b.offset if step.b is not None else parameters
+    nest = _split_long(merged_axes(shape, step.a.strides[:-1], b_strides, step.out.strides[:-1]))
     yield from _loops(step, nest, columns, step.a.strides[-1], step.out.strides[-1], second)
 
 
@@ -70,7 +87,7 @@ def _loops(
     yield _batches(*batch)
     sizes, *strides = (list(column) for column in zip(*nest, strict=True)) if nest else ([], [], [], [])
     for a, b, out in outer_offsets(sizes, *strides):
-        yield _vec(step.function, step.a.offset + a, second + b, step.out.offset + out, rows[0], columns)
+        yield _vec(step, step.a.offset + a, second + b, step.out.offset + out, rows[0], columns)
 
 
 def _split_long(nest: Nest) -> Nest:
@@ -113,15 +130,25 @@ def pixel_stride(view: View) -> int:
 
 def _windowed(step: VectorStep) -> Iterator[Instruction]:
     height, width, channels = step.out.shape
-    assert step.window is not None
-    yield Instruction("VWN", window_fields(step.window, step.a, width))
+    yield _geometry(step)
     yield _strides(0, 0, pixel_stride(step.out), step.a.strides[2], step.out.strides[2])
     yield _batches(1, 0, 0, 0)
-    yield _vec(step.function, step.a.offset, 0, step.out.offset, height * width, channels)
+    yield _vec(step, step.a.offset, 0, step.out.offset, height * width, channels)
+
+
+def _geometry(step: VectorStep) -> Instruction:
+    """VWN of a pooling window, VRS of the images of a resize."""
+    if step.resizing is None:
+        assert step.window is not None
+        return Instruction("VWN", window_fields(step.window, step.a, step.out.shape[1]))
+    rows = step.resizing
+    heights = {"in_h": rows.in_height, "out_h": rows.out_height, "in_row": rows.in_row, "out_row": rows.out_row}
+    widths = {"in_w": step.a.shape[1], "out_w": step.out.shape[1], "pixel_stride": pixel_stride(step.a)}
+    return Instruction("VRS", heights | widths)
 
 
 def _mean(step: VectorStep) -> Iterator[Instruction]:
     rows, columns = step.a.shape
     yield _strides(step.a.strides[0], 0, 0, step.a.strides[1], step.out.strides[0])
     yield _batches(1, 0, 0, 0)
-    yield _vec("mean", step.a.offset, 0, step.out.offset, rows, columns)
+    yield _vec(step, step.a.offset, 0, step.out.offset, rows, columns)

@@ -6,7 +6,8 @@ transposes, as far as strides can express it. What is not planned gets a buffer 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from accel.graph import Graph, Op, Shape
 from compiler.views import View, dense_strides, matrix, narrow, physical_order, reshape, transpose
@@ -23,54 +24,57 @@ def default_strides(shape: Shape, like: View | None, image: bool = False) -> Sha
     return dense_strides(shape, IMAGE_ORDER if image and len(shape) == 4 else None)
 
 
-def plan_layouts(graph: Graph) -> dict[str, View]:
-    """Views fixed before lowering: concatenation inputs written in place, transposed results written transposed."""
-    planned: dict[str, View] = {}
-    producers = {op.output: op for op in graph.ops}
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Views fixed so far, by tensor; results of the operators named in ``free`` share the bytes of their operand."""
+
+    graph: Graph
+    producers: Mapping[str, Op]
+    free: frozenset[str]
+    views: dict[str, View] = field(default_factory=dict)
+
+
+def plan_layouts(graph: Graph, free: frozenset[str]) -> dict[str, View]:
+    """Views fixed before lowering: concatenation inputs written in place, transposed results written transposed.
+    Operators named in ``free`` only scale: their result has the bytes of their operand."""
+    plan = _Plan(graph, {op.output: op for op in graph.ops}, free)
     for op in reversed(graph.ops):
         if op.kind == "concat":
-            _plan_concat(graph, producers, planned, op)
-        elif op.kind == "reshape" and _forward(graph, producers, op.output) is None:
+            _plan_concat(plan, op)
+        elif op.kind == "reshape" and _forward(graph, plan.producers, op.output) is None:
             view = View(op.output, 0, graph.shapes[op.output], dense_strides(graph.shapes[op.output]))
-            _plan_back(graph, producers, planned, op.output, view)
-    return planned
+            _plan_back(plan, op.output, view)
+    return plan.views
 
 
-def _plan_concat(graph: Graph, producers: dict[str, Op], planned: dict[str, View], op: Op) -> None:
-    shape = graph.shapes[op.output]
-    if op.output not in planned:
-        planned[op.output] = View(op.output, 0, shape, default_strides(shape, None, image=True))
+def _plan_concat(plan: _Plan, op: Op) -> None:
+    shape = plan.graph.shapes[op.output]
+    if op.output not in plan.views:
+        plan.views[op.output] = View(op.output, 0, shape, default_strides(shape, None, image=True))
     axis, at = op.attributes["axis"] % len(shape), 0
     for tensor in op.inputs:
-        size = graph.shapes[tensor][axis]
-        _plan_back(graph, producers, planned, tensor, narrow(planned[op.output], axis, at, at + size))
+        size = plan.graph.shapes[tensor][axis]
+        _plan_back(plan, tensor, narrow(plan.views[op.output], axis, at, at + size))
         at += size
 
 
-def _plan_back(graph: Graph, producers: dict[str, Op], planned: dict[str, View], tensor: str, view: View) -> bool:
+def _plan_back(plan: _Plan, tensor: str, view: View) -> bool:
     """Plan ``tensor`` at ``view`` if its producer, through view operators, can write there."""
-    op = producers.get(tensor)
-    if op is None or tensor in planned or tensor in graph.outputs:
+    op = plan.producers.get(tensor)
+    if op is None or tensor in plan.views or tensor in plan.graph.outputs:
         return False
     if op.kind == "transpose":
         perm = op.attributes["perm"]
         inverse = tuple(perm.index(axis) for axis in range(len(perm)))
-        possible = _plan_back(graph, producers, planned, op.inputs[0], transpose(view, inverse))
-    elif op.kind == "reshape" or is_free_scaling(graph, op):
-        source = reshape(view, graph.shapes[op.inputs[0]])
-        possible = source is not None and _plan_back(graph, producers, planned, op.inputs[0], source)
+        possible = _plan_back(plan, op.inputs[0], transpose(view, inverse))
+    elif op.kind == "reshape" or op.name in plan.free:
+        source = reshape(view, plan.graph.shapes[op.inputs[0]])
+        possible = source is not None and _plan_back(plan, op.inputs[0], source)
     else:
-        possible = _can_write(graph, op, view)
+        possible = _can_write(plan.graph, op, view)
     if possible:
-        planned[tensor] = view
+        plan.views[tensor] = view
     return possible
-
-
-def is_free_scaling(graph: Graph, op: Op) -> bool:
-    """Whether an operator only multiplies by one constant, which folds into requantisation: its result is its input."""
-    if op.kind not in ("mul", "div") or op.inputs[1] not in graph.parameters:
-        return False
-    return math.prod(graph.shapes[op.inputs[1]]) == 1
 
 
 def _can_write(graph: Graph, op: Op, view: View) -> bool:
@@ -84,7 +88,7 @@ def _can_write(graph: Graph, op: Op, view: View) -> bool:
     return view.strides[-1] == 1 or op.kind not in ("matmul", "layernorm", "softmax")
 
 
-def _forward(graph: Graph, producers: dict[str, Op], tensor: str) -> View | None:
+def _forward(graph: Graph, producers: Mapping[str, Op], tensor: str) -> View | None:
     """The view a tensor gets when every producer writes its default layout; ``None`` where a copy would be needed."""
     op = producers.get(tensor)
     shape = graph.shapes[tensor]

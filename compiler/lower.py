@@ -8,23 +8,29 @@ per-channel scales of a GEMM's only consumer fold into its output stage.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
 
 from accel.graph import Graph
-from accel.program import Layer
+from accel.program import INDEX_BYTES, Layer
+from accel.quantisation import Quantisation
 from compiler.attention import find_chains
 from compiler.layouts import default_strides, plan_layouts
-from compiler.lower_array import INDEX_BYTES, lower_chain, lower_conv, lower_gather, lower_gemm, lower_matmul
+from compiler.lower_array import lower_chain, lower_conv, lower_gather, lower_gemm, lower_matmul
 from compiler.lower_vector import VECTOR_RULES
 from compiler.lowering import Lowering
 from compiler.steps import Lowered
 from compiler.views import View
 
 
-def lower(graph: Graph) -> Lowered:
-    """Lower a graph; raises ``CompileError`` naming the operator when it does not map onto the machine."""
-    state = Lowering(graph, consumers=graph.consumers())
-    state.planned = plan_layouts(graph)
+def lower(graph: Graph, values: Mapping[str, npt.NDArray[Any]], quantisation: Quantisation) -> Lowered:
+    """Lower a graph, whose constants have ``values``; raises ``CompileError`` naming the operator when it does not map
+    onto the machine."""
+    state = Lowering(graph, values, quantisation)
+    state.planned = plan_layouts(graph, frozenset(op.name for op in graph.ops if state.is_free_scaling(op)))
     _declare_inputs(state)
     chains = find_chains(state)
     deferred = {op.name for chain in chains.values() for op in chain.members}
@@ -55,7 +61,7 @@ def _finish(state: Lowering) -> Lowered:
         state.buffers[view.buffer] = replace(state.buffers[view.buffer], home="output")
         outputs[tensor] = view
     inputs = {name: state.views[name] for name in state.graph.inputs}
-    return Lowered(tuple(state.steps), state.buffers, tuple(state.layers), inputs, outputs)
+    return Lowered(tuple(state.steps), state.buffers, tuple(state.layers), inputs, outputs, dict(state.views))
 
 
 def _io_layer(state: Lowering) -> int:

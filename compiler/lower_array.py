@@ -1,56 +1,51 @@
 """Lowering of what the array does: weighted operators, attention products, and embeddings.
 
-Activation functions and per-channel scales of a GEMM's only consumer fold into its output stage; scalings by constants
-fold into requantisation. Attention is lowered head by head.
+Activation functions and per-channel scales of a GEMM's only consumer fold into its output stage, scalings by constants
+too. Attention is lowered head by head.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from accel.errors import CompileError
 from accel.graph import Op, gemm_shape, weight_name
+from accel.program import INDEX_BYTES
 from compiler.attention import Chain
 from compiler.images import as_image, conv_window, hwc, is_image
 from compiler.lower_vector import chain_vector_step
 from compiler.lowering import UNARY, Lowering
-from compiler.steps import GatherStep, GemmStep, ProductStep, VectorStep, Window
+from compiler.steps import GatherStep, GemmStep, OutputStage, ProductStep, VectorStep, Window
 from compiler.views import View, dense_strides, matrix, reshape, select, transpose, unravel
 
-INDEX_BYTES = 4  # embedding indices are int32
 
-
-@dataclass(frozen=True, slots=True)
-class Epilogue:
-    """What a GEMM's output stage absorbs: per-column scales, one activation function, and the tensor that results."""
-
-    output: str
-    column_scales: tuple[str, ...] = ()
-    activation: str = "none"
-
-
-def absorb_epilogue(state: Lowering, op: Op) -> Epilogue:
+def output_stage(state: Lowering, op: Op) -> OutputStage:
     """Follow only consumers that the output stage can do for free, marking them done."""
-    found = Epilogue(op.output)
-    while (reader := state.only_consumer(found.output)) is not None:
-        step = _absorbed(state, op, reader, found)
-        if step is None:
+    operands = op.inputs[:1] if op.kind != "matmul" else op.inputs
+    found = OutputStage(operands, op.output, op.output, normalised=op.name in state.normalised)
+    while (reader := state.only_consumer(found.result)) is not None:
+        stage = _absorbed(state, op, reader, found)
+        if stage is None:
             break
         state.done.add(reader.output)
-        found = replace(step, output=reader.output)
+        before = reader.output if not stage.function else stage.before
+        found = replace(stage, result=reader.output, before=before)
     return found
 
 
-def _absorbed(state: Lowering, op: Op, reader: Op, found: Epilogue) -> Epilogue | None:
-    if reader.kind in UNARY and found.activation == "none":
-        return replace(found, activation=reader.kind)
-    if reader.kind not in ("mul", "div") or reader.inputs[0] != found.output:
+def _absorbed(state: Lowering, op: Op, reader: Op, found: OutputStage) -> OutputStage | None:
+    if reader.kind in UNARY and not found.function:
+        bounds = (reader.attributes["low"], reader.attributes["high"]) if reader.kind == "clip" else (0.0, 0.0)
+        return replace(found, function=reader.kind, bounds=bounds)
+    if reader.kind not in ("mul", "div") or reader.inputs[0] != found.result:
         return None
     if state.is_scalar(reader.inputs[1]):
-        return found
-    if op.kind != "matmul" and reader.kind == "mul" and found.activation == "none" and _per_column(state, op, reader):
-        return replace(found, column_scales=(*found.column_scales, reader.inputs[1]))
+        gain = state.gain(reader)
+        name = "gain_after" if found.function else "gain"
+        return replace(found, **{name: getattr(found, name) * gain})
+    if op.kind != "matmul" and reader.kind == "mul" and not found.function and _per_column(state, op, reader):
+        return replace(found, column_gains=(*found.column_gains, reader.inputs[1]))
     return None
 
 
@@ -68,14 +63,14 @@ def lower_gemm(state: Lowering, op: Op) -> None:
     x = state.operand(op.inputs[0])
     rows = x.elements // reduction
     index = _weighted_layer(state, op, "gemm", rows, reduction, columns, 1)
-    epilogue = absorb_epilogue(state, op)
+    stage = output_stage(state, op)
     a = matrix(x, reduction) or matrix(state.dense(x, index, "rows"), reduction)
-    out, copy_to = _matrix_out(state, epilogue.output, columns)
+    out, copy_to = _matrix_out(state, stage.result, columns)
     assert a is not None
     image = reshape(a, (rows, 1, reduction))
     out_image = reshape(out, (rows, 1, columns))
     assert image is not None and out_image is not None
-    _emit_gemm(state, op, index, image, out_image, Window(), 1, epilogue)
+    _emit_gemm(state, op, index, image, out_image, Window(), 1, stage)
     _copy_back(state, index, out, copy_to)
 
 
@@ -103,10 +98,10 @@ def _weighted_layer(state: Lowering, op: Op, kind: str, rows: int, reduction: in
 
 
 def _emit_gemm(
-    state: Lowering, op: Op, layer: int, a: View, out: View, window: Window, groups: int, epilogue: Epilogue
+    state: Lowering, op: Op, layer: int, a: View, out: View, window: Window, groups: int, stage: OutputStage
 ) -> None:
     bias = op.inputs[2] if len(op.inputs) > 2 else ""
-    step = GemmStep(layer, a, out, window, weight_name(op), groups, bias, epilogue.column_scales, epilogue.activation)
+    step = GemmStep(layer, a, out, window, weight_name(op), groups, bias, stage)
     state.steps.append(step)
 
 
@@ -116,16 +111,16 @@ def lower_conv(state: Lowering, op: Op) -> None:
     columns, reduction = gemm_shape(state.shape(weight_name(op)))
     images, _, height, width = state.shape(op.output)
     index = _weighted_layer(state, op, "conv", images * height * width, reduction, columns, groups)
-    epilogue = absorb_epilogue(state, op)
+    stage = output_stage(state, op)
     image = as_image(state, x, index)
-    out = state.allocate(epilogue.output, image=True)
+    out = state.allocate(stage.result, image=True)
     target = None
     if not is_image(out):
-        buffer = state.new_buffer(f"{epilogue.output}/image", out.elements)
+        buffer = state.new_buffer(f"{stage.result}/image", out.elements)
         target, out = out, View(buffer, 0, out.shape, dense_strides(out.shape, (0, 2, 3, 1)))
     window = conv_window(op)
     for n in range(images):
-        _emit_gemm(state, op, index, hwc(image, n), hwc(out, n), window, groups, epilogue)
+        _emit_gemm(state, op, index, hwc(image, n), hwc(out, n), window, groups, stage)
     if target is not None:
         state.steps.append(VectorStep(index, "copy", out, target))
 
@@ -133,13 +128,13 @@ def lower_conv(state: Lowering, op: Op) -> None:
 def lower_matmul(state: Lowering, op: Op) -> None:
     """A product of two activations outside an attention chain: every batch item in turn."""
     index = product_layer(state, op)
-    epilogue = absorb_epilogue(state, op)
-    out = state.allocate(epilogue.output)
+    stage = output_stage(state, op)
+    out = state.allocate(stage.result)
     batch = out.shape[:-2]
     a, b = state.operand(op.inputs[0]), state.operand(op.inputs[1])
     for item in range(math.prod(batch)):
         at = unravel(item, batch)
-        emit_product(state, op, index, select(a, at), select(b, at), select(out, at), epilogue.activation)
+        emit_product(state, op, index, select(a, at), select(b, at), select(out, at), stage)
 
 
 def product_layer(state: Lowering, op: Op) -> int:
@@ -150,7 +145,7 @@ def product_layer(state: Lowering, op: Op) -> int:
     return state.layer(op, "attention", macs=macs, rows=rows, reduction=reduction, columns=columns)
 
 
-def emit_product(state: Lowering, op: Op, layer: int, a: View, b: View, out: View, activation: str) -> None:
+def emit_product(state: Lowering, op: Op, layer: int, a: View, b: View, out: View, stage: OutputStage) -> None:
     """One ``ProductStep``; operands whose strides the array cannot follow are copied first."""
     transpose_b = bool(op.attributes["transpose_b"])
     if b.strides[1] != 1 and b.shape[1] > 1:
@@ -164,7 +159,7 @@ def emit_product(state: Lowering, op: Op, layer: int, a: View, b: View, out: Vie
     if out.strides[1] != 1 and out.shape[1] > 1:
         buffer = state.new_buffer(f"{op.output}/rows", out.elements)
         target = View(buffer, 0, out.shape, dense_strides(out.shape))
-    state.steps.append(ProductStep(layer, a, b, target, transpose_b, activation))
+    state.steps.append(ProductStep(layer, a, b, target, transpose_b, stage))
     _copy_back(state, layer, target, out if target is not out else None)
 
 
@@ -174,21 +169,20 @@ def lower_chain(state: Lowering, chain: Chain) -> None:
     indices = {op.name: product_layer(state, op) for op in (first, last)}
     middle = [op for op in chain.members[1:-1] if not _is_free(state, op)]
     indices |= {op.name: state.layer(op, "vector") for op in middle}
-    epilogue = absorb_epilogue(state, last)
-    out = state.allocate(epilogue.output)
+    stage = output_stage(state, last)
+    out = state.allocate(stage.result)
     batch = state.shape(first.output)[:-2]
+    plain = OutputStage(first.inputs, first.output, first.output)
     for item in range(math.prod(batch)):
         at = unravel(item, batch)
         scores = _head_scores(state, first, item)
         a, b = (select(state.operand(t), at) for t in first.inputs)
-        emit_product(state, first, indices[first.name], a, b, scores, "none")
+        emit_product(state, first, indices[first.name], a, b, scores, plain)
         for op in middle:
             chain_vector_step(state, op, indices[op.name], scores, item)
         values = state.operand(last.inputs[1])
         at_last = unravel(item, values.shape[:-2])
-        emit_product(
-            state, last, indices[last.name], scores, select(values, at_last), select(out, at_last), epilogue.activation
-        )
+        emit_product(state, last, indices[last.name], scores, select(values, at_last), select(out, at_last), stage)
 
 
 def _head_scores(state: Lowering, op: Op, item: int) -> View:
@@ -197,7 +191,7 @@ def _head_scores(state: Lowering, op: Op, item: int) -> View:
 
 
 def _is_free(state: Lowering, op: Op) -> bool:
-    return op.kind == "reshape" or (op.kind in ("mul", "div") and state.is_scalar(op.inputs[1]))
+    return op.kind == "reshape" or state.is_free_scaling(op)
 
 
 def lower_gather(state: Lowering, op: Op) -> None:
@@ -211,7 +205,7 @@ def lower_gather(state: Lowering, op: Op) -> None:
     if flat is None or out is None or out.strides[0] != row_bytes or not _are_indices(flat):
         raise CompileError(f"node '{op.name}' (embedding): indices and result must be contiguous")
     indices = View(flat.buffer, flat.offset, (flat.elements, INDEX_BYTES), (INDEX_BYTES, 1))
-    state.steps.append(GatherStep(index, indices, table, row_bytes, out))
+    state.steps.append(GatherStep(index, indices, table, row_bytes, out, op.output))
 
 
 def _are_indices(view: View) -> bool:

@@ -11,7 +11,7 @@ from accel.graph import Op
 from compiler.images import as_image, conv_window, hwc, is_image
 from compiler.layouts import default_strides
 from compiler.lowering import UNARY, Lowering
-from compiler.steps import VectorStep, Window
+from compiler.steps import Resizing, VectorStep, Window
 from compiler.views import View, broadcast_to, dense_strides, narrow, reshape, select, transpose, unravel
 
 
@@ -31,28 +31,33 @@ def lower_unary(state: Lowering, op: Op) -> None:
     """An element-wise function that no GEMM absorbed."""
     x = state.operand(op.inputs[0])
     index = state.layer(op, "vector")
-    state.steps.append(VectorStep(index, op.kind, x, _output(state, op, op.inputs[0])))
+    state.steps.append(VectorStep(index, op.kind, x, _output(state, op, op.inputs[0]), result=op.output))
 
 
 def lower_binary(state: Lowering, op: Op) -> None:
     """Two operands, broadcasting; a product with one constant folds into requantisation and costs nothing."""
-    if op.kind in ("mul", "div") and state.is_scalar(op.inputs[1]):
+    if state.is_free_scaling(op):
         _as_view(state, op, reshape_or_same(state, op))
         return
     index = state.layer(op, "vector")
     shape = state.shape(op.output)
     a, b = (broadcast_to(state.operand(tensor), shape) for tensor in op.inputs)
     out = _output(state, op, *op.inputs)
-    state.steps.append(VectorStep(index, op.kind, a, out, _walkable(state, b, out, index)))
+    exponents = state.has_exponents(*op.inputs, op.output)
+    second = _walkable(state, b, out, index, exponents)
+    state.steps.append(VectorStep(index, op.kind, a, out, second, result=op.output, exponents=exponents))
 
 
-def _walkable(state: Lowering, second: View, out: View, layer: int) -> View:
-    """``second``, or a copy: the vector unit reads it byte after byte along the innermost axis of ``out``."""
-    inner = min((axis for axis, n in enumerate(out.shape) if n > 1), key=lambda axis: out.strides[axis], default=None)
+def _walkable(state: Lowering, second: View, out: View, layer: int, along_last: bool) -> View:
+    """``second``, or a copy: the vector unit reads it byte after byte along the innermost axis of ``out`` or, where
+    columns are channels, along the last one."""
+    long = [axis for axis, size in enumerate(out.shape) if size > 1]
+    last = len(out.shape) - 1
+    inner = last if along_last else min(long, key=lambda axis: out.strides[axis], default=None)
     if inner is None or second.strides[inner] == 1:
         return second
     buffer = state.new_buffer(f"{second.buffer}/second", second.elements)
-    copy = View(buffer, 0, out.shape, default_strides(out.shape, out))
+    copy = View(buffer, 0, out.shape, default_strides(out.shape, None if along_last else out))
     state.steps.append(VectorStep(layer, "copy", second, copy))
     return copy
 
@@ -68,11 +73,18 @@ def reshape_or_same(state: Lowering, op: Op) -> View:
 def chain_vector_step(state: Lowering, op: Op, layer: int, scores: View, item: int) -> None:
     """One operator of an attention chain on one head's score map, in place."""
     if len(op.inputs) == 1:
-        state.steps.append(VectorStep(layer, op.kind, scores, scores))
+        function = _softmax_function(state, op) if op.kind == "softmax" else op.kind
+        state.steps.append(VectorStep(layer, function, scores, scores, result=op.output))
         return
     shape = state.shape(op.output)
     other = broadcast_to(state.operand(op.inputs[1]), shape)
-    state.steps.append(VectorStep(layer, op.kind, scores, scores, select(other, unravel(item, shape[:-2]))))
+    second = select(other, unravel(item, shape[:-2]))
+    state.steps.append(VectorStep(layer, op.kind, scores, scores, second, result=op.output))
+
+
+def _softmax_function(state: Lowering, op: Op) -> str:
+    """Whether the division is left to the product behind it."""
+    return "exponentials" if op.name in state.deferred else "softmax"
 
 
 def lower_softmax(state: Lowering, op: Op) -> None:
@@ -81,14 +93,16 @@ def lower_softmax(state: Lowering, op: Op) -> None:
     axis = op.attributes["axis"] % len(x.shape)
     perm = (*(i for i in range(len(x.shape)) if i != axis), axis)
     index = state.layer(op, "vector")
-    state.steps.append(VectorStep(index, "softmax", transpose(x, perm), transpose(out, perm)))
+    function = _softmax_function(state, op)
+    state.steps.append(VectorStep(index, function, transpose(x, perm), transpose(out, perm), result=op.output))
 
 
 def lower_layernorm(state: Lowering, op: Op) -> None:
     """Layer normalisation over the last axis; gamma and beta are constants."""
     x, out = state.operand(op.inputs[0]), _output(state, op, op.inputs[0])
     index = state.layer(op, "vector")
-    state.steps.append(VectorStep(index, "layernorm", x, out, constants=op.inputs[1:]))
+    exponents = state.has_exponents(op.inputs[0])
+    state.steps.append(VectorStep(index, "layernorm", x, out, result=op.output, exponents=exponents))
 
 
 def _image_in_out(state: Lowering, op: Op, layer: int) -> tuple[View, View, View | None]:
@@ -101,11 +115,14 @@ def _image_in_out(state: Lowering, op: Op, layer: int) -> tuple[View, View, View
     return x, View(buffer, 0, out.shape, dense_strides(out.shape, (0, 2, 3, 1))), out
 
 
-def _lower_windowed(state: Lowering, op: Op, function: str, window: Window) -> None:
+def _lower_windowed(
+    state: Lowering, op: Op, function: str, window: Window | None = None, resizing: Resizing | None = None
+) -> None:
     index = state.layer(op, "vector")
     x, out, target = _image_in_out(state, op, index)
     for n in range(x.shape[0]):
-        state.steps.append(VectorStep(index, function, hwc(x, n), hwc(out, n), window=window))
+        images = hwc(x, n), hwc(out, n)
+        state.steps.append(VectorStep(index, function, *images, window=window, resizing=resizing, result=op.output))
     if target is not None:
         state.steps.append(VectorStep(index, "copy", out, target))
 
@@ -117,7 +134,8 @@ def lower_pool(state: Lowering, op: Op) -> None:
 
 def lower_resize(state: Lowering, op: Op) -> None:
     """Nearest or bilinear resizing of an image."""
-    _lower_windowed(state, op, f"resize_{op.attributes['mode']}", Window())
+    resizing = Resizing(state.shape(op.inputs[0])[2], state.shape(op.output)[2])
+    _lower_windowed(state, op, f"resize_{op.attributes['mode']}", resizing=resizing)
 
 
 def lower_mean(state: Lowering, op: Op) -> None:
@@ -130,8 +148,10 @@ def lower_mean(state: Lowering, op: Op) -> None:
     if flat is None:
         raise CompileError(f"node '{op.name}' (mean): its result must be contiguous")
     width = flat.elements // len(items)
+    exponents = state.has_exponents(op.inputs[0], op.output)
     for i, rows in enumerate(items):
-        state.steps.append(VectorStep(index, "mean", rows, narrow(flat, 0, i * width, (i + 1) * width)))
+        target = narrow(flat, 0, i * width, (i + 1) * width)
+        state.steps.append(VectorStep(index, "mean", rows, target, result=op.output, exponents=exponents))
 
 
 def _gathered(state: Lowering, view: View, reduced: list[int], layer: int) -> View:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from accel.graph import Graph, Op
-from accel.isa import ACTIVATIONS
+import numpy as np
+import numpy.typing as npt
+
+from accel.errors import CompileError
+from accel.graph import ACTIVATION_FUNCTIONS, Graph, Op
 from accel.program import Layer
+from accel.quantisation import Quantisation, deferred_softmax, scaling
 from compiler.layouts import default_strides
 from compiler.steps import Buffer, Home, Step, VectorStep
 from compiler.views import View, dense_strides
 
-UNARY = frozenset(ACTIVATIONS[1:])  # element-wise functions a GEMM's output stage can do on the way out
+UNARY = frozenset(ACTIVATION_FUNCTIONS)  # element-wise functions a GEMM's output stage can do on the way out
 
 
 @dataclass(slots=True)
@@ -21,6 +26,8 @@ class Lowering:
     """State of one lowering: where every tensor lies, and the steps so far."""
 
     graph: Graph
+    values: Mapping[str, npt.NDArray[Any]]
+    quantisation: Quantisation
     planned: dict[str, View] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
     fresh: set[str] = field(default_factory=set)
@@ -29,6 +36,12 @@ class Lowering:
     layers: list[Layer] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
     consumers: dict[str, list[Op]] = field(default_factory=dict)
+    deferred: frozenset[str] = frozenset()
+    normalised: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.consumers = self.graph.consumers()
+        self.deferred, self.normalised = deferred_softmax(self.graph)
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Shape of a tensor; a single number counts as a vector of one."""
@@ -94,3 +107,18 @@ class Lowering:
     def is_scalar(self, tensor: str) -> bool:
         """Whether a tensor is a single compile-time number."""
         return tensor in self.graph.parameters and math.prod(self.shape(tensor)) == 1
+
+    def is_free_scaling(self, op: Op) -> bool:
+        """Whether an operator only multiplies by one positive constant: its result has the bytes of its operand."""
+        return scaling(op, self.values) is not None
+
+    def gain(self, op: Op) -> float:
+        """The constant by which a ``mul`` or ``div`` multiplies its first operand. Raises ``CompileError`` for 1/0."""
+        value = float(np.reshape(self.values[op.inputs[1]], ()))
+        if op.kind == "div" and not value:
+            raise CompileError(f"node '{op.name}' (div): divides by the constant 0; allowed: other constants")
+        return value if op.kind == "mul" else 1 / value
+
+    def has_exponents(self, *tensors: str) -> bool:
+        """Whether the channels of any of the tensors have exponents."""
+        return any(self.quantisation.tensors[tensor].exponents for tensor in tensors)

@@ -1,34 +1,43 @@
-"""Side data of layers: biases, scales, norm parameters (small blocks fetched ahead of their layer) and constants.
+"""Side data of layers, as blocks of bytes fetched ahead of the visit that reads them.
 
-Widths on the device: int32 biases, float32 scales, float16 norm parameters, int8 constants (position tables, masks,
-embeddings) with one scale a tensor. Biases are in units of the weight scale, times an activation scale of one until
-calibration supplies it.
+A GEM's: int32 biases, multipliers, and the table of its activation function. A vector step's: gains, offsets and
+exponents of a norm, a table, or exponents of channels. Products of activations keep theirs for the whole program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from accel.codecs.base import EncodedLayer
+from accel.footprint import BIAS_BYTES, SCALE_BYTES, TABLE_BYTES
 from accel.packed import Packed
-from compiler.steps import GemmStep, VectorStep, Visit
+from accel.quantisation import Quantisation
+from compiler.output_stage import (
+    StageNumbers,
+    WeightSums,
+    gemm_numbers,
+    has_bias,
+    has_channel_words,
+    product_numbers,
+    uses_table,
+)
+from compiler.scaled import ScaledModel
+from compiler.steps import GemmStep, ProductStep, VectorStep, Visit
 from compiler.tile import Tiling
+from compiler.vector_numbers import vector_block
 
-Array = npt.NDArray[Any]
-PRODUCT_SCALE_BYTES = 4
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterBlock:
-    """Bytes one visit's output stage or norm reads. ``offsets`` maps the first output channel of every GEM to where its
-    biases and scales begin; ``scales_at`` splits biases from scales for traffic accounting."""
+    """Bytes one visit's output stage or vector work reads. ``offsets`` maps the first output channel of every GEM to
+    where its biases begin; ``scales_at`` splits biases from multipliers for traffic accounting."""
 
-    data: npt.NDArray[np.uint8]
+    data: Bytes
     scales_at: int
     offsets: Mapping[int, int]
 
@@ -38,69 +47,62 @@ class ParameterBlock:
         return self.data.size
 
 
-def channel_scales(step: GemmStep, layer: EncodedLayer) -> bool:
-    """Whether the output stage multiplies each column by a scale of its own."""
-    return layer.scale.size > 1 or bool(step.column_scales)
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Blocks of a model's visits. ``sums`` of weights are kept: several visits may share a weight."""
+
+    model: ScaledModel
+    sums: dict[str, WeightSums] = field(default_factory=dict)
+
+    @staticmethod
+    def of(packed: Packed, quantisation: Quantisation) -> Parameters:
+        """Of a packed model whose tensors have these codes."""
+        return Parameters(ScaledModel.of(packed, quantisation))
+
+    def largest_block_bytes(self, visit: Visit, tilings: Mapping[str, Tiling]) -> int:
+        """The most a visit's block can take, however its columns are walked."""
+        step = visit.step
+        if isinstance(step, VectorStep):
+            return vector_block(step, self.model).size
+        if not isinstance(step, GemmStep):
+            return 0
+        channels, tiling = self.model.packed.layers[step.weight].shape[0], tilings[step.weight]
+        gems = tiling.gemms * tiling.strips
+        scales = channels if has_channel_words(step, self.model) else gems
+        biases = channels if has_bias(step, self.model) else 0
+        return SCALE_BYTES * scales + BIAS_BYTES * biases + TABLE_BYTES * gems * uses_table(step.stage, self.model)
+
+    def block(self, visit: Visit, firsts: Sequence[int]) -> ParameterBlock | None:
+        """The block of a visit, or ``None`` if it needs none; ``firsts`` are the first output channels of its GEMs."""
+        step = visit.step
+        if isinstance(step, GemmStep):
+            return self._gemm_block(step, firsts)
+        data = vector_block(step, self.model) if isinstance(step, VectorStep) else np.zeros(0, np.uint8)
+        return ParameterBlock(data, data.size, {}) if data.size else None
+
+    def _gemm_block(self, step: GemmStep, firsts: Sequence[int]) -> ParameterBlock:
+        layer = self.model.packed.layers[step.weight]
+        if step.weight not in self.sums:
+            self.sums[step.weight] = WeightSums.of(layer)
+        numbers = gemm_numbers(step, self.model, self.sums[step.weight])
+        pieces: list[Bytes] = []
+        offsets: dict[int, int] = {}
+        for first, stop in zip(firsts, [*firsts[1:], layer.shape[0]], strict=True):
+            offsets[first] = sum(piece.size for piece in pieces)
+            pieces += _gem_pieces(numbers, first, stop)
+        data = np.concatenate(pieces)
+        biases = 0 if numbers.biases is None else numbers.biases.nbytes
+        splits = len(firsts) == 1 and numbers.words.size > 1
+        return ParameterBlock(data, biases if splits else data.size, offsets)
+
+    def product_block(self, step: ProductStep, name: str) -> Bytes:
+        """Multiplier and table of a layer that multiplies activations."""
+        return np.concatenate(_gem_pieces(product_numbers(step, self.model, name), 0, 1))
 
 
-def largest_block_bytes(visit: Visit, packed: Packed, tilings: Mapping[str, Tiling]) -> int:
-    """The most a visit's block can take, however its columns are walked."""
-    step = visit.step
-    if isinstance(step, GemmStep):
-        tiling, layer = tilings[step.weight], packed.layers[step.weight]
-        scales = layer.shape[0] if channel_scales(step, layer) else tiling.gemms * tiling.strips
-        return 4 * (scales + (layer.shape[0] if step.bias else 0))
-    return 4 * step.a.shape[-1] if isinstance(step, VectorStep) and step.constants else 0
-
-
-def parameter_block(visit: Visit, packed: Packed, firsts: Sequence[int]) -> ParameterBlock | None:
-    """The block of a visit, or ``None`` if it needs none; ``firsts`` are the first output channels of its GEMs."""
-    step = visit.step
-    if isinstance(step, GemmStep):
-        return _gemm_block(step, packed, firsts)
-    if isinstance(step, VectorStep) and step.constants:
-        values = [packed.parameters[name].astype(np.float16) for name in step.constants]
-        data = np.concatenate(values).view(np.uint8)
-        return ParameterBlock(data, data.size, {})
-    return None
-
-
-def _gemm_block(step: GemmStep, packed: Packed, firsts: Sequence[int]) -> ParameterBlock:
-    layer = packed.layers[step.weight]
-    scales = _column_scales(step, packed, layer)
-    bias = _in_units_of(layer.scale, packed.parameters[step.bias]) if step.bias else None
-    pieces: list[npt.NDArray[np.uint8]] = []
-    offsets: dict[int, int] = {}
-    for first, stop in zip(firsts, [*firsts[1:], layer.shape[0]], strict=True):
-        offsets[first] = sum(piece.size for piece in pieces)
-        if bias is not None:
-            pieces.append(_int32(bias[first:stop]).view(np.uint8))
-        pieces.append((scales[first:stop] if scales.size > 1 else scales).view(np.uint8))
-    data = np.concatenate(pieces)
-    splits = len(firsts) == 1 and scales.size > 1
-    return ParameterBlock(data, data.size - 4 * scales.size if splits else data.size, offsets)
-
-
-def _in_units_of(scale: npt.NDArray[np.float32], bias: Array) -> Array:
-    """Bias over weight scale; a channel whose weights are all zero has scale 0 and keeps its bias in units of one."""
-    units = np.broadcast_to(scale, bias.shape)
-    return bias.astype(np.float64) / np.where(units == 0, 1.0, units.astype(np.float64))
-
-
-def _int32(values: Array) -> npt.NDArray[np.int32]:
-    info = np.iinfo(np.int32)
-    return np.clip(np.rint(values.astype(np.float64)), info.min, info.max).astype(np.int32)
-
-
-def _column_scales(step: GemmStep, packed: Packed, layer: EncodedLayer) -> npt.NDArray[np.float32]:
-    """Weight scales times what the output stage absorbed: float32 ``[1]`` or ``[out]``."""
-    scales = layer.scale.astype(np.float32)
-    for name in step.column_scales:
-        scales = np.broadcast_to(scales, layer.shape[:1]) * packed.parameters[name].reshape(-1).astype(np.float32)
-    return np.ascontiguousarray(scales, np.float32)
-
-
-def constant_data(values: Array) -> npt.NDArray[np.int8]:
-    """A constant operand as int8 with one scale for the tensor (largest magnitude on 127)."""
-    largest = float(np.abs(values).max(initial=0.0))
-    return np.rint(values.astype(np.float64) * (127.0 / largest if largest else 0.0)).astype(np.int8)
+def _gem_pieces(numbers: StageNumbers, first: int, stop: int) -> list[Bytes]:
+    """What one GEM over output channels ``first..stop-1`` reads, in order."""
+    words = numbers.words[first:stop] if numbers.words.size > 1 else numbers.words
+    pieces = [] if numbers.biases is None else [numbers.biases[first:stop].view(np.uint8)]
+    pieces.append(words.view(np.uint8))
+    return pieces if numbers.table is None else [*pieces, numbers.table]

@@ -5,21 +5,27 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from compiler.steps import GatherStep, GemmStep, ProductStep, Step, VectorStep
+from accel.arithmetic import source_rows
+from compiler.steps import GatherStep, GemmStep, ProductStep, Resizing, Step, VectorStep
 from compiler.tile import Tiling
 from compiler.views import View, narrow
 
 WINDOWED = frozenset(("maxpool", "avgpool", "resize_nearest", "resize_bilinear"))
-ROW_WISE = frozenset(("softmax", "layernorm"))
+ROW_WISE = frozenset(("softmax", "exponentials", "layernorm"))
 
 
 def split_axis(step: Step) -> int:
     """Axis of ``step.out`` along which it can be cut."""
     if not isinstance(step, VectorStep) or step.function in WINDOWED or step.function == "mean":
         return 0
-    axes = range(len(step.out.shape) - (step.function in ROW_WISE))
+    axes = range(len(step.out.shape) - works_on_rows(step))
     cuttable = [axis for axis in axes if step.out.shape[axis] > 1]
     return max(cuttable, key=lambda axis: step.out.strides[axis], default=0)
+
+
+def works_on_rows(step: VectorStep) -> bool:
+    """Whether the last axis must stay whole, as the columns of a VEC."""
+    return step.function in ROW_WISE or step.exponents
 
 
 def most_parts(step: Step) -> int:
@@ -70,12 +76,11 @@ def _cut(step: Step, start: int, stop: int) -> Step:
 
 
 def _cut_window(step: GemmStep | VectorStep, out: View, start: int, stop: int) -> Step:
+    if isinstance(step, VectorStep) and step.resizing is not None:
+        return _cut_resizing(step, step.resizing, out, start, stop)
     window = step.window
     assert window is not None
     height = step.a.shape[0]
-    if isinstance(step, VectorStep) and step.function.startswith("resize"):
-        first, last = _resize_rows(height, step.out.shape[0], start, stop)
-        return replace(step, a=narrow(step.a, 0, first, last), out=out)
     first = start * window.stride[0] - window.pad_top
     last = (stop - 1) * window.stride[0] - window.pad_top + (window.kernel[0] - 1) * window.dilation[0] + 1
     low, high = max(first, 0), min(last, height)
@@ -86,12 +91,14 @@ def _cut_window(step: GemmStep | VectorStep, out: View, start: int, stop: int) -
     return replace(step, a=narrow(step.a, 0, low, high), out=out, window=piece)
 
 
-def _resize_rows(height: int, out_height: int, start: int, stop: int) -> tuple[int, int]:
-    """Input rows that output rows ``start..stop-1`` interpolate between (half-pixel centres)."""
-    scale = height / out_height
-    first = max(0, int((start + 0.5) * scale - 0.5))
-    last = min(height, int((stop - 0.5) * scale - 0.5) + 2)
-    return first, last
+def _cut_resizing(step: VectorStep, images: Resizing, out: View, start: int, stop: int) -> Step:
+    """Output rows ``start..stop-1`` of the part, from the input rows they interpolate between."""
+    first, last = (images.out_row + row for row in (start, stop - 1))
+    low, _ = source_rows(first, images.in_height, images.out_height)
+    _, high = source_rows(last, images.in_height, images.out_height)
+    piece = replace(images, in_row=low, out_row=first)
+    a = narrow(step.a, 0, low - images.in_row, high + 1 - images.in_row)
+    return replace(step, a=a, out=out, resizing=piece)
 
 
 def shifted(step: Step, offsets: dict[str, int]) -> Step:

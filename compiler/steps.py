@@ -38,11 +38,31 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputStage:
+    """What happens to the sums of a product, by names of graph tensors: times ``gain`` and the constants
+    ``column_gains`` (one a column) they are ``before``; ``function`` (of ``op``'s attributes ``low`` and ``high``, for
+    clip) and ``gain_after`` make ``result`` of it. Without function both are one tensor.
+
+    ``operands`` are the tensors multiplied; ``normalised``: sums are divided by the sum of their row of the first.
+    """
+
+    operands: tuple[str, ...]
+    result: str
+    before: str
+    function: str = ""
+    bounds: tuple[float, float] = (0.0, 0.0)
+    gain: float = 1.0
+    gain_after: float = 1.0
+    column_gains: tuple[str, ...] = ()
+    normalised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GemmStep:
     """Moving operand ``a[H, W, C]`` times the weights of ``weight``, through ``window``, to ``out[OH, OW, N]``.
 
-    ``bias`` and ``column_scales`` name the constants the output stage adds and multiplies per column on the way out.
-    ``out`` holds the output channels from ``first_column`` on: fewer than all when the step is cut along its columns.
+    ``bias`` names the constant added to the sums before the output ``stage``. ``out`` holds the output channels from
+    ``first_column`` on: fewer than all when the step is cut along its columns.
     """
 
     layer: int
@@ -52,9 +72,13 @@ class GemmStep:
     weight: str
     groups: int
     bias: str
-    column_scales: tuple[str, ...]
-    activation: str
+    stage: OutputStage
     first_column: int = 0
+
+    @property
+    def result(self) -> str:
+        """Name of the graph tensor it makes."""
+        return self.stage.result
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -76,7 +100,12 @@ class ProductStep:
     b: View
     out: View
     transpose_b: bool
-    activation: str = "none"
+    stage: OutputStage
+
+    @property
+    def result(self) -> str:
+        """Name of the graph tensor it makes."""
+        return self.stage.result
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -90,11 +119,23 @@ class ProductStep:
 
 
 @dataclass(frozen=True, slots=True)
-class VectorStep:
-    """One vector function. Element-wise: ``a``, ``b`` and ``out`` have one shape. Row-wise (softmax, layernorm): rows
-    along all axes but the last. Windowed: ``a[H, W, C]`` to ``out[OH, OW, C]``. ``mean``: ``a[R, C]`` to ``out[C]``.
+class Resizing:
+    """Rows of the whole images, and where a part begins in them."""
 
-    ``constants`` names norm parameters, fetched as fp16 into the parameter area; ``out`` may be ``a`` (in place).
+    in_height: int
+    out_height: int
+    in_row: int = 0
+    out_row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VectorStep:
+    """One vector function or element-wise operator. Element-wise: ``a``, ``b`` and ``out`` have one shape. Row-wise
+    (softmax, layernorm): rows along all axes but the last. Windowed: ``a[H, W, C]`` to ``out[OH, OW, C]``. ``mean``:
+    ``a[R, C]`` to ``out[C]``.
+
+    ``result`` names the graph tensor made, and so the operator whose operands ``a`` and ``b`` are; moves of bytes have
+    none. ``exponents``: some operand's channels, its last axis, have exponents. ``out`` may be ``a`` (in place).
     """
 
     layer: int
@@ -103,7 +144,9 @@ class VectorStep:
     out: View
     b: View | None = None
     window: Window | None = None
-    constants: tuple[str, ...] = ()
+    resizing: Resizing | None = None
+    result: str = ""
+    exponents: bool = False
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -127,6 +170,7 @@ class GatherStep:
     table: str
     row_bytes: int
     out: View
+    result: str = ""
 
     @property
     def reads(self) -> tuple[View, ...]:
@@ -144,7 +188,8 @@ Step = GemmStep | ProductStep | VectorStep | GatherStep
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A lowered network: steps in execution order over buffers, the layer map, and the views of inputs and outputs.
+    """A lowered network: steps in execution order over buffers, the layer map, and the views of inputs, outputs
+    and all tensors that lie somewhere as a whole.
 
     A constant buffer is named after the graph parameter it holds.
     """
@@ -154,6 +199,7 @@ class Lowered:
     layers: tuple[Layer, ...]
     inputs: Mapping[str, View]
     outputs: Mapping[str, View]
+    tensors: Mapping[str, View]
 
 
 @dataclass(frozen=True, slots=True)
