@@ -27,11 +27,14 @@ class ChannelExponents:
     axis: int
     values: tuple[int, ...]
 
-    def factors(self, rank: int) -> npt.NDArray[np.float64]:
-        """``2**exponent``, shaped to broadcast over a tensor of ``rank`` axes."""
-        shape = [1] * rank
-        shape[self.axis] = -1
-        return np.exp2(np.array(self.values, np.float64)).reshape(shape)
+    @property
+    def factors(self) -> npt.NDArray[np.float64]:
+        """``2**exponent`` of each channel."""
+        return np.exp2(np.array(self.values, np.float64))
+
+    def spread(self, rank: int) -> npt.NDArray[np.float64]:
+        """The factors, shaped to broadcast over a tensor of ``rank`` axes."""
+        return self.factors.reshape((-1, *(1,) * (rank - 1 - self.axis)))
 
 
 Exponents = Mapping[str, ChannelExponents]
@@ -88,7 +91,7 @@ ANY_AXIS = -1
 
 
 def _read_axis(graph: Graph, op: Op, name: str) -> int | None:
-    """Channel axis an operator wants of its operand; ``ANY_AXIS`` if it does not care, None if it takes no exponents."""
+    """Channel axis an operator wants of its operand; ``ANY_AXIS`` if any will do, None if it takes no exponents."""
     last = len(graph.shapes[name]) - 1
     if op.kind == "layernorm" and name == op.inputs[0]:
         return last

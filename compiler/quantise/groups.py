@@ -32,8 +32,8 @@ _DOMAINS: Mapping[str, Range] = {
 @dataclass(frozen=True, slots=True)
 class Group:
     """``factors``: each member's scale over the group's. ``sources``: the members that are not made of other members,
-    so that all values of the group occur in them. ``producers`` and ``consumers``: operators that write and read members
-    without being a tie inside the group."""
+    so that all values of the group occur in them. ``inner``: operators that tie members; ``producers`` and
+    ``consumers``: the others that write and read them."""
 
     factors: Mapping[str, float]
     sources: tuple[str, ...]

@@ -91,12 +91,12 @@ def gelu(a: Attributes, x: Array) -> Array:
 
 def sigmoid(a: Attributes, x: Array) -> Array:
     """``1 / (1 + exp(-x))``."""
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def hardsigmoid(a: Attributes, x: Array) -> Array:
     """``relu6(x + 3) / 6``."""
-    return np.clip(x + 3, 0, 6) / 6
+    return np.asarray(np.clip(x + 3, 0, 6) / 6)
 
 
 def softmax(a: Attributes, x: Array) -> Array:
