@@ -4,7 +4,8 @@ Tensors, for every weight parameter W of a conv or gemm: ``codes:W`` and ``signs
 row-major order of ``EncodedLayer``), ``codebook:W`` (I8 ``[k, d]``), ``scale:W`` (F32), as far as its codec
 has them. Every parameter that something else reads is ``parameter:NAME``, as given. The JSON document holds
 ``tool_version``,
-``source`` (sha256 of the model and a description), ``graph`` and ``layers`` (codec, vector axis).
+``source`` (sha256 of the model and a description), ``graph``, ``layers`` (codec, vector axis) and, if the model has been
+calibrated, ``quantisation`` (the scale of every activation).
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from accel.codecs.records import unpack_signs
 from accel.container import Tensor, one_line, read_container, write_container
 from accel.errors import AccelError, FormatError, listed, nearest
 from accel.graph import OPERATORS, Graph, gemm_shape, graph_from_json, graph_to_json, weight_name
+from accel.quantisation import Quantisation, check_quantisation, quantisation_from_json, quantisation_to_json
 
 SCHEMA = "accel.packed/1"
 PARAMETER_TYPES = tuple(map(np.dtype, ("float32", "float16", "int8", "int32")))
+_OPTIONAL = frozenset(("quantisation",))
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,13 +52,16 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A compressed model. ``layers`` has one entry for each conv/gemm weight, ``parameters`` one for every other
-    parameter; raises ``FormatError`` if any is missing, extra or of the wrong shape or type."""
+    parameter; raises ``FormatError`` if any is missing, extra or of the wrong shape or type.
+
+    ``quantisation`` holds calibrated scales, if any; channel exponents among them are folded into ``layers``."""
 
     graph: Graph
     layers: Mapping[str, EncodedLayer]
     parameters: Mapping[str, Tensor]
     source: Source
     tool_version: str = accel.__version__
+    quantisation: Quantisation | None = None
 
     def __post_init__(self) -> None:
         _check_names("layer", self.layers, weight_parameters(self.graph))
@@ -71,6 +77,10 @@ class Packed:
                 raise FormatError(f"parameter '{name}': element type {array.dtype}; allowed: {allowed}")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise FormatError(f"parameter '{name}': some values are NaN or infinite")
+        if self.quantisation is not None:
+            if not self.quantisation.calibrated:
+                raise FormatError("nominal activation scales; a packed model keeps calibrated ones or none")
+            check_quantisation(self.graph, self.quantisation, self.parameters)
 
 
 def weight_parameters(graph: Graph) -> tuple[str, ...]:
@@ -96,7 +106,7 @@ def model_digest(graph: Graph, weights: Mapping[str, Tensor]) -> str:
 
 
 def packed_digest(packed: Packed | str | os.PathLike[str]) -> str:
-    """sha256 of the content (graph, layers, parameters, source), whatever the order of tensors in a file and whichever
+    """sha256 of the content (graph, layers, parameters, source, scales), whatever the order of tensors in a file and whichever
     version of the tool wrote it."""
     content = packed if isinstance(packed, Packed) else read_packed(packed)
     document = _document(content)
@@ -119,6 +129,7 @@ def read_packed(path: str | os.PathLike[str]) -> Packed:
 
 
 def _document(packed: Packed) -> dict[str, Any]:
+    scales = {} if packed.quantisation is None else {"quantisation": quantisation_to_json(packed.quantisation)}
     return {
         "tool_version": packed.tool_version,
         "source": {"sha256": packed.source.sha256, "description": dict(packed.source.description)},
@@ -126,6 +137,7 @@ def _document(packed: Packed) -> dict[str, Any]:
         "layers": {
             name: {"codec": str(layer.codec), "vector_axis": layer.vector_axis} for name, layer in packed.layers.items()
         },
+        **scales,
     }
 
 
@@ -142,7 +154,8 @@ def _tensors(packed: Packed) -> dict[str, Tensor]:
 
 
 def _packed(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> Packed:
-    _check_names("entry", document, ("tool_version", "source", "graph", "layers"))
+    quantisation = _quantisation(document)
+    _check_names("entry", document, ("tool_version", "source", "graph", "layers", *_OPTIONAL & document.keys()))
     graph = graph_from_json(_object(document["graph"], "graph"))
     rows = _object(document["layers"], "layers")
     _check_names("layer", rows, weight_parameters(graph))
@@ -150,9 +163,16 @@ def _packed(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> Packed:
     parameters = {name: _taken(tensors, f"parameter:{name}") for name in plain_parameters(graph)}
     if tensors:
         raise FormatError(f"unexpected tensor {ascii(next(iter(tensors)))[:80]}")
-    return Packed(
-        graph, layers, parameters, _source(document["source"]), _text(document["tool_version"], "tool_version")
-    )
+    version = _text(document["tool_version"], "tool_version")
+    return Packed(graph, layers, parameters, _source(document["source"]), version, quantisation)
+
+
+def _quantisation(document: Mapping[str, Any]) -> Quantisation | None:
+    if "quantisation" not in document:
+        return None
+    row = _object(document["quantisation"], "quantisation")
+    _check_names("quantisation entry", row, ("method", "samples", "tensors"))
+    return quantisation_from_json(row)
 
 
 def _source(row: Any) -> Source:

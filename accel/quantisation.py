@@ -115,13 +115,36 @@ _TIED = frozenset(("reshape", "transpose", "slice", "concat", "roll", "expand", 
 
 
 def ties(graph: Graph, parameters: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[str, str, float]]:
-    """``(a, b, factor)``: tensors of one code, b's scale being ``factor`` times a's: they may share bytes."""
+    """``(a, b, factor)``: tensors of one code, b's scale being ``factor`` times a's: they may share bytes.
+
+    A scaling whose operand and result views already tie with another factor (``concat(x, 2 * x)``) is no tie.
+    """
+    stored = set(stored_tensors(graph))
+    clusters = {name: {name: 1.0} for name in stored}
+    for a, b, factor in (*_view_ties(graph), *_scaling_ties(graph, parameters)):
+        if not {a, b} <= stored:
+            continue
+        one, other = clusters[a], clusters[b]
+        if one is other and not math.isclose(one[a] * factor, one[b], rel_tol=1e-9):
+            continue
+        if one is not other:
+            ratio = one[a] * factor / other[b]
+            one |= {name: scale * ratio for name, scale in other.items()}
+            clusters |= dict.fromkeys(other, one)
+        yield a, b, factor
+
+
+def _view_ties(graph: Graph) -> Iterator[tuple[str, str, float]]:
     for op in graph.ops:
         if op.kind in _TIED:
             yield from ((tensor, op.output, 1.0) for tensor in op.inputs)
         elif op.kind == "embedding":
             yield op.inputs[0], op.output, 1.0
-        elif (factor := scaling(op, parameters)) is not None:
+
+
+def _scaling_ties(graph: Graph, parameters: Mapping[str, npt.NDArray[Any]]) -> Iterator[tuple[str, str, float]]:
+    for op in graph.ops:
+        if (factor := scaling(op, parameters)) is not None:
             yield op.inputs[0], op.output, factor
 
 
@@ -169,7 +192,7 @@ def _products(graph: Graph, readers: Mapping[str, list[Op]], tensor: str) -> lis
 
 def stored_tensors(graph: Graph) -> tuple[str, ...]:
     """Tensors that need a scale: inputs, constants and results, not weights, biases, norm parameters or indices."""
-    ids = {op.inputs[1] for op in graph.ops if op.kind == "embedding"}
+    ids = _indices(graph)
     weights = {weight_name(op) for op in graph.weight_ops()}
     plain = set()
     for op in graph.ops:
@@ -177,6 +200,15 @@ def stored_tensors(graph: Graph) -> tuple[str, ...]:
         plain |= set(op.inputs[:hidden])
     constants = [name for name in graph.parameters if name in plain and (name not in weights or name in plain)]
     return tuple(n for n in (*graph.inputs, *constants, *(op.output for op in graph.ops)) if n not in ids)
+
+
+def _indices(graph: Graph) -> set[str]:
+    """Tensors of row numbers: what embeddings read, and what those are views of."""
+    found = {op.inputs[1] for op in graph.ops if op.kind == "embedding"}
+    for op in reversed(graph.ops):
+        if op.output in found and op.kind in _TIED:
+            found.update(op.inputs)
+    return found
 
 
 def check_quantisation(graph: Graph, quantisation: Quantisation, parameters: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -1,0 +1,168 @@
+"""Channel exponents: which groups of tensors may carry them, and their values.
+
+A few channels of a transformer's residual stream are far larger than the rest. A power of two a channel evens them out
+(FQ-ViT, Lin et al., IJCAI 2022) wherever the vector unit handles rows of channels and the weights behind can absorb it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.arithmetic import EXPONENT_LIMIT
+from accel.graph import Graph, Op, Shape, weight_name
+from compiler.quantise.groups import Group
+
+Axes = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelExponents:
+    """``values[c]`` belongs to index c of ``axis``."""
+
+    axis: int
+    values: tuple[int, ...]
+
+    @property
+    def factors(self) -> npt.NDArray[np.float64]:
+        """``2**exponent`` of each channel."""
+        return np.exp2(np.array(self.values, np.float64))
+
+    def spread(self, rank: int) -> npt.NDArray[np.float64]:
+        """The factors, shaped to broadcast over a tensor of ``rank`` axes."""
+        return self.factors.reshape((-1, *(1,) * (rank - 1 - self.axis)))
+
+
+Exponents = Mapping[str, ChannelExponents]
+
+
+def channel_axes(graph: Graph, group: Group) -> dict[str, int]:
+    """The channel axis of every member, if the group may carry exponents; else empty."""
+    if any(name in graph.inputs for name in group.factors):
+        return {}
+    axes = _anchors(graph, group)
+    return _spread(graph, group, axes) if axes else {}
+
+
+def channel_exponents(maxima: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """Exponents from each channel's absolute maximum: how often it must be halved to reach the median one. Empty if no
+    channel needs any."""
+    positive = maxima[maxima > 0]
+    if not positive.size:
+        return ()
+    ratio = np.where(maxima > 0, maxima, positive.min()) / np.median(positive)
+    exponents = np.clip(np.ceil(np.log2(ratio)), 0, EXPONENT_LIMIT).astype(int)
+    return tuple(exponents.tolist()) if exponents.any() else ()
+
+
+def _anchors(graph: Graph, group: Group) -> dict[str, int]:
+    """Channel axes that the operators around a group dictate; empty if one of them refuses."""
+    axes: dict[str, int] = {}
+    for op in group.producers:
+        axis = _produced_axis(graph, op)
+        if axis is None:
+            return {}
+        axes[op.output] = axis
+    for op in group.consumers:
+        for name in {each for each in op.inputs if each in group.factors}:
+            wanted = _read_axis(graph, op, name)
+            if wanted is None or (wanted >= 0 and axes.setdefault(name, wanted) != wanted):
+                return {}
+    for op in group.inner:
+        if op.kind == "embedding":
+            axes[op.inputs[0]] = len(graph.shapes[op.inputs[0]]) - 1
+    return axes
+
+
+def _produced_axis(graph: Graph, op: Op) -> int | None:
+    last = len(graph.shapes[op.output]) - 1
+    if op.kind == "conv":
+        return 1
+    if op.kind in ("gemm", "layernorm"):
+        return last
+    return last if op.kind in ("add", "sub") and _whole_rows(graph, op) else None
+
+
+ANY_AXIS = -1
+
+
+def _read_axis(graph: Graph, op: Op, name: str) -> int | None:
+    """Channel axis an operator wants of its operand; ``ANY_AXIS`` if any will do, None if it takes no exponents."""
+    last = len(graph.shapes[name]) - 1
+    if op.kind == "layernorm" and name == op.inputs[0]:
+        return last
+    if op.kind == "gemm" and name == op.inputs[0]:
+        uses = [each for each in graph.ops if weight_name(op) in each.inputs]
+        return last if len(uses) == 1 else None
+    if op.kind in ("add", "sub"):
+        return last if _whole_rows(graph, op) else None
+    return ANY_AXIS if op.kind == "mean" else None
+
+
+def _whole_rows(graph: Graph, op: Op) -> bool:
+    """Whether a sum broadcasts over leading axes only."""
+    result = graph.shapes[op.output]
+    return all(_is_tail(graph.shapes[name], result) for name in op.inputs)
+
+
+def _is_tail(shape: Shape, of: Shape) -> bool:
+    while shape and shape[0] == 1 and len(shape) > 1:
+        shape = shape[1:]
+    return len(shape) > 0 and shape == of[len(of) - len(shape) :]
+
+
+def _spread(graph: Graph, group: Group, anchors: Axes) -> dict[str, int]:
+    """Axes of all members from some; empty if they contradict each other, a view breaks the channels up, or a mean runs
+    over them."""
+    axes, waiting = dict(anchors), list(anchors)
+    while waiting:
+        name = waiting.pop()
+        for op, other in _neighbours(group, name):
+            axis = _through(graph, op, name, other, axes[name])
+            if axis is None or axes.get(other, axis) != axis:
+                return {}
+            if other not in axes:
+                axes[other] = axis
+                waiting.append(other)
+    means = [op for op in group.consumers if op.kind == "mean"]
+    broken = any(axes[op.inputs[0]] in _positive(op.attributes["axes"], graph.shapes[op.inputs[0]]) for op in means)
+    return {} if broken or axes.keys() != group.factors.keys() else axes
+
+
+def _neighbours(group: Group, name: str) -> Iterator[tuple[Op, str]]:
+    for op in group.inner:
+        tied = op.inputs[:1] if op.kind == "embedding" else op.inputs
+        if name == op.output:
+            yield from ((op, other) for other in tied)
+        elif name in tied:
+            yield op, op.output
+
+
+def _through(graph: Graph, op: Op, name: str, other: str, axis: int) -> int | None:
+    """The channel axis on the other side of a view; None if it is not preserved."""
+    here, there, forward = graph.shapes[name], graph.shapes[other], name != op.output
+    if op.kind == "reshape":
+        return _reshaped(here, there, axis)
+    if op.kind == "transpose":
+        perm = tuple(op.attributes["perm"])
+        return perm.index(axis) if forward else perm[axis]
+    if op.kind not in ("slice", "concat", "roll", "pad", "expand", "embedding"):
+        return None
+    moved = axis - len(here) + len(there)  # expand and embedding add leading axes
+    kept = 0 <= moved < len(there) and here[axis] == there[moved]
+    touched = "axis" in op.attributes and axis in _positive((op.attributes["axis"],), here)
+    return moved if kept and not touched else None
+
+
+def _reshaped(here: Shape, there: Shape, axis: int) -> int | None:
+    before, size = math.prod(here[:axis]), here[axis]
+    fits = (i for i, each in enumerate(there) if each == size > 1 and math.prod(there[:i]) == before)
+    return next(fits, None)
+
+
+def _positive(axes: tuple[int, ...], shape: Shape) -> set[int]:
+    return {axis % len(shape) for axis in axes}
