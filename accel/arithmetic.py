@@ -26,6 +26,7 @@ SHIFT_BITS = 6
 LARGEST_SHIFT = (1 << SHIFT_BITS) - 1
 PROBABILITY_BITS = 16  # fraction bits of a row divided by its sum
 RECIPROCAL_BITS = 40  # reciprocal of a row's sum
+SHARE_BITS = RECIPROCAL_BITS - PROBABILITY_BITS  # fraction bits of softmax's shares
 EXPONENT_LIMIT = 7  # channel exponents are 0..7
 EXPONENT_BIAS = EXPONENT_LIMIT + 1  # left shift that makes differences of exponents positive
 NORM_FRACTION_BITS = 12  # of a normalised element
@@ -123,7 +124,7 @@ def reciprocal(sums: Integers) -> Integers:
 
 def normalise_rows(sums: Integers, row_sums: Integers) -> Integers:
     """``sums[r, c] / row_sums[r]`` with 16 fraction bits; |sums| is at most 128 times the row's sum."""
-    return rounding_shift(sums * reciprocal(row_sums)[..., None], RECIPROCAL_BITS - PROBABILITY_BITS)
+    return rounding_shift(sums * reciprocal(row_sums)[..., None], SHARE_BITS)
 
 
 def softmax(codes: Integers, factor: int, mantissa: int, shift: int) -> Integers:

@@ -61,7 +61,9 @@ def _finish(state: Lowering) -> Lowered:
         state.buffers[view.buffer] = replace(state.buffers[view.buffer], home="output")
         outputs[tensor] = view
     inputs = {name: state.views[name] for name in state.graph.inputs}
-    return Lowered(tuple(state.steps), state.buffers, tuple(state.layers), inputs, outputs, dict(state.views))
+    return Lowered(
+        tuple(state.steps), state.buffers, tuple(state.layers), inputs, outputs, dict(state.views), state.stages
+    )
 
 
 def _io_layer(state: Lowering) -> int:

@@ -31,6 +31,7 @@ def output_stage(state: Lowering, op: Op) -> OutputStage:
         state.done.add(reader.output)
         before = reader.output if not stage.function else stage.before
         found = replace(stage, result=reader.output, before=before)
+    state.stages[op.output] = found
     return found
 
 
@@ -172,7 +173,7 @@ def lower_chain(state: Lowering, chain: Chain) -> None:
     stage = output_stage(state, last)
     out = state.allocate(stage.result)
     batch = state.shape(first.output)[:-2]
-    plain = OutputStage(first.inputs, first.output, first.output)
+    plain = state.stages[first.output] = OutputStage(first.inputs, first.output, first.output)
     for item in range(math.prod(batch)):
         at = unravel(item, batch)
         scores = _head_scores(state, first, item)

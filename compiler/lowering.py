@@ -15,7 +15,7 @@ from accel.graph import ACTIVATION_FUNCTIONS, Graph, Op
 from accel.program import Layer
 from accel.quantisation import Quantisation, deferred_softmax, scaling
 from compiler.layouts import default_strides
-from compiler.steps import Buffer, Home, Step, VectorStep
+from compiler.steps import Buffer, Home, OutputStage, Step, VectorStep
 from compiler.views import View, dense_strides
 
 UNARY = frozenset(ACTIVATION_FUNCTIONS)  # element-wise functions a GEMM's output stage can do on the way out
@@ -35,6 +35,7 @@ class Lowering:
     steps: list[Step] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
+    stages: dict[str, OutputStage] = field(default_factory=dict)
     consumers: dict[str, list[Op]] = field(default_factory=dict)
     deferred: frozenset[str] = frozenset()
     normalised: frozenset[str] = frozenset()

@@ -188,8 +188,8 @@ Step = GemmStep | ProductStep | VectorStep | GatherStep
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A lowered network: steps in execution order over buffers, the layer map, and the views of inputs, outputs
-    and all tensors that lie somewhere as a whole.
+    """A lowered network: steps in execution order over buffers, the layer map, the views of inputs, outputs
+    and all tensors that lie somewhere as a whole, and the output stage of every product by the tensor it would make.
 
     A constant buffer is named after the graph parameter it holds.
     """
@@ -200,6 +200,7 @@ class Lowered:
     inputs: Mapping[str, View]
     outputs: Mapping[str, View]
     tensors: Mapping[str, View]
+    stages: Mapping[str, OutputStage]
 
 
 @dataclass(frozen=True, slots=True)

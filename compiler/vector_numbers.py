@@ -13,6 +13,8 @@ from accel.arithmetic import (
     LARGEST_SHIFT,
     MANTISSA_BITS,
     NORM_FRACTION_BITS,
+    SHARE_BITS,
+    Norm,
     multiplier,
     shared_multipliers,
 )
@@ -93,26 +95,25 @@ def _mean_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
 
 
 def _softmax_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
-    """``a_multiplier``: scale * log2(e) * 2**16; probabilities come with 24 fraction bits."""
     code, out = model.code(op.inputs[0]), model.code(op.output)
-    factor = min(round(code.scale * math.log2(math.e) * 2**16), _LARGEST)
+    factor = softmax_factor(code)
     if step.function == "exponentials":
-        return {"a_multiplier": factor, "unsigned": 1}
-    shares = multiplier(2.0**-24 / out.scale)
+        return {"a_multiplier": factor}
+    shares = multiplier(2.0**-SHARE_BITS / out.scale)
     return {"a_multiplier": factor, "b_multiplier": shares.mantissa & _MASK, "shift": shares.shift}
+
+
+def softmax_factor(code: TensorScale) -> int:
+    """scale * log2(e) with 16 fraction bits; the largest there is where one code already divides by 2**128."""
+    return min(round(code.scale * math.log2(math.e) * 2**16), _LARGEST)
 
 
 def _norm_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
     code = model.code(op.inputs[0])
-    epsilon, epsilon_shift = _epsilon(op.attributes["epsilon"], code)
-    shift, offset_shift, _, _ = _norm_numbers(op, model)
-    return {
-        "b_multiplier": epsilon,
-        "epsilon_shift": epsilon_shift,
-        "offset_shift": offset_shift,
-        "shift": shift,
-        "exponents": int(bool(code.exponents)),
-    }
+    mantissa, epsilon_shift = _epsilon(op.attributes["epsilon"], code)
+    norm = norm_constants(op, model)
+    epsilon = {"b_multiplier": mantissa, "epsilon_shift": epsilon_shift}
+    return epsilon | {"offset_shift": norm.offset_shift, "shift": norm.shift}
 
 
 def _epsilon(epsilon: float, code: TensorScale) -> tuple[int, int]:
@@ -122,18 +123,21 @@ def _epsilon(epsilon: float, code: TensorScale) -> tuple[int, int]:
     return round(math.ldexp(exact, -shift)), shift
 
 
-def _norm_numbers(op: Op, model: ScaledModel) -> tuple[int, int, npt.NDArray[np.int16], npt.NDArray[np.int16]]:
-    """``(shift, offset_shift, gains, offsets)``: both as many fraction bits as int16 leaves them."""
+def norm_constants(op: Op, model: ScaledModel) -> Norm:
+    """Gains and offsets of a layer normalisation with as many fraction bits as int16 leaves them.
+
+    Raises ``CompileError`` if they exceed the range of the result by orders of magnitude.
+    """
     gamma, beta = (model.reals(name) for name in op.inputs[1:])
     units = channel_units(model.code(op.output), gamma.size)
     gain_bits = _fraction_bits(gamma / units, _MOST_SHIFT - NORM_FRACTION_BITS)
     shift = gain_bits + NORM_FRACTION_BITS
     offset_bits = _fraction_bits(beta / units, shift)
-    if min(gain_bits, offset_bits) < -NORM_FRACTION_BITS or shift < 0:
+    if shift < 0 or shift - offset_bits > _MOST_SHIFT:
         raise CompileError(f"node '{op.name}' (layernorm): gamma or beta far exceed the range of its result")
-    gains = np.rint(np.ldexp(gamma / units, gain_bits)).astype(np.int16)
-    offsets = np.rint(np.ldexp(beta / units, offset_bits)).astype(np.int16)
-    return shift, shift - offset_bits, gains, offsets
+    gains, offsets = (np.rint(np.ldexp(v / units, n)) for v, n in ((gamma, gain_bits), (beta, offset_bits)))
+    mantissa, left = _epsilon(op.attributes["epsilon"], model.code(op.inputs[0]))
+    return Norm(mantissa << left, gains.astype(np.int64), offsets.astype(np.int64), shift, shift - offset_bits)
 
 
 def _fraction_bits(values: Reals, most: int) -> int:
@@ -155,9 +159,9 @@ def vector_block(step: VectorStep, model: ScaledModel) -> Bytes:
     if op is None:
         return np.zeros(0, np.uint8)
     if step.function == "layernorm":
-        _, _, gains, offsets = _norm_numbers(op, model)
+        norm = norm_constants(op, model)
         exponents = np.array(model.code(op.inputs[0]).exponents, np.uint8)
-        return np.concatenate([gains.view(np.uint8), offsets.view(np.uint8), exponents])
+        return np.concatenate([*(v.astype("<i2").view(np.uint8) for v in (norm.gains, norm.offsets)), exponents])
     if step.function in ACTIVATION_FUNCTIONS:
         return unary_table(step, model)
     return _exponent_bytes(op, model) if step.exponents else np.zeros(0, np.uint8)

@@ -14,13 +14,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 from accel.codecs import Codec, EncodedLayer, codes_shape, parse_codec
-from accel.graph import Graph, GraphBuilder, gemm_shape, weight_name
-from accel.isa import ACTIVATIONS
+from accel.graph import ACTIVATION_FUNCTIONS, Graph, GraphBuilder, gemm_shape, weight_name
 from accel.machine import Array, Decoder, Dram, Machine, Sram, Vector, load_machine
 from accel.packed import Packed, Source, plain_parameters, weight_parameters
 
 LARGEST_TENSOR = 6000  # elements: keeps every example a matter of milliseconds
-UNARY = tuple(name for name in ACTIVATIONS[1:] if name != "clip")
+UNARY = tuple(name for name in ACTIVATION_FUNCTIONS if name != "clip")
 CODECS = ("int8", "int4", "vq:k=4,d=2", "vq:k=16,d=4", "vq:k=8,d=3", "ssvq:k=16,d=8", "ssvq:k=4,d=4", "ssvq:k=256,d=8")
 
 

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from accel.graph import Graph, Op
-from accel.isa import ACTIVATIONS
+from accel.graph import ACTIVATION_FUNCTIONS, Graph, Op
 from accel.quantisation import deferred_softmax, stored_tensors, ties
 from compiler.quantise.floating import Tensors
 
-FUNCTIONS = frozenset(ACTIVATIONS[1:])
+FUNCTIONS = frozenset(ACTIVATION_FUNCTIONS)
 _VIEWS = frozenset(("reshape", "transpose", "slice", "concat", "roll", "expand"))
 
 Range = tuple[float, float]
