@@ -76,9 +76,10 @@ def unpack_words(words: npt.NDArray[np.uint32]) -> tuple[Integers, Integers]:
 
 
 def rounding_shift(values: Integers, shift: Any) -> Integers:
-    """``floor(values / 2**shift + 1/2)``."""
-    places = np.asarray(shift, np.int64)
-    rounded: Integers = (values + ((np.int64(1) << places) >> 1)) >> places
+    """``floor(values / 2**shift + 1/2)`` for values below 2**62 in magnitude and any shift from 0 on."""
+    places = np.minimum(np.asarray(shift, np.int64), 63)  # from here on all results are 0, and no wider shift is defined
+    half = np.where(places > 0, np.int64(1) << np.maximum(places - 1, 0), 0)
+    rounded: Integers = (values + half) >> places
     return rounded
 
 
