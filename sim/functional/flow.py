@@ -131,5 +131,7 @@ def _codebook(work: Work, memories: Memories) -> Weights | None:
         return None
     size = decoder_codebook_bytes(dec)
     start, _ = codebook_interval(dec["bank"], size)
+    if memories.codebooks.unwritten(run_of(start, size)):
+        raise SimError(f"{work.where}: bank {dec['bank']} holds no codebook of {size} bytes when it starts")
     data = memories.codebooks.read(run_of(start, size), work.index)
     return data.view(np.int8).reshape(-1, dec["vector_length"])

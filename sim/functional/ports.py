@@ -98,13 +98,14 @@ def saturated_share(codes: Array, unsigned: bool, zero_point: int = 0) -> float:
 
 
 def random_inputs(program: Program, seed: int, rows: Mapping[str, int] | None = None) -> dict[str, Array]:
-    """Standard normal values for every input, and indices below ``rows[name]`` (by default 0 to 99)."""
+    """Standard normal values for every input, and indices below ``rows[name]``, by default 0 and 1: a program does not
+    say how many rows its tables have."""
     rng = np.random.default_rng(seed)
     found: dict[str, Array] = {}
     for port in program.inputs:
         shape: Sequence[int] = (program.batch, *port.shape)
         if port.code is None:
-            found[port.name] = rng.integers(0, (rows or {}).get(port.name, 100), shape).astype(np.int32)
+            found[port.name] = rng.integers(0, (rows or {}).get(port.name, 2), shape).astype(np.int32)
         else:
             found[port.name] = rng.standard_normal(shape).astype(np.float32)
     return found
