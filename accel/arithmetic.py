@@ -78,9 +78,10 @@ def unpack_words(words: npt.NDArray[np.uint32]) -> tuple[Integers, Integers]:
 
 
 def rounding_shift(values: Integers, shift: Any) -> Integers:
-    """``floor(values / 2**shift + 1/2)``."""
-    places = np.asarray(shift, np.int64)
-    rounded: Integers = (values + ((np.int64(1) << places) >> 1)) >> places
+    """``floor(values / 2**shift + 1/2)`` for values below 2**62 in magnitude and any shift from 0 on."""
+    places = np.minimum(np.asarray(shift, np.int64), 63)  # all behind round to 0; int64 shifts no further
+    half = np.where(places > 0, np.int64(1) << np.maximum(places - 1, 0), 0)
+    rounded: Integers = (values + half) >> places
     return rounded
 
 
@@ -196,6 +197,6 @@ def source_rows(out_row: int, in_size: int, out_size: int) -> tuple[int, int]:
 def blend(taps: tuple[Integers, Integers, Integers, Integers], down: Integers, right: Integers) -> Integers:
     """Bilinear mean of top-left, top-right, bottom-left, bottom-right by 11-bit weights."""
     one = 1 << RESIZE_BITS
-    upper = taps[0] * (one - right) + taps[1] * right
-    lower = taps[2] * (one - right) + taps[3] * right
+    upper: Integers = taps[0] * (one - right) + taps[1] * right
+    lower: Integers = taps[2] * (one - right) + taps[3] * right
     return rounding_shift(upper * (one - down) + lower * down, 2 * RESIZE_BITS)

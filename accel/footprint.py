@@ -241,7 +241,7 @@ def has_exponents(function: VectorFunction, vec: Instruction, state: QueueState)
     return function.requantises and bool(state.required("VRQ", vec)["exponents"])
 
 
-def _strides(vec: Instruction, state: QueueState) -> Mapping[str, int]:
+def vector_strides(vec: Instruction, state: QueueState) -> Mapping[str, int]:
     """Strides in bytes by VST field, with the dense defaults."""
     columns = vec["columns"]
     vst = state.latest.get("VST")
@@ -261,7 +261,7 @@ def _rectangle(start: int, rows: int, stride: int, columns: int, column_stride: 
 
 
 def _first_operand(vec: Instruction, function: VectorFunction, state: QueueState) -> tuple[int, int]:
-    strides, start, columns = _strides(vec, state), vec["a"], vec["columns"]
+    strides, start, columns = vector_strides(vec, state), vec["a"], vec["columns"]
     pixel = _strided(0, columns, strides["a_column_stride"], 1)[1]
     if function.windowed:
         interval = _window_interval(start, state.required("VWN", vec), vec["rows"], pixel)
@@ -293,12 +293,12 @@ def _second_operand(vec: Instruction, function: VectorFunction, state: QueueStat
     elif function.name == "table":
         return vec["b"], vec["b"] + TABLE_BYTES
     else:
-        interval = _rectangle(vec["b"], vec["rows"], _strides(vec, state)["b_stride"], vec["columns"], 1)
+        interval = _rectangle(vec["b"], vec["rows"], vector_strides(vec, state)["b_stride"], vec["columns"], 1)
     return _batched(interval, "b_stride", state)
 
 
 def _vector_output(vec: Instruction, function: VectorFunction, state: QueueState) -> tuple[int, int]:
-    strides = _strides(vec, state)
+    strides = vector_strides(vec, state)
     rows = min(vec["rows"], 1) if function.reduces_rows else vec["rows"]
     interval = _rectangle(vec["out"], rows, strides["out_stride"], vec["columns"], strides["out_column_stride"])
     return _batched(interval, "out_stride", state)

@@ -1,4 +1,5 @@
-"""The simulator: times a Program on a Machine (``simulate``) and checks the weights it decodes (``check_weights``).
+"""The simulator: times a Program on a Machine (``simulate``, ``instruction_times``) and checks the weights it decodes
+(``check_weights``). ``sim.functional`` executes it.
 
 Importing it is cheap; the kernel is compiled, or taken from its cache, by the first simulation.
 """
@@ -6,7 +7,7 @@ Importing it is cheap; the kernel is compiled, or taken from its cache, by the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,11 @@ from accel.program import Layer, Program
 from accel.run import LayerRun, Run
 from sim.decode import decode_words
 from sim.energy import energy_joules
+from sim.params import TICKS
 from sim.timing import Timing, time_program
 from sim.weights import check_weights
 
-__all__ = ["check_weights", "simulate"]
+__all__ = ["InstructionTimes", "check_weights", "instruction_times", "simulate"]
 
 # What the compiler's tiling and placement depend on; every other key may change under a compiled program.
 COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes", "decoder.codebook_buffers")
@@ -55,6 +57,23 @@ def simulate(program: Program, machine: Machine | None = None, energy: EnergyTab
         notes=(*program.notes, *_machine_notes(machine), *_decoder_notes(machine, decoder), *_energy_notes(energy)),
         decoder=decoder,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionTimes:
+    """Cycles at which each instruction started and had completed, ``int64[n]``; started ones are counted whole."""
+
+    started: npt.NDArray[np.int64]
+    completed: npt.NDArray[np.int64]
+
+
+def instruction_times(program: Program, machine: Machine | None = None) -> InstructionTimes:
+    """When every instruction of ``program`` runs on ``machine``; raises as ``simulate`` does."""
+    machine = program.machine if machine is None else machine
+    _check_machine(program, machine)
+    _check_program(program, machine)
+    timing = time_program(program, machine)
+    return InstructionTimes(-(-timing.started // TICKS), -(-timing.completed // TICKS))
 
 
 def _check_machine(program: Program, machine: Machine) -> None:

@@ -12,18 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from accel.codecs.records import RecordLayout, unpack_records
-from accel.codecs.ssvq import apply_signs
-from accel.codecs.vq import look_up
-from accel.errors import CodecError, SimError
+from accel.errors import SimError
 from accel.isa import BLOCK_BYTES, QUEUES, Instruction, decode
 from accel.program import Program, WeightStream
-from accel.tiles import Region, ceil_div, region_of, tile_codes
+from accel.tiles import region_of
 from sim.columns import pair_tokens
 from sim.decode import Decoded, Rows, decode_words
+from sim.regions import Weights, decode_region, region_at
 from sim.ring import Bytes, weight_ring
-
-Weights = npt.NDArray[np.int8]
 
 
 def check_weights(program: Program) -> None:
@@ -39,7 +35,8 @@ def check_weights(program: Program) -> None:
     base = 0
     for i in decoded["DEC"].index.tolist():
         dec = decode(program.words[i].tobytes(), f"instruction {i}")
-        where, region = f"instruction {i} DEC", _region(dec, i)
+        where = f"instruction {i} DEC"
+        region = region_at(dec, where)
         stream = _stream_at(program, ring.address_of(base, where), where)
         address = ring.address_of(base, where)
         key = (address, codebooks.get(i), *(value for name, value in dec.values.items() if name not in _IRRELEVANT))
@@ -47,7 +44,7 @@ def check_weights(program: Program) -> None:
             seen.add(key)
             codebook = _codebook(program.image, decoded["LDC"], codebooks.get(i), dec, where)
             data = ring.read(program.image, base, region.stored_bytes // BLOCK_BYTES, where)
-            _place(matrices[stream.address], address, _decode_region(data, dec, region, codebook, where), dec, where)
+            _place(matrices[stream.address], address, decode_region(data, dec, region, codebook), dec, where)
         base += region.stored_bytes // BLOCK_BYTES if region.releases else 0
     for matrix in matrices.values():
         matrix.check()
@@ -80,13 +77,6 @@ class _Matrix:
                 f"weights '{self.stream.weight}': the program decodes SHA-256 {digest[:16]}..., "
                 f"the {self.stream.codec} reference is {self.stream.digest[:16]}..."
             )
-
-
-def _region(dec: Instruction, i: int) -> Region:
-    try:
-        return region_of(dec)
-    except (CodecError, ZeroDivisionError) as error:
-        raise SimError(f"instruction {i} DEC: {error}") from error
 
 
 def _stream_at(program: Program, address: int, where: str) -> WeightStream:
@@ -122,48 +112,6 @@ def _codebook(image: Bytes, ldc: Rows, source: int | None, dec: Instruction, whe
             f"{where}: needs a codebook of {size} bytes, LDC (instruction {ldc.index[source]}) loads {loaded}"
         )
     return data[:size].view(np.int8).reshape(-1, dec["vector_length"])
-
-
-def _decode_region(data: Bytes, dec: Instruction, region: Region, codebook: Weights | None, where: str) -> Weights:
-    """``int8[columns, rows]`` of one DEC."""
-    out = np.empty((dec["columns"], dec["rows"]), np.int8)
-    offset = 0
-    for index in range(region.strips):
-        first = index * dec["tile_columns"]
-        width = min(dec["tile_columns"], dec["columns"] - first)
-        size = region.strip(index).stored_bytes
-        out[first : first + width] = _decode_strip(data[offset : offset + size], dec, region.layout, width, codebook)
-        offset += size
-    return out
-
-
-def _decode_strip(data: Bytes, dec: Instruction, layout: RecordLayout, width: int, codebook: Weights | None) -> Weights:
-    """``int8[width, rows]``: axis ``out`` codes lie row by row; axis ``in`` codes d rows at a time, tile by tile."""
-    rows, tile_rows, length = dec["rows"], dec["tile_rows"], dec["vector_length"]
-    count = sum(
-        tile_codes(min(tile_rows, rows - first), width, length, bool(dec["axis_in"]))
-        for first in range(0, rows, tile_rows)
-    )
-    vectors = _vectors(data, count, layout, codebook)
-    if not dec["axis_in"]:
-        return vectors.reshape(rows, -1)[:, :width].T
-    blocks = vectors.reshape(-1, width, length).transpose(1, 0, 2)  # width, groups of d rows, d
-    if tile_rows % length == 0:
-        return blocks.reshape(width, -1)[:, :rows]
-    padded = ceil_div(tile_rows, length) * length
-    kept = np.arange(blocks.shape[1] * length) % padded < tile_rows
-    return blocks.reshape(width, -1)[:, kept][:, :rows]
-
-
-def _vectors(data: Bytes, count: int, layout: RecordLayout, codebook: Weights | None) -> Weights:
-    """``int8[count, d]``: codes looked up, or integers sign-extended; negated by their sign bits."""
-    codes, negative = unpack_records(data, count, layout)
-    if codebook is None:
-        unused = 16 - layout.code_bits
-        vectors = ((codes << np.uint16(unused)).view(np.int16) >> np.int16(unused)).astype(np.int8).reshape(-1, 1)
-    else:
-        vectors = look_up(codebook, codes)
-    return vectors if negative is None else apply_signs(vectors, negative)
 
 
 def _place(matrix: _Matrix, address: int, part: Weights, dec: Instruction, where: str) -> None:

@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Never
 
 from accel import __version__
-from accel.cli import codecs, compare, compile, compress, dram, gemm, isa, machines, models, report, sim, validate
+from accel.cli import codecs, compare, compile, compress, dram, gemm, isa, machines, models, report, run, sim, validate
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, compile, sim, compare, report),
+    *(compress, compile, run, sim, compare, report),
     *(gemm, dram, validate),
     *(isa, machines, models, codecs),
 )

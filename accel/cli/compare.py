@@ -6,7 +6,6 @@ int8 is always among them: it is what every ratio refers to, so ``--keep`` leave
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import textwrap
@@ -24,6 +23,7 @@ from accel.cli.options import (
     add_json,
     add_model,
     add_overrides,
+    created_folder,
     energy_table,
     output_folder,
     positive_number,
@@ -250,26 +250,12 @@ def _write_all(folder: Path, results: Sequence[MachineResult], document: Mapping
     from accel.cli.comparison import comparison_table
     from accel.reporting import to_csv
 
-    with _created(folder):
+    with created_folder(folder):
         write_text(folder / "table.txt", _text(results, str(folder / CURVE_FILE)))
         write_text(folder / "table.csv", to_csv(comparison_table(results)))
         write_text(folder / "comparison.json", json.dumps(document, indent=1) + "\n")
         _write_runs(folder, results)
         _write_plots(folder, results)
-
-
-@contextlib.contextmanager
-def _created(folder: Path) -> Iterator[None]:
-    """``folder`` exists inside the block; should the block fail before it wrote anything, a new folder goes again."""
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:  # also when interrupted from the keyboard
-        if new:
-            with contextlib.suppress(OSError):  # it holds something
-                folder.rmdir()
-        raise
 
 
 def _write_runs(folder: Path, results: Sequence[MachineResult]) -> None:

@@ -1,0 +1,162 @@
+"""Execute a compiled program on inputs, in the accelerator's integer arithmetic: what it computes, not how long."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from accel.cli.options import (
+    add_json,
+    add_output,
+    check_outputs,
+    created_folder,
+    non_negative_integer,
+    output_file,
+    output_folder,
+    print_json,
+    say,
+)
+from accel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accel.program import Program
+    from accel.reporting import Table
+    from sim.functional import Execution
+
+HELP = "execute a program on inputs and write its outputs"
+EXAMPLE = "accel run net.prog.safetensors --input x.npz -o y.npz"
+RANDOM_PREFIX = "random:"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    parser.add_argument("program", metavar="PROG", help="a *.prog.safetensors file from accel compile")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        required=True,
+        help="an .npz file with one array for each input, or random:SEED for standard normal values",
+    )
+    add_output(parser, "write the outputs (*.npz)", required=False)
+    parser.add_argument("--raw", action="store_true", help="write the stored int8 or uint8 codes, not real values")
+    parser.add_argument(
+        "--uncalibrated",
+        action="store_true",
+        help="also execute a program whose activations were not calibrated: its values mean nothing",
+    )
+    parser.add_argument(
+        "--dump-layers",
+        metavar="DIR",
+        type=output_folder,
+        help="write every tensor the program stores (layers.npz, layers.csv); executes in program order",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        type=output_file,
+        help="write a line of JSON for each instruction: what it stored, and when it runs by accel sim",
+    )
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Execute, write what was asked for, print one row an output."""
+    from accel.program import read_program
+    from accel.reporting import to_text
+
+    files = [arguments.program, arguments.input]
+    check_outputs([arguments.output, arguments.trace], files)
+    program = read_program(arguments.program)
+    inputs = _inputs(program, arguments.input)
+    begin = time.perf_counter()
+    found = _execute(program, inputs, arguments)
+    seconds = time.perf_counter() - begin
+    if arguments.output:
+        from accel.cli.arrays import write_arrays
+
+        write_arrays(arguments.output, found.codes if arguments.raw else found.outputs)
+    if arguments.json:
+        print_json(_document(found, seconds))
+    else:
+        print(to_text(_table(found, seconds)), end="")
+    for written in filter(None, (arguments.output, arguments.trace, arguments.dump_layers)):
+        say(f"wrote {written}")
+    return 0
+
+
+def _inputs(program: Program, spec: str) -> dict[str, Any]:
+    if spec.startswith(RANDOM_PREFIX):
+        from sim.functional import random_inputs
+
+        try:
+            return random_inputs(program, non_negative_integer(spec.removeprefix(RANDOM_PREFIX)))
+        except argparse.ArgumentTypeError as error:
+            raise ConfigError(f"--input {spec}: {error}") from None
+    from math import prod
+
+    from accel.cli.arrays import read_arrays
+
+    return read_arrays(spec, {port.name: program.batch * prod(port.shape) for port in program.inputs})
+
+
+def _execute(program: Program, inputs: Mapping[str, Any], arguments: argparse.Namespace) -> Execution:
+    """Execute with the observers the options ask for; their files appear only if all goes well."""
+    from accel.cli.run_files import layer_files, trace_file
+    from sim.functional import run_program
+
+    with ExitStack() as stack:
+        on_instruction = stack.enter_context(trace_file(program, arguments.trace)) if arguments.trace else None
+        on_tensor = None
+        if arguments.dump_layers:
+            stack.enter_context(created_folder(arguments.dump_layers))
+            on_tensor = stack.enter_context(layer_files(program, arguments.dump_layers))
+        return run_program(
+            program,
+            inputs,
+            order="program" if on_tensor else "eager",
+            allow_uncalibrated=arguments.uncalibrated,
+            on_instruction=on_instruction,
+            on_tensor=on_tensor,
+        )
+
+
+def _rows(found: Execution) -> list[dict[str, Any]]:
+    return [
+        {
+            "output": name,
+            "shape": "x".join(map(str, values.shape)),
+            "minimum": float(values.min()),
+            "maximum": float(values.max()),
+            "saturated": found.saturated[name],
+        }
+        for name, values in found.outputs.items()
+    ]
+
+
+def _table(found: Execution, seconds: float) -> Table:
+    from accel.reporting import Column, Table
+
+    columns = (
+        Column("output", "output"),
+        Column("shape", "shape"),
+        Column("minimum", "minimum", "1"),
+        Column("maximum", "maximum", "1"),
+        Column("saturated", "saturated", "share"),
+    )
+    note = (
+        f"{found.instructions:,} instructions in {seconds:.2f} s; {found.sram_bytes:,} bytes of activation SRAM used; "
+        "saturated: codes at an end of their range"
+    )
+    return Table("Outputs", columns, tuple(_rows(found)), (note,))
+
+
+def _document(found: Execution, seconds: float) -> dict[str, Any]:
+    return {
+        "outputs": _rows(found),
+        "instructions": found.instructions,
+        "sram_bytes": found.sram_bytes,
+        "seconds": seconds,
+    }
