@@ -20,7 +20,7 @@ from accel.graph import ACTIVATION_FUNCTIONS, Op, weight_name
 from accel.packed import Packed
 from accel.quantisation import Quantisation, TensorScale, deferred_softmax, quantise, scaling
 from compiler.lower import lower
-from compiler.output_stage import DEAD_CHANNEL, function_table, target_code, uses_table
+from compiler.output_stage import function_table, stage_gain, sum_units, target_code, uses_table
 from compiler.quantise import nominal
 from compiler.scaled import ScaledModel, channel_units
 from compiler.steps import OutputStage
@@ -124,30 +124,16 @@ def _weighted(state: _State, op: Op, sums: Integers) -> Integers:
     """Output stage of ``sums[..., columns]``."""
     layer, stage = state.model.packed.layers[weight_name(op)], state.stages[op.output]
     target, channels = target_code(stage, state.model), layer.shape[0]
-    scales = np.broadcast_to(layer.scale.astype(np.float64), (channels,))
-    gain = _gain(state, stage)
-    units = scales * state.code(op.inputs[0]).scale
-    factors = units * gain / channel_units(target, channels)
-    biases = state.model.reals(op.inputs[2]) if len(op.inputs) > 2 else np.zeros(channels)
+    bias_name = op.inputs[2] if len(op.inputs) > 2 else ""
+    units = sum_units(stage, weight_name(op), bias_name, state.model)
+    factors = units * stage_gain(stage, state.model) / channel_units(target, channels)
+    biases = state.model.reals(bias_name) if bias_name else np.zeros(channels)
     out = np.empty(sums.shape, np.int64)
-    for column in range(channels):
-        factor, unit = float(factors[column]), float(units[column])
-        if not unit:  # a channel of zero weights keeps its bias
-            factor = DEAD_CHANNEL
-            step = float(channel_units(target, channels)[column])
-            unit = factor * step / (float(np.broadcast_to(gain, channels)[column]) or 1.0)
+    for column, (factor, unit) in enumerate(zip(factors.tolist(), units.tolist(), strict=True)):
         bias = math.floor(biases[column] / unit + (target.zero_point / factor if target.zero_point else 0) + 0.5)
-        bias = min(max(bias, 1 - 2**31), 2**31 - 1)
         one = multiplier(factor)
         out[..., column] = arithmetic.requantise(sums[..., column] + bias, one.mantissa, one.shift)
     return _finished(state, stage, out)
-
-
-def _gain(state: _State, stage: OutputStage) -> Any:
-    gain: Any = stage.gain * (1.0 if uses_table(stage, state.model) else stage.gain_after)
-    for name in stage.column_gains:
-        gain = gain * state.model.reals(name)
-    return gain
 
 
 def _finished(state: _State, stage: OutputStage, values: Integers) -> Integers:
@@ -167,7 +153,7 @@ def _matmul(state: _State, op: Op) -> Integers:
     unit = first.scale * second.scale
     if stage.normalised:
         sums, unit = arithmetic.normalise_rows(sums, a.sum(-1)), second.scale * 2.0**-arithmetic.PROBABILITY_BITS
-    one = multiplier(unit * _gain(state, stage) / target_code(stage, state.model).scale)
+    one = multiplier(unit * stage_gain(stage, state.model) / target_code(stage, state.model).scale)
     return _finished(state, stage, arithmetic.requantise(sums, one.mantissa, one.shift))
 
 

@@ -23,7 +23,8 @@ from compiler.steps import GemmStep, OutputStage, ProductStep, VectorStep
 
 Bytes = npt.NDArray[np.uint8]
 SUM_LIMIT = 2**31  # first magnitude an int32 sum may not reach
-DEAD_CHANNEL = 2.0**-8  # multiplier of a channel whose weights are all zero: any that keeps its bias exact will do
+BIAS_LIMIT = 2**29  # most units a bias may take: the weights' share of a sum must fit beside it
+DEAD_CHANNEL = 2.0**-8  # steps of the result in a unit of a channel without weights and bias: any will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +89,33 @@ def gemm_numbers(step: GemmStep, model: ScaledModel, sums: WeightSums) -> StageN
     if code.exponents and step.window.kernel != (1, 1):
         raise CompileError(f"weight '{step.weight}': reads channel exponents through a window; allowed: plain products")
     columns = model.packed.layers[step.weight].shape[0]
-    units = _sum_units(step, model, code)
-    factors = units * _gain(step.stage, model) / channel_units(target, columns)
-    dead = units == 0
-    factors = np.where(dead, DEAD_CHANNEL, factors)
-    units = np.where(dead, DEAD_CHANNEL * channel_units(target, columns) / (_gain(step.stage, model) or 1.0), units)
+    units = sum_units(step.stage, step.weight, step.bias, model)
+    factors = units * stage_gain(step.stage, model) / channel_units(target, columns)
     biases = _biases(step, model, sums, units, factors) if has_bias(step, model) else None
     _check_sums(step.weight, code, sums, biases)
     shared = factors if has_channel_words(step, model) else factors[:1]
     return StageNumbers(biases, words(shared, step.weight), _table(step.stage, model))
 
 
-def _sum_units(step: GemmStep, model: ScaledModel, code: TensorScale) -> Reals:
-    """Real value of one unit of every column's sums, before gains."""
-    layer = model.packed.layers[step.weight]
-    return np.broadcast_to(layer.scale.astype(np.float64), layer.shape[:1]) * code.scale
+def sum_units(stage: OutputStage, weight: str, bias: str, model: ScaledModel) -> Reals:
+    """Real value of one unit of every column's sums, before gains: input scale times weight scale.
+
+    Where weights are next to nothing beside the bias (dead channels of trained networks), the bias sets the unit, lest
+    it leave int32; what the weights add stays next to nothing.
+    """
+    layer, target = model.packed.layers[weight], target_code(stage, model)
+    columns = layer.shape[0]
+    exact = np.broadcast_to(layer.scale.astype(np.float64), columns) * model.code(stage.operands[0]).scale
+    step = channel_units(target, columns)
+    gain = np.broadcast_to(stage_gain(stage, model), columns)
+    offsets = np.abs(np.divide(target.zero_point * step, gain, out=np.zeros(columns), where=gain != 0))
+    if bias:
+        offsets = offsets + np.abs(model.reals(bias))
+    units = np.maximum(exact, offsets / BIAS_LIMIT)
+    return np.where(units == 0, step * DEAD_CHANNEL, units)
 
 
-def _gain(stage: OutputStage, model: ScaledModel) -> Any:
+def stage_gain(stage: OutputStage, model: ScaledModel) -> Any:
     """What the stage multiplies sums by before they become the target's codes: one number, or one a column."""
     gain: Any = stage.gain if uses_table(stage, model) else stage.gain * stage.gain_after
     for name in stage.column_gains:
@@ -121,19 +131,13 @@ def _biases(
     exact = model.reals(step.bias) / units if step.bias else np.zeros(len(units))
     if points[1]:
         exact = exact + points[1] / factors
-    rounded = np.floor(exact + 0.5) - float(points[0]) * sums.signed
-    largest = float(np.abs(rounded).max())
-    if model.quantisation.calibrated and largest >= SUM_LIMIT:
-        raise CompileError(f"weight '{step.weight}': a bias of {largest:.3g} units of its sums; allowed: below 2**31")
-    clipped: npt.NDArray[np.int32] = np.clip(rounded, 1 - SUM_LIMIT, SUM_LIMIT - 1).astype(np.int32)
-    return clipped
+    biases: npt.NDArray[np.int32] = (np.floor(exact + 0.5).astype(np.int64) - points[0] * sums.signed).astype(np.int32)
+    return biases
 
 
 def _check_sums(weight: str, code: TensorScale, sums: WeightSums, biases: npt.NDArray[np.int32] | None) -> None:
     """No input can make a sum leave int32: the largest code times the magnitudes of a channel's weights."""
     reach = sums.magnitude * max(map(abs, code.limits)) + (0 if biases is None else np.abs(biases.astype(np.int64)))
-    if biases is not None and np.abs(biases.astype(np.int64)).max() >= SUM_LIMIT - 1:
-        return  # nominal biases were clipped: such a program is only timed
     if reach.max() >= SUM_LIMIT:
         raise CompileError(
             f"weight '{weight}': a sum of channel {int(reach.argmax())} can reach {int(reach.max())}; allowed: below "
@@ -152,7 +156,7 @@ def product_numbers(step: ProductStep, model: ScaledModel, name: str) -> StageNu
     if reduction * max(map(abs, a.limits)) * 128 >= SUM_LIMIT:
         raise CompileError(f"layer '{name}': a reduction of {reduction} may overflow the int32 accumulators")
     unit = b.scale * (2.0**-PROBABILITY_BITS if stage.normalised else a.scale)
-    factor = unit * _gain(stage, model) / target.scale
+    factor = unit * stage_gain(stage, model) / target.scale
     return StageNumbers(None, words(np.array([factor]), name), _table(stage, model))
 
 
