@@ -23,9 +23,12 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "scale": ("benchmarks.scale", "decode steps of up to 1 B weights: time and memory against bytes moved"),
     }
 )
-# The same, but with tools of others, downloaded on first use: slow, and not about our own speed alone.
+# The same, but downloaded or trained on first use: slow, and not about our own speed alone.
 COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {"simulators": ("benchmarks.simulators", "SCALE-Sim and ZigZag on the same networks: CPU time and memory")}
+    {
+        "simulators": ("benchmarks.simulators", "SCALE-Sim and ZigZag on the same networks: CPU time and memory"),
+        "fashion": ("benchmarks.fashion", "accuracy of a vision transformer on Fashion-MNIST; trains it on first use"),
+    }
 )
 
 

