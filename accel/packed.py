@@ -171,6 +171,7 @@ def _quantisation(document: Mapping[str, Any]) -> Quantisation | None:
         return None
     row = _object(document["quantisation"], "quantisation")
     _check_names("quantisation entry", row, ("method", "samples", "tensors"))
+    _text(row["method"], "quantisation method")
     return quantisation_from_json(row)
 
 
