@@ -122,9 +122,6 @@ def test_damaged_scales_are_refused_with_the_file_named(tmp_path: Path, monkeypa
         damaged = {**document, **change}
         monkeypatch.setattr("accel.packed.quantisation_to_json", lambda scales, damaged=damaged: damaged)
         write_packed(packed, tmp_path / "a")
-        if change == {"method": 3}:
-            assert read_packed(tmp_path / "a").quantisation.method == "3"
-            continue
         with pytest.raises(FormatError, match="a'"):
             read_packed(tmp_path / "a")
 
