@@ -124,6 +124,24 @@ def test_exponents_of_a_residual_stream() -> None:
     assert found.quantisation.tensors["out"].exponents == ()
 
 
+@pytest.mark.parametrize("method", ["minmax", "percentile:100", "mse"])
+def test_exponents_shrink_the_range(method: str) -> None:
+    builder, y = network("gemm", "layernorm")
+    graph = builder.build(y)
+    values, inputs = random_tensors(graph, 0)
+    values["w0"][0] *= -1000
+    scales = [calibrate(graph, values, [inputs], method, each).tensors["tx"].scale for each in (None, {})]
+    exponent = choose_exponents(graph, values, [inputs])["tx"].values[0]
+    assert exponent == 7 and scales[0] == pytest.approx(scales[1] / 2**exponent, rel=0.05)
+
+
+def test_sums_that_broadcast_over_channels_take_no_exponents() -> None:
+    for shape, kept in (((8,), True), ((1, 4, 8), True), ((1,), False), ((4, 1), False)):
+        builder, y = network("gemm")
+        graph = builder.build(builder.op("add", y, builder.parameter("c", shape)))
+        assert (y in outliers(graph)) == kept, shape
+
+
 def outliers(graph: Graph) -> dict:
     """Exponents when one channel of everything is large."""
     values, inputs = random_tensors(graph, 0)
