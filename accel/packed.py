@@ -3,9 +3,8 @@
 Tensors, for every weight parameter W of a conv or gemm: ``codes:W`` and ``signs:W`` (U8, bit-packed LSB first in
 row-major order of ``EncodedLayer``), ``codebook:W`` (I8 ``[k, d]``), ``scale:W`` (F32), as far as its codec
 has them. Every parameter that something else reads is ``parameter:NAME``, as given. The JSON document holds
-``tool_version``,
-``source`` (sha256 of the model and a description), ``graph``, ``layers`` (codec, vector axis) and, if the model has been
-calibrated, ``quantisation`` (the scale of every activation).
+``tool_version``, ``source`` (sha256 of the model and a description), ``graph``, ``layers`` (codec, vector axis) and, if
+the model has been calibrated, ``quantisation`` (the scale of every activation).
 """
 
 from __future__ import annotations
@@ -106,8 +105,8 @@ def model_digest(graph: Graph, weights: Mapping[str, Tensor]) -> str:
 
 
 def packed_digest(packed: Packed | str | os.PathLike[str]) -> str:
-    """sha256 of the content (graph, layers, parameters, source, scales), whatever the order of tensors in a file and whichever
-    version of the tool wrote it."""
+    """sha256 of the content (graph, layers, parameters, source, scales), whatever the order of tensors in a file and
+    whichever version of the tool wrote it."""
     content = packed if isinstance(packed, Packed) else read_packed(packed)
     document = _document(content)
     del document["tool_version"]
@@ -172,6 +171,7 @@ def _quantisation(document: Mapping[str, Any]) -> Quantisation | None:
         return None
     row = _object(document["quantisation"], "quantisation")
     _check_names("quantisation entry", row, ("method", "samples", "tensors"))
+    _text(row["method"], "quantisation method")
     return quantisation_from_json(row)
 
 

@@ -21,6 +21,7 @@ from accel.machine import KEYS, load_machine
 from accel.metrics import CAUSES, DECODER, RUN_SCHEMA, TRAFFIC
 from accel.packed import PARAMETER_TYPES, SCHEMA, Packed, Source, write_packed
 from accel.program import LAYER_KINDS, PROGRAM_SCHEMA, Layer, Port, Program, WeightStream, write_program
+from accel.quantisation import Quantisation, TensorScale, stored_tensors
 
 ROOT = Path(__file__).parents[1]
 FORMATS = (ROOT / "FORMATS.md").read_text()
@@ -77,7 +78,9 @@ def packed() -> Packed:
     codes, negative = np.zeros((2, 8), np.uint16), np.zeros((2, 8, 4), np.bool_)
     layer = EncodedLayer(codec, (8, 8), "out", codes, negative, np.ones((2, 4), np.int8), np.ones(1, np.float32))
     source = Source("0" * 64, {"weights": "random"})
-    return Packed(builder.build("y"), {"w": layer}, {"b": np.zeros(8, np.float32)}, source)
+    graph = builder.build("y")
+    scales = Quantisation(dict.fromkeys(stored_tensors(graph), TensorScale(0.5)), True, "minmax", 1)
+    return Packed(graph, {"w": layer}, {"b": np.zeros(8, np.float32)}, source, quantisation=scales)
 
 
 def program() -> Program:
@@ -96,7 +99,7 @@ def test_packed_files_are_described(tmp_path: Path) -> None:
     path = tmp_path / "net.vq.safetensors"
     write_packed(packed(), path)
     document, tensors = read_container(path, SCHEMA)
-    free = ("description", "inputs", "parameters", "layers", "attributes")
+    free = ("description", "inputs", "parameters", "layers", "attributes", "tensors")
     assert undocumented(document, CHAPTERS["Packed"], free) - {"axis"} == set()
     prefixes = {name.partition(":")[0] for name in tensors}
     assert prefixes == set(re.findall(r"^\| `(\w+):[WP]`", CHAPTERS["Packed"], re.MULTILINE))

@@ -34,7 +34,8 @@ def agree(graph: Graph, values: dict[str, np.ndarray], inputs: dict[str, np.ndar
     for name, right in zip(graph.outputs, expected, strict=True):
         assert found[name].dtype == np.float32 and found[name].shape == right.shape
         if np.isfinite(right).all() and np.abs(right).max() < 1e3:  # quotients of noise amplify rounding
-            np.testing.assert_allclose(found[name], right, rtol=2e-3, atol=2e-3)
+            slack = 2e-3 * max(1.0, float(np.abs(right).max()))  # sums of large terms cancel
+            np.testing.assert_allclose(found[name], right, rtol=2e-3, atol=slack)
 
 
 @relaxed

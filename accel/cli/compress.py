@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from accel.cli.options import add_compression, add_json, add_model, add_output, check_outputs, print_json, say
+from accel.cli.options import (
+    add_calibration,
+    add_compression,
+    add_json,
+    add_model,
+    add_output,
+    check_outputs,
+    print_json,
+    say,
+)
 from accel.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from accel.cli.progress import Report
+    from accel.cli.tensors import Calibrating
     from accel.codecs import Codec
     from accel.packed import Packed
     from accel.reporting import Table
@@ -26,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--codec", required=True, help="e.g. int8 or ssvq:k=16,d=8 (accel codecs)")
     add_compression(parser)
+    add_calibration(parser)
     add_output(parser, "the packed file to write (*.vq.safetensors)")
     add_json(parser)
 
@@ -33,20 +45,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compress, write, and print one row a layer and the totals."""
     from accel.cli.progress import progress
+    from accel.cli.tensors import calibration_samples
     from accel.codecs import parse_codec
     from accel.packed import write_packed
     from accel.reporting import to_records, to_text
+    from compiler.quantise import parse_method
 
-    check_outputs([arguments.output], model_files(arguments.model))
+    check_outputs([arguments.output], (*model_files(arguments.model), arguments.calibrate or ""))
+    parse_method(arguments.calibration_method)
     codec, keep = parse_codec(arguments.codec), kept_codecs(arguments.keep)
     model = load(arguments)
+    calibrating = calibration_samples(arguments.calibrate, model.graph) if arguments.calibrate else None
     with progress() as report:
-        result = compress_loaded(model, codec, arguments, report, keep)
+        result = compress_loaded(model, codec, arguments, report, keep, calibrating)
+    say(f"warning: {text}" for text in result.warnings)
     write_packed(result.packed, arguments.output)
     totals = _totals(result)
-    table = _layers_table(result.reports, totals)
+    table = _layers_table(result.reports, totals, _calibration_notes(result.packed))
     if arguments.json:
-        print_json({"source": dict(model.source), **totals, "layers": to_records(table)[:-1]})
+        facts = {"source": dict(model.source), **totals, "calibration": _calibration(result.packed)}
+        print_json({**facts, "layers": to_records(table)[:-1]})
     else:
         print(f"{model.source['spec']}: {model.source['description']}\n\n{to_text(table)}", end="")
     say(f"wrote {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
@@ -72,6 +90,7 @@ def compress_loaded(
     arguments: argparse.Namespace,
     report: Report,
     keep: Sequence[tuple[str, Codec]] = (),
+    calibrating: Calibrating | None = None,
 ) -> Compression:
     """Compress with the options of ``add_compression``; the result remembers where the weights came from.
 
@@ -81,7 +100,8 @@ def compress_loaded(
 
     if not model.graph.weight_ops():
         raise ModelError(f"nothing to compress: '{model.source['spec']}' has no conv or gemm with constant weights")
-    return compress(
+    samples = calibrating.samples if calibrating else ()
+    result = compress(
         model.graph,
         model.weights,
         codec,
@@ -91,7 +111,41 @@ def compress_loaded(
         seed=arguments.seed,
         progress=report,
         description=source_facts(model.source),
+        calibration=samples,
+        method=arguments.calibration_method if calibrating else "minmax",
     )
+    return _with_origin(result, calibrating.origin) if calibrating else result
+
+
+def _with_origin(result: Compression, origin: str) -> Compression:
+    """Scales found on random inputs say so wherever they go."""
+    quantisation = result.packed.quantisation
+    assert quantisation is not None
+    named = replace(quantisation, method=quantisation.method + origin)
+    return replace(result, packed=replace(result.packed, quantisation=named))
+
+
+def _calibration(packed: Packed) -> dict[str, Any] | None:
+    """What the report says of it: samples, method, tensors in all and with channel exponents."""
+    found = packed.quantisation
+    if found is None:
+        return None
+    channels = sum(bool(code.exponents) for code in found.tensors.values())
+    return {
+        "samples": found.samples,
+        "method": found.method,
+        "tensors": len(found.tensors),
+        "tensors_with_exponents": channels,
+    }
+
+
+def _calibration_notes(packed: Packed) -> Iterator[str]:
+    facts = _calibration(packed)
+    if facts is not None:
+        yield (
+            f"activations calibrated on {facts['samples']} sample{'s' if facts['samples'] > 1 else ''} "
+            f"({facts['method']}): {facts['tensors']} tensors, {facts['tensors_with_exponents']} with channel exponents"
+        )
 
 
 def source_facts(source: Mapping[str, Any]) -> dict[str, str]:
@@ -146,7 +200,7 @@ def mean_relative_error(reports: Sequence[LayerReport]) -> float:
     return sum(w * e for w, e in zip(weights, errors, strict=True)) / sum(weights)
 
 
-def _layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float]) -> Table:
+def _layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float], calibration: Iterable[str]) -> Table:
     from accel.reporting import Column, Table, times_less
 
     columns = (
@@ -173,6 +227,7 @@ def _layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float]) -
         f"{times_less(totals['ratio_to_int8'])} than one byte a weight, "
         f"{times_less(totals['ratio_to_float32'])} than fp32",
         f"biases, norms and embeddings take {totals['parameter_bytes']:,} bytes beside that, uncompressed",
+        *calibration,
     )
     return Table("Layers", columns, (*_layer_rows(reports), total), notes)
 

@@ -192,6 +192,21 @@ def add_compression(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """Samples that activation scales are found on, and how."""
+    parser.add_argument(
+        "--calibrate",
+        metavar="FILE.npz",
+        help="samples, one array an input; or random:N[:SEED], where only the time of a run matters",
+    )
+    parser.add_argument(
+        "--calibration-method",
+        metavar="METHOD",
+        default="minmax",
+        help="how ranges follow from samples: minmax, percentile:P or mse (default minmax)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON of exact values instead of text")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,15 @@ from accel.graph import Graph, gemm_shape, weight_name
 from accel.packed import Packed, Source, model_digest, plain_parameters, weight_parameters
 from compiler.compress.layer import compress_layer, relative_error
 from compiler.compress.scales import SCALE_MODES, ScaleMode
+from compiler.quantise import (
+    Exponents,
+    calibrate_model,
+    choose_exponents,
+    fold_exponents,
+    packed_values,
+    parse_method,
+    unfold_exponents,
+)
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Keep = Sequence[tuple[str, Codec]]
@@ -25,7 +34,10 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
-    """What compressing one weight came to. ``reason`` is empty when it got the codec asked for the whole model."""
+    """What compressing one weight came to. ``reason`` is empty when it got the codec asked for the whole model.
+
+    ``relative_error`` is that of the matrix as coded, with channel exponents in it if the model was calibrated.
+    """
 
     name: str
     codec: Codec
@@ -43,10 +55,11 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """A compressed model and the report of each of its layers, in the graph's order."""
+    """A compressed model and the report of each of its layers, in the graph's order; ``warnings`` of calibration."""
 
     packed: Packed
     reports: tuple[LayerReport, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def compress(
@@ -59,6 +72,8 @@ def compress(
     seed: int = 0,
     progress: Progress | None = None,
     description: Mapping[str, str] | None = None,
+    calibration: Sequence[Tensors] = (),
+    method: str = "minmax",
 ) -> Compression:
     """Compress every conv and gemm weight of ``graph``; ``weights`` holds the values of all its parameters.
 
@@ -66,24 +81,42 @@ def compress(
     A layer that ``codec`` would not make smaller than int8 stays int8. ``progress`` is called with (layers done, layers
     in all, name of the next) before each layer. ``description`` goes into ``Packed.source``.
 
-    Raises ``ModelError`` for missing or misshapen parameters, ``CodecError`` for weights that cannot be coded (NaN),
-    ``ConfigError`` for a glob that matches nothing.
+    ``calibration`` holds samples (input name to array of the graph's shape) that ``Packed.quantisation`` is found on by
+    ``method`` (``minmax``, ``percentile:P``, ``mse``): the float model chooses the channel exponents, which are folded
+    into the weights before these are coded, and the model with decoded weights sets the scales.
+
+    Raises ``ModelError`` for missing or misshapen parameters and samples, ``CodecError`` for weights that cannot be
+    coded (NaN), ``ConfigError`` for a glob that matches nothing or an unknown method.
     """
     if scale not in SCALE_MODES:
         raise ConfigError(f"scale '{scale}'; allowed: {listed(SCALE_MODES)}{nearest(scale, SCALE_MODES)}")
+    parse_method(method)
     _check_weights(graph, weights)
     choices = _choices(graph, codec, keep, vector_axis)
+    exponents = choose_exponents(graph, weights, calibration, progress) if calibration else {}
+    folded = fold_exponents(graph, weights, exponents)
     layers: dict[str, EncodedLayer] = {}
     reports: list[LayerReport] = []
     for done, (name, (chosen, reason)) in enumerate(choices.items()):
         if progress is not None:
             progress(done, len(choices), name)
-        matrix = _float32(weights[name]).reshape(gemm_shape(graph.parameters[name]))
+        matrix = _float32(folded[name]).reshape(gemm_shape(graph.parameters[name]))
         layers[name] = _compressed(name, matrix, chosen, scale, vector_axis, seed)
         reports.append(_report(name, matrix, layers[name], reason))
     parameters = {name: _parameter(name, weights[name]) for name in plain_parameters(graph)}
     source = Source(model_digest(graph, weights), dict(description or {}))
-    return Compression(Packed(graph, layers, parameters, source), tuple(reports))
+    result = Compression(Packed(graph, layers, parameters, source), tuple(reports))
+    return _calibrated(result, calibration, method, exponents, progress) if calibration else result
+
+
+def _calibrated(
+    result: Compression, samples: Sequence[Tensors], method: str, exponents: Exponents, progress: Progress | None
+) -> Compression:
+    """With scales found on what the decoded weights compute."""
+    graph = result.packed.graph
+    values = unfold_exponents(graph, packed_values(result.packed), exponents)
+    found = calibrate_model(graph, values, samples, method, exponents, progress)
+    return replace(result, packed=replace(result.packed, quantisation=found.quantisation), warnings=found.warnings)
 
 
 def _compressed(

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from accel.quantisation import TensorScale
-from compiler.quantise.exponents import Exponents
+from compiler.quantise.exponents import ChannelExponents, Exponents
 from compiler.quantise.groups import Group, Range, Rules
 from compiler.quantise.observe import Histogram
 from compiler.quantise.ranges import RangeRule, code_of, kind_of
 
 # Powers of a row's largest element, 0 to 1: their code does not depend on data.
 PROBABILITIES = TensorScale(1 / TensorScale(1.0, unsigned=True).limits[1], unsigned=True)
+
+_NO_EXPONENTS = ChannelExponents(0, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,10 @@ def assign(
         known = [Evidence(group.factors[name], *evidence[name]) for name in group.sources]
         code = group_code(rules, known, narrow)
         for name, factor in group.factors.items():
-            tensors[name] = replace(code, scale=code.scale * factor, **_channels(exponents, name))
+            channels = exponents.get(name, _NO_EXPONENTS)
+            scale = code.scale * factor
+            tensors[name] = replace(code, scale=scale, axis=channels.axis, exponents=channels.values)
     return tensors
-
-
-def _channels(exponents: Exponents, name: str) -> dict[str, int | tuple[int, ...]]:
-    found = exponents.get(name)
-    return {} if found is None else {"axis": found.axis, "exponents": found.values}
 
 
 def group_code(rules: Rules, known: Sequence[Evidence], narrow: RangeRule | None) -> TensorScale:
@@ -66,7 +65,5 @@ def _within(extremes: Range, domain: Range) -> Range:
 
 def _union(known: Sequence[Evidence]) -> Range:
     """In units of the group."""
-    lows, highs = zip(
-        *((each.extremes[0] / each.factor, each.extremes[1] / each.factor) for each in known), strict=True
-    )
+    lows, highs = ([each.extremes[end] / each.factor for each in known] for end in (0, 1))
     return min(lows), max(highs)
