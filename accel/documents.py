@@ -164,7 +164,8 @@ def _operands() -> str:
   `in_h` x `in_w`; pixel p begins at `a` + p * `pixel_stride`. A plain GEMM has a 1x1 window and `in_w` = `out_w`.
   Of each pixel, reduction / (`kernel_h` * `kernel_w`) channels a group are read, the groups side by side.
 - Parameters: with `bias`, {BIAS_BYTES} bytes (int32) a column; then multipliers of {SCALE_BYTES} bytes, one a column
-  with `channel_scales`, else one; then, with `table`, {TABLE_BYTES} bytes.
+  with `channel_scales`, else one. With `table`, {TABLE_BYTES} more bytes: for GEM at `parameters` + `b_stride`, for GMS
+  behind the multipliers.
 - GTH: indices are int32 ({ID_BYTES} bytes each); row i of the result is the table's row at `address` + index *
   `row_bytes`.
 - VEC: element (n, r, c) of `a` is at a + n * VBT.a_stride + r * VST.a_stride + c * VST.a_column_stride, `out` likewise;

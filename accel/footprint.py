@@ -167,13 +167,25 @@ def _product(gem: Instruction, state: QueueState, groups: int) -> tuple[Access, 
     """Moving operand, parameters and result of GEM or GMS."""
     window, output = state.required("GMC", gem), state.required("GMO", gem)
     channels = groups * -(-output["reduction"] // max(1, window["kernel_h"] * window["kernel_w"]))
-    scales = gem["columns"] if output["channel_scales"] else 1
-    parameters = output["bias"] * BIAS_BYTES * gem["columns"] + SCALE_BYTES * scales + output["table"] * TABLE_BYTES
+    start, table = output["parameters"], table_address(gem, output)
     return (
         _read("activation", _window_interval(gem["a"], window, gem["rows"], channels)),
-        _read("activation", (output["parameters"], output["parameters"] + parameters)),
+        _read("activation", (start, start + stage_bytes(gem, output))),
+        _read("activation", (table, table + output["table"] * TABLE_BYTES)),
         _write("activation", _strided(gem["out"], gem["rows"], output["out_stride"], gem["columns"])),
     )
+
+
+def stage_bytes(gem: Instruction, output: Instruction) -> int:
+    """Bytes of biases and multipliers that a GEM or GMS reads under the GMO ``output``."""
+    scales = gem["columns"] if output["channel_scales"] else 1
+    return output["bias"] * BIAS_BYTES * gem["columns"] + SCALE_BYTES * scales
+
+
+def table_address(gem: Instruction, output: Instruction) -> int:
+    """Where the table of a GEM or GMS begins, if GMO asks for one."""
+    offset = output["b_stride"] if gem.mnemonic == "GEM" else stage_bytes(gem, output)
+    return output["parameters"] + offset
 
 
 def _window_interval(start: int, window: Instruction, rows: int, pixel_bytes: int) -> tuple[int, int]:

@@ -148,6 +148,14 @@ def _scaling_ties(graph: Graph, parameters: Mapping[str, npt.NDArray[Any]]) -> I
             yield op.inputs[0], op.output, factor
 
 
+def free_scalings(graph: Graph, parameters: Mapping[str, npt.NDArray[Any]]) -> frozenset[str]:
+    """Names of the operators that only scale and whose result has the bytes of their operand."""
+    tied = {(a, b) for a, b, _ in ties(graph, parameters)}
+    return frozenset(
+        op.name for op in graph.ops if scaling(op, parameters) is not None and (op.inputs[0], op.output) in tied
+    )
+
+
 def scaling(op: Op, parameters: Mapping[str, npt.NDArray[Any]]) -> float | None:
     """The constant an operator multiplies its first operand by, if it does nothing else and it is positive."""
     if op.kind not in ("mul", "div") or op.inputs[1] not in parameters or parameters[op.inputs[1]].size != 1:

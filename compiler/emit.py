@@ -227,6 +227,7 @@ def _gmo(state: Emission, index: int, step: GemmStep, source: WeightSource, firs
             "reduction": tiling.rows,
             "out_stride": pixel_stride(out),
             "parameters": state.resources.block_sram[index] + block.offsets[first],
+            "b_stride": block.table_at - block.offsets[first] if uses_table(step.stage, model) else 0,
             "tile_rows": tiling.tile_rows,
             "tile_columns": tiling.tile_columns,
             "bias": int(has_bias(step, model)),

@@ -46,12 +46,11 @@ def fetch_parameters(state: Emission, upto: int) -> None:
             continue
         layer = state.resources.placement.visits[index].step.layer
         sram, address = state.resources.block_sram[index], state.resources.block_dram[index]
-        scales = block.size_bytes - block.scales_at
-        if block.scales_at:
-            state.add(layer, *contiguous("LDA", "parameters", sram, address, block.scales_at))
-        if scales:
-            at = block.scales_at
-            state.add(layer, *contiguous("LDA", "scales", sram + at, address + at, scales))
+        start, stop = block.scales
+        runs = (("parameters", 0, start), ("scales", start, stop), ("parameters", stop, block.size_bytes))
+        for kind, begin, end in runs:
+            if begin < end:
+                state.add(layer, *contiguous("LDA", kind, sram + begin, address + begin, end - begin))
     state.parameters_until = max(state.parameters_until, upto + 1)
 
 

@@ -18,7 +18,7 @@ from accel import arithmetic
 from accel.arithmetic import EXPONENT_BIAS, Integers, from_bytes, multiplier, saturate, shared_multipliers
 from accel.graph import ACTIVATION_FUNCTIONS, Op, weight_name
 from accel.packed import Packed
-from accel.quantisation import Quantisation, TensorScale, deferred_softmax, quantise, scaling
+from accel.quantisation import Quantisation, TensorScale, deferred_softmax, free_scalings, quantise
 from compiler.lower import lower
 from compiler.output_stage import function_table, stage_gain, sum_units, target_code, uses_table
 from compiler.quantise import nominal
@@ -36,6 +36,7 @@ class _State:
     model: ScaledModel
     stages: Mapping[str, OutputStage]
     deferred: frozenset[str]
+    free: frozenset[str]
     codes: dict[str, Integers] = field(default_factory=dict)
 
     def code(self, tensor: str) -> TensorScale:
@@ -65,7 +66,8 @@ def interpret(packed: Packed, inputs: Mapping[str, npt.NDArray[Any]], observe: O
 
 def _start(packed: Packed, quantisation: Quantisation, inputs: Mapping[str, npt.NDArray[Any]]) -> _State:
     lowered = lower(packed.graph, packed.parameters, quantisation)
-    state = _State(ScaledModel.of(packed, quantisation), lowered.stages, deferred_softmax(packed.graph)[0])
+    deferred, free = deferred_softmax(packed.graph)[0], free_scalings(packed.graph, packed.parameters)
+    state = _State(ScaledModel.of(packed, quantisation), lowered.stages, deferred, free)
     known = {**inputs, **packed.parameters}
     for name in known.keys() & set(packed.graph.shapes):
         code = quantisation.tensors.get(name)
@@ -180,7 +182,7 @@ def _exponents(code: TensorScale, channels: int) -> Integers:
 
 
 def _product(state: _State, op: Op) -> Integers:
-    if scaling(op, state.model.packed.parameters) is not None:
+    if op.name in state.free:
         return state.codes[op.inputs[0]].reshape(state.model.packed.graph.shapes[op.output])
     a, b, out = (state.code(tensor) for tensor in (*op.inputs, op.output))
     x, y = np.broadcast_arrays(*(state.codes[tensor] for tensor in op.inputs))

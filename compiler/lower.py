@@ -30,7 +30,7 @@ def lower(graph: Graph, values: Mapping[str, npt.NDArray[Any]], quantisation: Qu
     """Lower a graph, whose constants have ``values``; raises ``CompileError`` naming the operator when it does not map
     onto the machine."""
     state = Lowering(graph, values, quantisation)
-    state.planned = plan_layouts(graph, frozenset(op.name for op in graph.ops if state.is_free_scaling(op)))
+    state.planned = plan_layouts(graph, state.free)
     _declare_inputs(state)
     chains = find_chains(state)
     deferred = {op.name for chain in chains.values() for op in chain.members}

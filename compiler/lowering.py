@@ -13,7 +13,7 @@ import numpy.typing as npt
 from accel.errors import CompileError
 from accel.graph import ACTIVATION_FUNCTIONS, Graph, Op
 from accel.program import Layer
-from accel.quantisation import Quantisation, deferred_softmax, scaling
+from accel.quantisation import Quantisation, deferred_softmax, free_scalings
 from compiler.layouts import default_strides
 from compiler.steps import Buffer, Home, OutputStage, Step, VectorStep
 from compiler.views import View, dense_strides
@@ -39,10 +39,12 @@ class Lowering:
     consumers: dict[str, list[Op]] = field(default_factory=dict)
     deferred: frozenset[str] = frozenset()
     normalised: frozenset[str] = frozenset()
+    free: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.consumers = self.graph.consumers()
         self.deferred, self.normalised = deferred_softmax(self.graph)
+        self.free = free_scalings(self.graph, self.values)
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Shape of a tensor; a single number counts as a vector of one."""
@@ -111,7 +113,7 @@ class Lowering:
 
     def is_free_scaling(self, op: Op) -> bool:
         """Whether an operator only multiplies by one positive constant: its result has the bytes of its operand."""
-        return scaling(op, self.values) is not None
+        return op.name in self.free
 
     def gain(self, op: Op) -> float:
         """The constant by which a ``mul`` or ``div`` multiplies its first operand. Raises ``CompileError`` for 1/0."""

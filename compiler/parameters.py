@@ -35,11 +35,13 @@ Bytes = npt.NDArray[np.uint8]
 @dataclass(frozen=True, slots=True)
 class ParameterBlock:
     """Bytes one visit's output stage or vector work reads. ``offsets`` maps the first output channel of every GEM to
-    where its biases begin; ``scales_at`` splits biases from multipliers for traffic accounting."""
+    where its biases begin, ``table_at`` is where the table does; bytes ``scales[0]`` up to ``scales[1]`` count as
+    traffic of multipliers."""
 
     data: Bytes
-    scales_at: int
-    offsets: Mapping[int, int]
+    scales: tuple[int, int] = (0, 0)
+    offsets: Mapping[int, int] = field(default_factory=dict)
+    table_at: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -70,7 +72,7 @@ class Parameters:
         gems = tiling.gemms * tiling.strips
         scales = channels if has_channel_words(step, self.model) else gems
         biases = channels if has_bias(step, self.model) else 0
-        return SCALE_BYTES * scales + BIAS_BYTES * biases + TABLE_BYTES * gems * uses_table(step.stage, self.model)
+        return SCALE_BYTES * scales + BIAS_BYTES * biases + TABLE_BYTES * uses_table(step.stage, self.model)
 
     def block(self, visit: Visit, firsts: Sequence[int]) -> ParameterBlock | None:
         """The block of a visit, or ``None`` if it needs none; ``firsts`` are the first output channels of its GEMs."""
@@ -78,7 +80,7 @@ class Parameters:
         if isinstance(step, GemmStep):
             return self._gemm_block(step, firsts)
         data = vector_block(step, self.model) if isinstance(step, VectorStep) else np.zeros(0, np.uint8)
-        return ParameterBlock(data, data.size, {}) if data.size else None
+        return ParameterBlock(data) if data.size else None
 
     def _gemm_block(self, step: GemmStep, firsts: Sequence[int]) -> ParameterBlock:
         layer = self.model.packed.layers[step.weight]
@@ -90,19 +92,20 @@ class Parameters:
         for first, stop in zip(firsts, [*firsts[1:], layer.shape[0]], strict=True):
             offsets[first] = sum(piece.size for piece in pieces)
             pieces += _gem_pieces(numbers, first, stop)
-        data = np.concatenate(pieces)
+        table_at = sum(piece.size for piece in pieces)
         biases = 0 if numbers.biases is None else numbers.biases.nbytes
-        splits = len(firsts) == 1 and numbers.words.size > 1
-        return ParameterBlock(data, biases if splits else data.size, offsets)
+        scales = (biases, table_at) if len(firsts) == 1 and numbers.words.size > 1 else (0, 0)
+        data = np.concatenate([*pieces, *([] if numbers.table is None else [numbers.table])])
+        return ParameterBlock(data, scales, offsets, table_at)
 
     def product_block(self, step: ProductStep, name: str) -> Bytes:
         """Multiplier and table of a layer that multiplies activations."""
-        return np.concatenate(_gem_pieces(product_numbers(step, self.model, name), 0, 1))
+        numbers = product_numbers(step, self.model, name)
+        word = numbers.words.view(np.uint8)
+        return word if numbers.table is None else np.concatenate([word, numbers.table])
 
 
 def _gem_pieces(numbers: StageNumbers, first: int, stop: int) -> list[Bytes]:
-    """What one GEM over output channels ``first..stop-1`` reads, in order."""
-    words = numbers.words[first:stop] if numbers.words.size > 1 else numbers.words
-    pieces = [] if numbers.biases is None else [numbers.biases[first:stop].view(np.uint8)]
-    pieces.append(words.view(np.uint8))
-    return pieces if numbers.table is None else [*pieces, numbers.table]
+    """Biases and multipliers of output channels ``first..stop-1``."""
+    words = (numbers.words[first:stop] if numbers.words.size > 1 else numbers.words).view(np.uint8)
+    return [words] if numbers.biases is None else [numbers.biases[first:stop].view(np.uint8), words]

@@ -20,7 +20,7 @@ from accel.arithmetic import (
     unpack_words,
 )
 from accel.errors import SimError
-from accel.footprint import BIAS_BYTES, SCALE_BYTES, TABLE_BYTES, convolution_groups
+from accel.footprint import BIAS_BYTES, TABLE_BYTES, convolution_groups, stage_bytes, table_address
 from sim.functional.flow import WeightFlow
 from sim.functional.memory import Box, Bytes, run_of
 from sim.functional.windows import Window, window_of
@@ -158,11 +158,11 @@ def _finish(work: Work, memories: Memories, sums: Integers) -> None:
 def _parameters(work: Work, memories: Memories) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint32], Bytes]:
     """Biases, multipliers and table of a product; what it does without is empty."""
     output, columns = work.state.required("GMO", work.instruction), work.instruction["columns"]
-    biases = BIAS_BYTES * columns * output["bias"]
-    scales = SCALE_BYTES * (columns if output["channel_scales"] else 1)
-    size = biases + scales + TABLE_BYTES * output["table"]
+    size, biases = stage_bytes(work.instruction, output), BIAS_BYTES * columns * output["bias"]
     data = memories.sram.read(run_of(output["parameters"], size), work.index, work.unfenced).copy()
-    return data[:biases].view("<i4"), data[biases : biases + scales].view("<u4"), data[biases + scales :]
+    at = run_of(table_address(work.instruction, output), TABLE_BYTES * output["table"])
+    table = memories.sram.read(at, work.index, work.unfenced).copy() if output["table"] else data[:0]
+    return data[:biases].view("<i4"), data[biases:].view("<u4"), table
 
 
 def _check_sums(work: Work, sums: Integers) -> None:
