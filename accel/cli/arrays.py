@@ -46,10 +46,10 @@ def read_arrays(path: str | Path, elements: Mapping[str, int]) -> dict[str, Arra
 
 
 def _names(archive: zipfile.ZipFile) -> list[str]:
-    names = [entry.filename for entry in archive.infolist()]
+    names = [entry.filename.removesuffix(_SUFFIX) for entry in archive.infolist()]
     if len(set(names)) < len(names):
         raise FormatError("an array occurs twice")
-    return [name.removesuffix(_SUFFIX) for name in names]
+    return names
 
 
 def _read(archive: zipfile.ZipFile, name: str, elements: Mapping[str, int]) -> Array:
