@@ -65,7 +65,7 @@ def _read(archive: zipfile.ZipFile, name: str, elements: Mapping[str, int]) -> A
             raise FormatError(f"array '{name}' holds Python objects; allowed: numbers")
         if count != elements[name]:
             raise FormatError(f"array '{name}' of shape {shape} has {count} elements; allowed: {elements[name]}")
-        if entry.file_size < count * dtype.itemsize:
+        if entry.file_size - file.tell() < count * dtype.itemsize:
             raise FormatError(f"array '{name}' is truncated")
     with archive.open(entry) as file:
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
