@@ -254,3 +254,17 @@ def test_tensors_and_instructions_can_be_watched():
     assert (add.space, add.first, add.last, add.bytes) == ("activation", 1024, 1055, 32)
     assert (add.minimum, add.maximum) == (captured.codes.min(), captured.codes.max())
     assert found.sram_bytes == 96 + 32 + 32 and found.instructions == 11
+
+
+def test_every_pass_meets_the_weights_decoded_for_it():
+    """Two passes of two rows: the first with weights of 2, the second with weights of 1, its tile in two parts."""
+    dec = "DEC code_bits=8 vector_length=1 columns=8 tile_columns=8 groups_per_tile=1 passes=1 release=1"
+    text = CHAIN.replace("blocks=1", "blocks=3").replace("chunk=4", "chunk=2").replace("parameters=32 tile_rows=8",
+                                                                                       "parameters=32 tile_rows=4")  # fmt: skip
+    old = next(line for line in text.split("\n") if line.startswith("DEC"))
+    text = text.replace(old, "\n".join(f"{dec} rows={n} tile_rows=4" for n in (8, 4, 4)))
+    text = text.replace("address=192", "address=320")
+    program = program_of(text, [*IMAGE, *[1] * 128], outputs=[byte_port("y", 320, 32, TensorScale(1.0))], dram=384)
+    sums = np.arange(32).reshape(4, 8).sum(1) * np.array([2, 2, 1, 1])
+    expected = np.repeat((sums / 32 + 0.5).astype(int) + 3, 8)
+    np.testing.assert_array_equal(execute(program, {})["y"], expected)
