@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from accel.isa import Instruction, assemble_program, encode_program
@@ -11,7 +13,7 @@ from accel.quantisation import TensorScale
 
 SIZE = 1 << 13  # bytes of SRAM that LOAD fills from the front of the image and STORE puts behind it
 MACHINE = load_machine("edge64-ideal")
-LOAD = Instruction("LDA", {"kind": 6, "rows": 1, "row_bytes": SIZE}, push=("compute", "vector"))
+LOAD = Instruction("LDA", {"kind": 6, "rows": 1, "row_bytes": SIZE})
 STORE = Instruction("STA", {"kind": 7, "address": SIZE, "rows": 1, "row_bytes": SIZE}, pop=("vector",))
 
 
@@ -34,22 +36,13 @@ def byte_port(name, address, size, code=None, shape=None):
 
 
 def sram_program(body, sram):
-    """LOAD, the body (in the vector or compute queue), STORE of all of SRAM as output 'sram'."""
-    tail = [Instruction("VST", pop=("compute",)), Instruction("VBT", {"count": 1}, push=("store",))]
-    compute = any(i.spec.queue == "compute" for i in body)
-    first, *rest = body
-    queue = first.spec.queue
-    load = LOAD if compute else Instruction("LDA", LOAD.values, push=("vector",))
-    first = Instruction(first.mnemonic, first.values, pop=("load",))
-    if not compute:
-        tail = [Instruction("VBT", {"count": 1}, push=("store",))]
-        return program_of(
-            [load, first, *rest, *tail, STORE, Instruction("FIN")], sram, outputs=[byte_port("sram", SIZE, SIZE)]
-        )
-    assert queue == "compute"
-    last = rest[-1]
-    rest[-1] = Instruction(last.mnemonic, last.values, push=("vector",))
-    tail[0] = Instruction("VST", pop=("load", "compute"))
-    return program_of(
-        [load, first, *rest, *tail, STORE, Instruction("FIN")], sram, outputs=[byte_port("sram", SIZE, SIZE)]
-    )
+    """LOAD, the body (all of it in the vector or in the compute queue), STORE of all of SRAM as output 'sram'."""
+    queue = body[0].spec.queue
+    first, *rest = [replace(body[0], pop=("load",)), *body[1:]]
+    end = Instruction("VBT", {"count": 1}, push=("store",))
+    if queue == "compute":
+        rest[-1] = replace(rest[-1], push=("vector",))
+        end = replace(end, pop=("load", "compute"))
+    load = replace(LOAD, push=tuple({queue: 1, "vector": 1}))
+    program = [load, first, *rest, end, STORE, Instruction("FIN")]
+    return program_of(program, sram, outputs=[byte_port("sram", SIZE, SIZE)])

@@ -46,10 +46,10 @@ def read_arrays(path: str | Path, elements: Mapping[str, int]) -> dict[str, Arra
 
 
 def _names(archive: zipfile.ZipFile) -> list[str]:
-    names = [entry.filename for entry in archive.infolist()]
+    names = [entry.filename.removesuffix(_SUFFIX) for entry in archive.infolist()]
     if len(set(names)) < len(names):
         raise FormatError("an array occurs twice")
-    return [name.removesuffix(_SUFFIX) for name in names]
+    return names
 
 
 def _read(archive: zipfile.ZipFile, name: str, elements: Mapping[str, int]) -> Array:
@@ -65,7 +65,7 @@ def _read(archive: zipfile.ZipFile, name: str, elements: Mapping[str, int]) -> A
             raise FormatError(f"array '{name}' holds Python objects; allowed: numbers")
         if count != elements[name]:
             raise FormatError(f"array '{name}' of shape {shape} has {count} elements; allowed: {elements[name]}")
-        if entry.file_size < count * dtype.itemsize:
+        if entry.file_size - file.tell() < count * dtype.itemsize:
             raise FormatError(f"array '{name}' is truncated")
     with archive.open(entry) as file:
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
