@@ -143,12 +143,13 @@ def lower_mean(state: Lowering, op: Op) -> None:
     x = state.operand(op.inputs[0])
     reduced = sorted(axis % len(x.shape) for axis in op.attributes["axes"])
     index = state.layer(op, "vector")
-    items = _mean_items(x, reduced) or [_gathered(state, x, reduced, index)]
+    exponents = state.has_exponents(op.inputs[0], op.output)
+    columns = x.shape[-1] if exponents else 0
+    items = _mean_items(x, reduced, columns) or [_gathered(state, x, reduced, index)]
     flat = reshape(state.allocate(op.output), (math.prod(state.shape(op.output)),))
     if flat is None:
         raise CompileError(f"node '{op.name}' (mean): its result must be contiguous")
     width = flat.elements // len(items)
-    exponents = state.has_exponents(op.inputs[0], op.output)
     for i, rows in enumerate(items):
         target = narrow(flat, 0, i * width, (i + 1) * width)
         state.steps.append(VectorStep(index, "mean", rows, target, result=op.output, exponents=exponents))
@@ -164,11 +165,16 @@ def _gathered(state: Lowering, view: View, reduced: list[int], layer: int) -> Vi
     return gathered
 
 
-def _mean_items(view: View, reduced: list[int]) -> list[View]:
-    """``[rows, columns]`` of the whole view, else of every item of as few leading axes as it takes, else none."""
+def _mean_items(view: View, reduced: list[int], wanted: int) -> list[View]:
+    """``[rows, columns]`` of the whole view, else of every item of as few leading axes as it takes, else none.
+
+    ``wanted`` is the number of columns each item must have, if any (those of one byte of exponents each).
+    """
     for lead in range(reduced[0] + 1):
         rows = [axis - lead for axis in reduced]
         columns = [axis - lead for axis in range(lead, len(view.shape)) if axis not in reduced]
+        if wanted and math.prod(view.shape[lead + axis] for axis in columns) != wanted:
+            continue
         items = [_collapse(select(view, at), rows, columns) for at in product(*map(range, view.shape[:lead]))]
         if all(item is not None for item in items):
             return [item for item in items if item is not None]

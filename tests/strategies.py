@@ -292,6 +292,7 @@ def pack_randomly(graph: Graph, coding: Coding, seed: int = 0) -> Packed:
     rng = np.random.default_rng(seed)
     layers = {n: encode_randomly(gemm_shape(graph.parameters[n]), coding, rng) for n in weight_parameters(graph)}
     plain = {n: rng.normal(size=graph.parameters[n]).astype(np.float32) for n in plain_parameters(graph)}
+    plain |= {n: np.abs(array) + 0.1 for n, array in plain.items() if array.size == 1}  # scalings are positive
     return Packed(graph, layers, plain, Source("0" * 64))
 
 

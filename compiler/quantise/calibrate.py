@@ -11,7 +11,7 @@ from accel.errors import ModelError
 from accel.graph import Graph
 from accel.quantisation import Quantisation
 from compiler.quantise.assign import assign
-from compiler.quantise.exponents import ChannelExponents, Exponents, channel_axes, channel_exponents
+from compiler.quantise.exponents import ChannelExponents, Exponents, channel_exponents, eligible_axes
 from compiler.quantise.floating import Tensors, evaluate
 from compiler.quantise.groups import Group, Range, group_rules, tie_groups
 from compiler.quantise.observe import Histogram, Statistics, merged, statistics
@@ -103,7 +103,7 @@ def _observed(
     progress: Progress | None,
 ) -> dict[str, Statistics]:
     """Statistics of every source; with histograms of values divided by the exponents' factors, if those are given."""
-    axes = {name: axis for group in groups for name, axis in channel_axes(graph, group).items()}
+    axes = {name: axis for found in eligible_axes(graph, groups) for name, axis in found.items()}
     sources = {name for group in groups for name in group.sources}
     found: dict[str, Statistics] = {}
 
@@ -127,8 +127,7 @@ def _statistics(array: Array, axis: int | None, name: str, histograms: Exponents
 
 def _chosen(graph: Graph, groups: Sequence[Group], seen: Mapping[str, Statistics]) -> dict[str, ChannelExponents]:
     chosen: dict[str, ChannelExponents] = {}
-    for group in groups:
-        axes = channel_axes(graph, group)
+    for group, axes in zip(groups, eligible_axes(graph, groups), strict=True):
         if axes:
             maxima = np.max([seen[name].maxima / group.factors[name] for name in group.sources], 0)
             exponents = channel_exponents(maxima)

@@ -7,7 +7,7 @@ A few channels of a transformer's residual stream are far larger than the rest. 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,23 @@ def channel_axes(graph: Graph, group: Group) -> dict[str, int]:
     return _spread(graph, group, axes) if axes else {}
 
 
+def eligible_axes(graph: Graph, groups: Sequence[Group]) -> tuple[Mapping[str, int], ...]:
+    """For each group, the channel axis of its members, if they may carry exponents.
+
+    A constant that is added carries them only if the sum does: masks of attention scores would gain nothing.
+    """
+    found = [channel_axes(graph, group) for group in groups]
+    known = {name for axes in found for name in axes}
+    return tuple(
+        {} if _adds_to_plain_sums(graph, group, known) else axes for group, axes in zip(groups, found, strict=True)
+    )
+
+
+def _adds_to_plain_sums(graph: Graph, group: Group, known: set[str]) -> bool:
+    constant = all(name in graph.parameters for name in group.factors)
+    return constant and any(op.output not in known for op in group.consumers)
+
+
 def channel_exponents(maxima: npt.NDArray[np.float64]) -> tuple[int, ...]:
     """Exponents from each channel's absolute maximum: how often it must be halved to reach the median one. Empty if no
     channel needs any."""
@@ -70,7 +87,7 @@ def _anchors(graph: Graph, group: Group) -> dict[str, int]:
     for op in group.consumers:
         for name in {each for each in op.inputs if each in group.factors}:
             wanted = _read_axis(graph, op, name)
-            if wanted is None or (wanted >= 0 and axes.setdefault(name, wanted) != wanted):
+            if wanted is None or axes.setdefault(name, wanted) != wanted:
                 return {}
     for op in group.inner:
         if op.kind == "embedding":
@@ -82,16 +99,23 @@ def _produced_axis(graph: Graph, op: Op) -> int | None:
     last = len(graph.shapes[op.output]) - 1
     if op.kind == "conv":
         return 1
-    if op.kind in ("gemm", "layernorm"):
+    if op.kind in ("gemm", "layernorm") or _is_channel_gain(graph, op):
         return last
     return last if op.kind in ("add", "sub") and _whole_rows(graph, op) else None
 
 
-ANY_AXIS = -1
+def _is_channel_gain(graph: Graph, op: Op) -> bool:
+    """Whether it multiplies what a gemm makes for it alone by a constant a channel: the gemm's output stage does it."""
+    x, gain = op.inputs[0], op.inputs[-1]
+    channels = graph.shapes[op.output][-1:]
+    makers = [each.kind for each in graph.ops if each.output == x]
+    alone = sum(each.inputs.count(x) for each in graph.ops) == 1 and x not in graph.outputs
+    per_channel = op.kind == "mul" and gain in graph.parameters and _is_tail(graph.shapes[gain], channels)
+    return per_channel and makers == ["gemm"] and alone
 
 
 def _read_axis(graph: Graph, op: Op, name: str) -> int | None:
-    """Channel axis an operator wants of its operand; ``ANY_AXIS`` if any will do, None if it takes no exponents."""
+    """Channel axis an operator wants of its operand, None if it takes no exponents."""
     last = len(graph.shapes[name]) - 1
     if op.kind == "layernorm" and name == op.inputs[0]:
         return last
@@ -100,7 +124,7 @@ def _read_axis(graph: Graph, op: Op, name: str) -> int | None:
         return last if len(uses) == 1 else None
     if op.kind in ("add", "sub"):
         return last if _whole_rows(graph, op) else None
-    return ANY_AXIS if op.kind == "mean" else None
+    return last if op.kind == "mean" else None
 
 
 def _whole_rows(graph: Graph, op: Op) -> bool:
