@@ -124,7 +124,13 @@ def _read_axis(graph: Graph, op: Op, name: str) -> int | None:
         return last if len(uses) == 1 else None
     if op.kind in ("add", "sub"):
         return last if _whole_rows(graph, op) else None
-    return last if op.kind == "mean" else None
+    return last if op.kind == "mean" and _keeps_rows(graph, op, last) else None
+
+
+def _keeps_rows(graph: Graph, op: Op, last: int) -> bool:
+    """Whether a mean runs over the axes just before the channels: then each of its columns is one channel."""
+    reduced = _positive(op.attributes["axes"], graph.shapes[op.inputs[0]])
+    return reduced == set(range(last - len(reduced), last))
 
 
 def _whole_rows(graph: Graph, op: Op) -> bool:
