@@ -83,7 +83,8 @@ def _loops(
     """Rows and batches in hardware, what is left of the nest unrolled."""
     rows = nest.pop() if nest else [1, 0, 0, 0]
     batch = nest.pop() if nest else [1, 0, 0, 0]
-    yield _strides(rows[1], rows[2], rows[3], a_column, out_column)
+    b_stride = rows[2] if step.b is not None else rows[1]  # unused: what saves a change of configuration
+    yield _strides(rows[1], b_stride, rows[3], a_column, out_column)
     yield _batches(*batch)
     sizes, *strides = (list(column) for column in zip(*nest, strict=True)) if nest else ([], [], [], [])
     for a, b, out in outer_offsets(sizes, *strides):
