@@ -15,6 +15,7 @@ from accel.isa import BLOCK_BYTES, encode_program
 from accel.machine import Machine
 from accel.packed import Packed, packed_digest
 from accel.program import Layer, Port, Program, WeightStream
+from accel.quantisation import Quantisation
 from compiler.banks import bank_turns, used_together
 from compiler.cut import Cutter
 from compiler.emission import Emission, ProductBlocks, Resources, WeightSource
@@ -311,9 +312,17 @@ def _notes(resources: Resources) -> Sequence[str]:
     return notes
 
 
+def _scales(quantisation: Quantisation) -> str:
+    """Where scales of activations come from."""
+    if not quantisation.calibrated:
+        return "nominal (not calibrated): for timing only"
+    return f"calibrated: {quantisation.method}, {quantisation.samples} samples"
+
+
 def _report(resources: Resources) -> dict[str, object]:
     placement = resources.placement
     return {
+        "activation_scales": _scales(resources.model.quantisation),
         "sram_peak_bytes": placement.peak_bytes,
         "spilled": {name: resources.buffers[name].size_bytes for name in placement.spilled},
         "reloaded_weights": sum(plan.loads_again for plan in resources.plans.values()),
