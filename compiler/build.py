@@ -90,14 +90,15 @@ class ParameterArea:
     def of(visits: Sequence[Visit], parameters: Parameters, tilings: Mapping[str, Tiling]) -> ParameterArea:
         """Assign every visit's block; a new half begins after each visit with weights."""
         offsets: dict[int, tuple[int, int]] = {}
-        half = used = largest = 0
+        half = used = 0
+        largest = [0, 0]
         for index, visit in enumerate(visits):
             offsets[index] = (half, used)
             used += aligned(parameters.largest_block_bytes(visit, tilings))
-            largest = max(largest, used)
+            largest[half] = max(largest[half], used)
             if isinstance(visit.step, GemmStep):
                 half, used = 1 - half, 0
-        return ParameterArea({i: h * largest + at for i, (h, at) in offsets.items()}, 2 * largest)
+        return ParameterArea({i: half * largest[0] + at for i, (half, at) in offsets.items()}, sum(largest))
 
     def moved(self, base: int) -> dict[int, int]:
         """SRAM address of every visit's block when the area begins at ``base``."""
