@@ -6,24 +6,21 @@ int8 is always among them: it is what every ratio refers to, so ``--keep`` leave
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from accel.cli.options import (
     DEFAULT_MACHINE,
     add_batch,
+    add_calibration,
     add_compression,
     add_energy,
     add_json,
     add_model,
     add_overrides,
-    created_folder,
     energy_table,
     output_folder,
     positive_number,
@@ -34,12 +31,13 @@ from accel.errors import ConfigError
 
 if TYPE_CHECKING:
     from accel.cli.comparison import CodecResult, MachineResult
+    from accel.cli.fidelity import Reference
     from accel.cli.progress import Report
+    from accel.cli.tensors import Calibrating
     from accel.codecs import Codec
     from accel.energy import EnergyTable
     from accel.machine import Machine
     from accel.program import Program
-    from accel.run import Run
     from compiler.compress import LayerReport
     from compiler.frontend import LoadedModel
 
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 HELP = "the main job: what each format gains on each machine"
 EXAMPLE = "accel compare deit_tiny -m edge64 -m u65-mid -o deit_tiny_report"
 DEFAULT_CODECS = ("int8", "int4", "vq:k=256,d=4", "ssvq:k=256,d=8", "ssvq:k=16,d=8")
-CURVE_FILE = "speedup.png"
 TEXT_WIDTH = 110
 
 
@@ -73,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_overrides(parser)
     add_batch(parser)
     add_compression(parser)
+    add_calibration(parser)
+    parser.add_argument(
+        "--inputs",
+        metavar="FILE.npz",
+        help="inputs to execute every program on, beside --calibrate: how close answers stay to the float model's "
+        "(default: the samples calibrated on)",
+    )
     add_energy(parser)
     parser.add_argument(
         "--bandwidths",
@@ -96,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compress, compile, simulate, sweep; write the folder and print table and verdicts."""
     from accel.cli.comparison import comparison_document
+    from accel.cli.comparison_files import CURVE_FILE, write_comparison
     from accel.cli.compress import kept_codecs, load
     from accel.cli.progress import progress
     from accel.cli.verdict import verdict
@@ -103,18 +108,40 @@ def run(arguments: argparse.Namespace) -> int:
     codecs, machines, keep = _codecs(arguments.codecs), _machines(arguments), kept_codecs(arguments.keep)
     energy = energy_table(arguments.energy)
     model = load(arguments)
+    calibrating, reference = _calibrating(arguments, model)
     with progress() as report:
-        results = _compare(arguments, model, codecs, keep, machines, energy, report)
+        results = _compare(arguments, model, codecs, keep, machines, energy, calibrating, reference, report)
     curve = str(arguments.output / CURVE_FILE)
     verdicts = [verdict(result, curve) for result in results]
     document = comparison_document(results, model.source, arguments.batch, verdicts)
-    _write_all(arguments.output, results, document)
+    text = _text(results, curve)
+    write_comparison(arguments.output, results, document, text)
     if arguments.json:
         print_json(document)
     else:
-        print(_text(results, curve), end="")
+        print(text, end="")
     say(f"wrote tables, plots and runs to {arguments.output}")
     return 0
+
+
+def _calibrating(arguments: argparse.Namespace, model: LoadedModel) -> tuple[Calibrating | None, Reference | None]:
+    """Samples to calibrate on, and the float model's answers to the inputs programs are executed on."""
+    from accel.cli.fidelity import float_reference
+    from accel.cli.tensors import calibration_samples, read_samples
+    from compiler.quantise import parse_method
+
+    parse_method(arguments.calibration_method)
+    if not arguments.calibrate:
+        if arguments.inputs:
+            raise ConfigError(
+                f"--inputs {arguments.inputs}; allowed: together with --calibrate, which makes values mean"
+            )
+        return None, None
+    if arguments.batch > 1:
+        raise ConfigError(f"--calibrate with --batch {arguments.batch}; allowed: one input at a time")
+    calibrating = calibration_samples(arguments.calibrate, model.graph)
+    inputs = read_samples(arguments.inputs, model.graph.inputs) if arguments.inputs else calibrating.samples
+    return calibrating, float_reference(model, inputs)
 
 
 def _codecs(texts: Sequence[str]) -> tuple[Codec, ...]:
@@ -141,18 +168,25 @@ def _compare(
     keep: Keep,
     machines: Sequence[Machine],
     energy: EnergyTable,
+    calibrating: Calibrating | None,
+    reference: Reference | None,
     report: Report,
 ) -> tuple[MachineResult, ...]:
-    """Each codec is compressed once, then compiled and simulated for every machine."""
+    """Each codec is compressed once, then compiled and simulated for every machine; its answers are those of the first
+    machine's program: they are the same on all."""
     from accel.cli.comparison import MachineResult, bandwidth_grid
+    from accel.cli.fidelity import output_cosine
 
     grids = [bandwidth_grid(machine, arguments.bandwidths) for machine in machines]
     found: list[list[CodecResult]] = [[] for _ in machines]
     for index, codec in enumerate(codecs):
         part = _part(report, index, len(codecs), str(codec))
-        programs = _programs(arguments, model, codec, keep if index else (), machines, part)
+        programs = _programs(arguments, model, codec, keep if index else (), machines, calibrating, part)
+        closeness: float | None = None
         for results, machine, grid, (reports, program) in zip(found, machines, grids, programs, strict=True):
-            results.append(_simulated(codec, reports, program, machine, grid, energy))
+            if reference is not None and closeness is None:
+                closeness = output_cosine(program, reference, _part(part, 1, 2, "values"))
+            results.append(replace(_simulated(codec, reports, program, machine, grid, energy), output_cosine=closeness))
     rows = zip(machines, grids, found, strict=True)
     return tuple(
         MachineResult(machine, str(model.source["weights"]), grid, tuple(results)) for machine, grid, results in rows
@@ -174,13 +208,14 @@ def _programs(
     codec: Codec,
     keep: Keep,
     machines: Sequence[Machine],
+    calibrating: Calibrating | None,
     report: Report,
 ) -> Iterator[tuple[Sequence[LayerReport], Program]]:
     """The model in one codec, compiled for every machine."""
     from accel.cli.compress import compress_loaded
     from compiler import compile_model
 
-    result = compress_loaded(model, codec, arguments, _part(report, 0, 2, "compressing"), keep)
+    result = compress_loaded(model, codec, arguments, _part(report, 0, 2, "compressing"), keep, calibrating)
     for index, machine in enumerate(machines):
         report(1 + index / len(machines), 2, f"compiling and simulating on {machine.name}")
         yield result.reports, compile_model(result.packed, machine, batch=arguments.batch)
@@ -243,59 +278,3 @@ def _wrapped(paragraph: str) -> str:
     joined = paragraph.replace(" %", "\N{NO-BREAK SPACE}%")
     filled = textwrap.fill(joined, TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
     return filled.replace("\N{NO-BREAK SPACE}", " ")
-
-
-def _write_all(folder: Path, results: Sequence[MachineResult], document: Mapping[str, Any]) -> None:
-    from accel.atomic import write_text
-    from accel.cli.comparison import comparison_table
-    from accel.reporting import to_csv
-
-    with created_folder(folder):
-        write_text(folder / "table.txt", _text(results, str(folder / CURVE_FILE)))
-        write_text(folder / "table.csv", to_csv(comparison_table(results)))
-        write_text(folder / "comparison.json", json.dumps(document, indent=1) + "\n")
-        _write_runs(folder, results)
-        _write_plots(folder, results)
-
-
-def _write_runs(folder: Path, results: Sequence[MachineResult]) -> None:
-    from accel.run import write_run
-
-    for result in results:
-        for each in result.results:
-            stem = f"{result.machine.name}.{re.sub('[^A-Za-z0-9]+', '-', each.codec)}"
-            write_run(each.whole, folder / f"{stem}.run.json")
-            write_run(each.gemm_only, folder / f"{stem}.gemm-only.run.json")
-
-
-def _write_plots(folder: Path, results: Sequence[MachineResult]) -> None:
-    from accel.cli.run_tables import dram_text
-    from accel.plots import layers_figure, speedup_figure, traffic_figure, write_figure
-
-    groups: dict[str, Mapping[str, Run]] = {
-        f"{result.machine.name}, {dram_text(result.machine)}": {each.codec: each.whole for each in result.results}
-        for result in results
-    }
-    write_figure(traffic_figure(groups), folder / "traffic.png")
-    write_figure(speedup_figure([_panel(result) for result in results]), folder / CURVE_FILE)
-    pairs = [each.whole for result in results for each in result.highlights]
-    write_figure(layers_figure(pairs), folder / "layers.png")
-
-
-def _panel(result: MachineResult) -> Any:
-    """The curves of one machine; the best format's GEMM-only curve is drawn as a thin reference."""
-    from accel.cli.comparison import WORTHWHILE_GAIN
-    from accel.plots import Curve, SpeedupPanel
-
-    best = result.best
-    curves = [Curve(each.codec, result.bandwidths, result.speedup_curve(each)) for each in result.results]
-    label = f"{best.codec}, GEMM-only"
-    curves.append(Curve(label, result.bandwidths, result.gemm_speedup_curve(best), reference=True))
-    program = best.whole.program
-    return SpeedupPanel(
-        title=f"{program.get('model')} on {result.machine.name}: whole network",
-        curves=curves,
-        own_bandwidth=result.machine.bandwidth_bytes_per_cycle,
-        crossover=result.crossover.bandwidth,
-        caption=f"crossover: above it {best.codec}, the fastest compressed format, gains less than {WORTHWHILE_GAIN}x",
-    )

@@ -31,7 +31,8 @@ class CodecResult:
     """One codec on one machine. ``curve`` and ``gemm_curve`` are total cycles at each bandwidth of the sweep.
 
     ``gemm_only`` is the same program on the same machine with a free vector unit (``vector.lanes = 0``); ``others``
-    says which layers have another codec, a sentence each group. ``cycles_at`` simulates any other bandwidth.
+    says which layers have another codec, a sentence each group. ``output_cosine``: between the executed program's
+    outputs and the float model's. ``cycles_at`` simulates any other bandwidth.
     """
 
     codec: str
@@ -42,6 +43,7 @@ class CodecResult:
     curve: tuple[int, ...]
     gemm_curve: tuple[int, ...]
     others: tuple[str, ...] = ()
+    output_cosine: float | None = None
     cycles_at: Callable[[float], int] | None = field(default=None, compare=False)
 
     @property
@@ -171,14 +173,25 @@ COLUMNS = (
     metric_column("energy_total", "energy"),
     Column("bound", "bound by"),
 )
+VALUES = Column("output_cosine", "output cosine", "1")
+
+
+def _columns(results: Sequence[MachineResult]) -> tuple[Column, ...]:
+    """``COLUMNS``, and what programs answered where they were executed."""
+    executed = any(each.output_cosine is not None for result in results for each in result.results)
+    return (*COLUMNS, VALUES) if executed else COLUMNS
 
 
 def comparison_table(results: Sequence[MachineResult]) -> Table:
     """One row a codec and machine; the machine's column only where there are several."""
-    rows = tuple(row for result in results for row in _rows(result))
+    rows = _all_rows(results)
     if len(results) == 1:
-        return Table(_title(results[0].machine), COLUMNS, rows)
-    return Table("Comparison", (Column("machine", "machine"), *COLUMNS), rows)
+        return Table(_title(results[0].machine), _columns(results), rows)
+    return Table("Comparison", (Column("machine", "machine"), *_columns(results)), rows)
+
+
+def _all_rows(results: Sequence[MachineResult]) -> tuple[dict[str, Any], ...]:
+    return tuple(row for result in results for row in _rows(result))
 
 
 def _title(machine: Machine) -> str:
@@ -200,6 +213,7 @@ def _rows(result: MachineResult) -> Iterator[dict[str, Any]]:
             "vector_share": each.vector_share,
             "energy_total": each.whole.energy_total,
             "bound": bound_text(each.whole.cycles_by_cause),
+            "output_cosine": each.output_cosine,
         }
 
 
@@ -208,6 +222,9 @@ TABLE_NOTES = (
     "bits/weight: all that is stored for conv and gemm weights, codebooks and scales included",
     "mean rel. error: squared error over squared weights, averaged over weights; it is not an accuracy",
 )
+
+
+VALUES_NOTE = "output cosine: between the outputs of the compiled program, executed in its integer arithmetic, and the float model's"
 
 
 def other_codecs(codec: Codec, reports: Sequence[LayerReport]) -> tuple[str, ...]:
@@ -227,7 +244,8 @@ def other_codecs(codec: Codec, reports: Sequence[LayerReport]) -> tuple[str, ...
 def table_notes(results: Sequence[MachineResult]) -> tuple[str, ...]:
     """What belongs under the table: definitions, and which rows are mixed."""
     mixed = dict.fromkeys(note for result in results for each in result.results for note in each.others)
-    return (*TABLE_NOTES, *mixed)
+    executed = (VALUES_NOTE,) if VALUES in _columns(results) else ()
+    return (*TABLE_NOTES, *executed, *mixed)
 
 
 def comparison_document(
@@ -241,7 +259,9 @@ def comparison_document(
         "batch": batch,
         "gain_threshold": WORTHWHILE_GAIN,
         "notes": list(table_notes(results)),
-        "rows": to_records(Table("", (Column("machine", ""), *COLUMNS), tuple(r for m in results for r in _rows(m)))),
+        "rows": to_records(
+            Table("", (Column("machine", ""), *_columns(results)), tuple(r for m in results for r in _rows(m)))
+        ),
         "machines": [_machine_document(*each) for each in zip(results, verdicts, strict=True)],
     }
 
