@@ -1,7 +1,8 @@
 """Which bytes every instruction reads and writes: the one answer that compiler, checker and executor share.
 
 Instructions are walked in program order; a ``QueueState`` keeps the configuration in force.
-Each access is the smallest interval of bytes that holds all bytes touched, so strided accesses include their gaps.
+Each access is the smallest interval of bytes that holds all bytes touched, so strided accesses include their gaps;
+those of resizing are whole input rows.
 
 Defaults until they are first set: without VST, rows are dense (row strides ``columns``, column strides 1); without VBT,
 one batch. GMC and GMO must precede the first GEM or GMS, VWN the first pooling VEC, VRS the first
