@@ -304,7 +304,7 @@ def _second_operand(vec: Instruction, function: VectorFunction, state: QueueStat
         column_bytes = NORM_BYTES + has_exponents(function, vec, state)
         interval = vec["b"], vec["b"] + column_bytes * vec["columns"]
     elif function.name == "table":
-        return vec["b"], vec["b"] + TABLE_BYTES
+        interval = vec["b"], vec["b"] + TABLE_BYTES
     else:
         interval = _rectangle(vec["b"], vec["rows"], vector_strides(vec, state)["b_stride"], vec["columns"], 1)
     return _batched(interval, "b_stride", state)
