@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from accel.arithmetic import (
+    EXPONENT_LIMIT,
     MANTISSA_BITS,
     NORM_FRACTION_BITS,
     NORM_RECIPROCAL_BITS,
@@ -33,6 +34,7 @@ from accel.isa import (
     disassemble,
     encode,
 )
+from accel.legality import LARGEST_OFFSET_SHIFT, WIDEST_BITS
 from accel.metrics import CAUSES, TRAFFIC
 
 _EXAMPLE = "LDC address=0x40 bytes=128 bank=1 push=decode"
@@ -156,13 +158,15 @@ No tokens are needed between LDW, DEC and GEM: hardware credits hold each of the
 
 
 def _operands() -> str:
+    bytewise = ", ".join(function.name for function in VECTOR_FUNCTIONS if not function.requantises)
     return f"""\
 ## Operands
 
 - GEM, GMS: output pixel r is at row r // `out_w`, column r % `out_w`. Tap (y, x) of its window reads input pixel
   (row * `stride_h` + y * `dilation_h` - `pad_top`, column * `stride_w` + x * `dilation_w` - `pad_left`), zero outside
   `in_h` x `in_w`; pixel p begins at `a` + p * `pixel_stride`. A plain GEMM has a 1x1 window and `in_w` = `out_w`.
-  Of each pixel, reduction / (`kernel_h` * `kernel_w`) channels a group are read, the groups side by side.
+  Of each pixel, reduction / (`kernel_h` * `kernel_w`) channels a group are read, the groups side by side. Column c
+  belongs to group c // (`tile_columns` / `groups_per_tile`), a division without remainder. GMS's `b` is always int8.
 - Parameters: with `bias`, {BIAS_BYTES} bytes (int32) a column; then multipliers of {SCALE_BYTES} bytes, one a column
   with `channel_scales`, else one. With `table`, {TABLE_BYTES} more bytes: for GEM at `parameters` + `b_stride`, for GMS
   behind the multipliers.
@@ -170,9 +174,12 @@ def _operands() -> str:
   `row_bytes`.
 - VEC: element (n, r, c) of `a` is at a + n * VBT.a_stride + r * VST.a_stride + c * VST.a_column_stride, `out` likewise;
   columns of `b` are 1 byte apart. Until first set, rows are dense (strides `columns` and 1) and there is one batch.
-  layernorm's `b` holds gains, offsets (int16 each, {NORM_BYTES} bytes a column) and, with VRQ.exponents, a byte of
-  exponents a column; table's the {TABLE_BYTES} entries. Pooling walks VWN as GEM walks GMC. Resizing, row 0 is row
-  VRS.out_row of the output image, and `a` begins with row VRS.in_row of the input image.
+  layernorm's `b` holds the gains of all columns, then their offsets (int16 each, {NORM_BYTES} bytes a column), then,
+  with VRQ.exponents, a byte of exponents a column; table's the {TABLE_BYTES} entries. Pooling walks VWN as GEM walks
+  GMC. Resizing, row 0 is row VRS.out_row of the output image, and `a` begins with row VRS.in_row of the input image,
+  which is not behind the first one read.
+- Needed before them: GMC and GMO for GEM and GMS, VWN for pooling, VRS for resizing, VRQ for every VEC but
+  {bytewise}.
 """
 
 
@@ -186,9 +193,11 @@ down, sat(v) saturates to 0..255 (`unsigned`) or -128..127, and a byte x is read
 
 - A multiplier is a word: mantissa M in bits 0-{MANTISSA_BITS - 1}, two's complement, shift S in bits
   {MANTISSA_BITS}-{MANTISSA_BITS + SHIFT_BITS - 1}.
-- GEM, GMS: sums are int32 and must not overflow. The result is sat(round((sum + bias) * M, S)); with `table`, its entry
-  number (result mod 256). With `normalise`, sum is first replaced by round(sum * (2^{RECIPROCAL_BITS} // R),
-  {RECIPROCAL_BITS - PROBABILITY_BITS}), R being the sum of its row of a (if R is 0, by 0).
+- GEM, GMS: a sum must fit int32 both before and after the bias. The result is sat(round((sum + bias) * M, S)); with
+  `table`, its entry number (result mod 256). With `normalise` (GMS of a uint8 a, without bias), sum is first replaced
+  by round(sum * (2^{RECIPROCAL_BITS} // R), {RECIPROCAL_BITS - PROBABILITY_BITS}), R being the sum of its row of a (if
+  R is 0, by 0).
+- VRQ.exponents may be set for add, mean and layernorm only.
 - copy, maxpool, resize_nearest: bytes as they are (maxpool compares them as `a_unsigned` says; taps outside the image
   do not count, and a window without any gives 0). fill: 0. table: entry number a.
 - add: sat(round(a * A + b * B, shift)), A and B being `a_multiplier` and `b_multiplier`. With `exponents`, each column
@@ -197,13 +206,14 @@ down, sat(v) saturates to 0..255 (`unsigned`) or -128..127, and a byte x is read
 - mul: sat(round(a * b * A, shift)). div: sat(round(n, shift)), n = floor(a * A / b + 1/2), for b = 0 +-2^31 or 0.
 - mean, avgpool: sat(round(sum * A, shift)); taps outside the image are 0. mean with `exponents`:
   sat(round(sum * A * 2^(da+8), shift + 8)).
-- exponentials: d = max - a of the row; p = (d * A + 128) // 256; e = E[p mod 256] // 2^(p // 256), E[i] being
-  2^(15 - i/256) rounded; the result is round(255 * e, 15).
+- exponentials: d = max - a of the row; p = (d * A + 128) // 256, A not being negative; e = E[p mod 256] //
+  2^(p // 256), E[i] being 2^(15 - i/256) rounded; the result is round(255 * e, 15), uint8 whatever `unsigned` says.
 - softmax: e as above; sat(round((e * (2^{RECIPROCAL_BITS} // sum of e) // 2^{PROBABILITY_BITS}) * B, shift)).
-- layernorm: x = a * 2^da (`exponents`) or a; n columns; m = floor(256 * sum of x / n + 1/2); c = 256 x - m; v = (sum of
-  c^2) // n + `b_multiplier` * 2^`epsilon_shift` (unsigned); r = floor(sqrt(v)), at least 1;
+- layernorm: x = a * 2^da (`exponents`: da is 0 to {EXPONENT_LIMIT}, the low four bits) or a; n columns; m = floor(256 *
+  sum of x / n + 1/2); c = 256 x - m; v = (sum of c^2) // n + epsilon, which is `b_multiplier` (unsigned) *
+  2^`epsilon_shift`, below 2^{WIDEST_BITS}; r = floor(sqrt(v)), at least 1;
   z = round(c * (2^{NORM_RECIPROCAL_BITS} // r), {NORM_RECIPROCAL_BITS - NORM_FRACTION_BITS}); the result is
-  sat(round(z * gain + offset * 2^`offset_shift`, shift)).
+  sat(round(z * gain + offset * 2^`offset_shift`, shift)), `offset_shift` being at most {LARGEST_OFFSET_SHIFT}.
 - resize_nearest: input index floor(o * in / out) in both directions. resize_bilinear: q = max(0, (2o+1) * in - out);
   lower index l = min(q // (2 out), in-1), upper min(l+1, in-1), weight w = ((q - 2 out l) * 2^{RESIZE_BITS} + out) //
   (2 out) of the upper one; the result is round(sum of tap * weights, {2 * RESIZE_BITS}).

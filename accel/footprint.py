@@ -1,7 +1,8 @@
 """Which bytes every instruction reads and writes: the one answer that compiler, checker and executor share.
 
 Instructions are walked in program order; a ``QueueState`` keeps the configuration in force.
-Each access is the smallest interval of bytes that holds all bytes touched, so strided accesses include their gaps.
+Each access is the smallest interval of bytes that holds all bytes touched, so strided accesses include their gaps;
+those of resizing are whole input rows.
 
 Defaults until they are first set: without VST, rows are dense (row strides ``columns``, column strides 1); without VBT,
 one batch. GMC and GMO must precede the first GEM or GMS, VWN the first pooling VEC, VRS the first
@@ -303,7 +304,7 @@ def _second_operand(vec: Instruction, function: VectorFunction, state: QueueStat
         column_bytes = NORM_BYTES + has_exponents(function, vec, state)
         interval = vec["b"], vec["b"] + column_bytes * vec["columns"]
     elif function.name == "table":
-        return vec["b"], vec["b"] + TABLE_BYTES
+        interval = vec["b"], vec["b"] + TABLE_BYTES
     else:
         interval = _rectangle(vec["b"], vec["rows"], vector_strides(vec, state)["b_stride"], vec["columns"], 1)
     return _batched(interval, "b_stride", state)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from accel.arithmetic import MANTISSA_BITS
 from accel.codecs.records import RecordLayout
 from accel.errors import AccelError, IsaError
 from accel.footprint import (
     CODEBOOK_SPAN,
+    WITH_EXPONENTS,
     Access,
     QueueState,
     decoder_codebook_bytes,
@@ -18,6 +20,8 @@ from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS, Instruction, disassemble
 from accel.machine import Machine
 
 INTEGER_CODE_BITS = 8  # the multipliers take int8: a wider code could only be an index
+WIDEST_BITS = 62  # of magnitudes before they are rounded (``accel.arithmetic.rounding_shift``)
+LARGEST_OFFSET_SHIFT = WIDEST_BITS - 16  # layernorm's offsets are int16
 
 
 def place(index: int, instruction: Instruction) -> str:
@@ -115,6 +119,9 @@ def _check_gmo(output: Instruction, state: QueueState, machine: Machine) -> None
 def _check_gem(gem: Instruction, state: QueueState, machine: Machine) -> None:
     window, output = state.required("GMC", gem), state.required("GMO", gem)
     _check_tile(output, max(1, gem["groups_per_tile"]), machine)
+    if output["tile_columns"] % max(1, gem["groups_per_tile"]):
+        groups = gem["groups_per_tile"]
+        raise IsaError(f"tile_columns = {output['tile_columns']}; allowed: multiples of groups_per_tile = {groups}")
     _at_most("chunk", gem["chunk"], machine.chunk_rows)
     taps = window["kernel_h"] * window["kernel_w"]
     if output["reduction"] % taps:
@@ -130,9 +137,24 @@ def _check_vec(vec: Instruction, state: QueueState, machine: Machine) -> None:
         for name in _WINDOW_SIZES:
             _at_least_one(f"VWN.{name}", window[name])
     if function.requantises:
-        state.required("VRQ", vec)
+        _check_requantisation(function.name, state.required("VRQ", vec))
     if function.name.startswith("resize"):
         _check_resize(vec, state.required("VRS", vec))
+
+
+def _check_requantisation(function: str, numbers: Instruction) -> None:
+    """VRQ asks for nothing the function does not do, and its numbers leave the arithmetic exact."""
+    exponents = (*WITH_EXPONENTS, "layernorm")
+    if numbers["exponents"] and function not in exponents:
+        raise IsaError(f"VRQ.exponents = 1 with {function}; allowed: with {', '.join(exponents)} only")
+    if function in ("softmax", "exponentials") and numbers["a_multiplier"] >> (MANTISSA_BITS - 1):
+        negative = numbers["a_multiplier"] - (1 << MANTISSA_BITS)
+        raise IsaError(f"VRQ.a_multiplier = {negative}; allowed: at least 0, the factor of a distance")
+    if function == "layernorm":
+        _at_most("VRQ.offset_shift", numbers["offset_shift"], LARGEST_OFFSET_SHIFT)
+        epsilon = numbers["b_multiplier"] << numbers["epsilon_shift"]
+        if epsilon >> WIDEST_BITS:
+            raise IsaError(f"VRQ.b_multiplier * 2**epsilon_shift = {epsilon}; allowed: below 2**{WIDEST_BITS}")
 
 
 def _check_resize(vec: Instruction, image: Instruction) -> None:

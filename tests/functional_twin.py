@@ -48,13 +48,14 @@ def taps(window):
 
 
 def product(sram, gem, gmc, gmo, weight, groups_per_tile=0):
-    """GEM or GMS: ``weight(column, k)``. Returns nothing; raises OverflowError for a sum that is no int32."""
+    """GEM, or GMS (no ``groups_per_tile``): ``weight(column, k)``. Raises OverflowError for a sum that is no int32."""
     channels = gmo["reduction"] // len(taps(gmc))
     at = gmo["parameters"]
     biases = [signed(word(sram, at + 4 * c), 32) for c in range(gem["columns"])] if gmo["bias"] else None
     at += 4 * gem["columns"] if gmo["bias"] else 0
     words = [word(sram, at + 4 * c * gmo["channel_scales"]) for c in range(gem["columns"])]
     at += 4 * gem["columns"] if gmo["channel_scales"] else 4
+    at = gmo["parameters"] + gmo["b_stride"] if groups_per_tile else at  # of a GEM; GMS strides through b with b_stride
     table = sram[at : at + 256]
     results = []
     for r in range(gem["rows"]):

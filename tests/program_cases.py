@@ -161,11 +161,15 @@ class ProgramBuilder:
     def configure(self, unit):
         r = self.random
         for _ in range(r.choice([1, 1, 12])):
-            mnemonic = r.choice(["VST", "VBT", "VWN", "GMC"])
+            mnemonic = r.choice(["VST", "VBT", "VWN", "VRQ", "VRS", "GMC"])
             if mnemonic == "VBT":
                 self.emit(unit, "VBT", count=r.randint(1, 3))
             elif mnemonic == "VWN":
                 self.emit(unit, "VWN", kernel_h=r.randint(1, 3), kernel_w=r.randint(1, 3))
+            elif mnemonic == "VRQ":
+                self.emit(unit, "VRQ", a_multiplier=r.randrange(1 << 24), shift=r.randrange(64), exponents=1)
+            elif mnemonic == "VRS":
+                self.emit(unit, "VRS", in_h=r.randint(1, 9), in_w=r.randint(1, 9), out_h=3, out_w=3)
             else:
                 self.emit(unit, mnemonic)
 

@@ -12,6 +12,7 @@ from accel.errors import IsaError
 from accel.isa import QUEUE_DEPTH, Instruction, assemble_program, encode_program
 from accel.machine import load_machine
 from accel.program import Layer, Port, Program
+from accel.quantisation import TensorScale
 
 MACHINE = load_machine("edge64-ideal")
 DRAM = 1 << 20
@@ -28,6 +29,7 @@ passes=2 release=1 pop=load
 GMC kernel_h=1 kernel_w=1 stride_h=1 stride_w=1 dilation_h=1 dilation_w=1 in_h=1 in_w=16 out_w=16 pixel_stride=100
 GMO reduction=100 out_stride=80 parameters=0x1000 tile_rows=64 tile_columns=64 bias=1 channel_scales=1
 GEM a=0 out=0x2000 rows=16 columns=80 chunk=10 groups_per_tile=1 pop=load push=vector
+VRQ a_multiplier=6000 b_multiplier=0x400000 shift=39 unsigned=1
 VEC function=softmax a=0x2000 out=0x3000 rows=16 columns=80 pop=compute push=store
 STA kind=activations_written sram=0x3000 address=0x8000 rows=16 row_bytes=80 stride=80 pop=vector
 FIN
@@ -41,8 +43,8 @@ def check(text: str, **machine: object) -> object:
 
 def test_legal_program_and_its_report() -> None:
     report = check_program(encode_program(assemble_program(LEGAL)), MACHINE, DRAM)
-    assert report.instructions == 11 and report.tiles == 8  # 2 strips x 2 passes x 2 tiles
-    assert report.by_queue == {"load": 4, "decode": 1, "compute": 3, "vector": 1, "store": 2}
+    assert report.instructions == 12 and report.tiles == 8  # 2 strips x 2 passes x 2 tiles
+    assert report.by_queue == {"load": 4, "decode": 1, "compute": 3, "vector": 2, "store": 2}
     assert (report.tokens, report.peak_tokens) == (4, 1)
     # two LDA and LDC read and write; LDW and DEC read; GEM reads twice and writes; VEC and STA read and write
     assert report.accesses == 6 + 2 + 3 + 4
@@ -54,7 +56,7 @@ BROKEN: list[tuple[str, str, str, str]] = [
     ("bounds", "address=0x8000", "address=0xffff0", "writes dram bytes"),
     ("bounds", "bytes=1024", "bytes=8193", "codebook bytes = 8193; allowed: at most 8192"),
     ("bounds", "address=0x4000", "address=0x4010", "multiples of 64"),
-    ("size", "rows=16 row_bytes=80", "rows=0 row_bytes=80", r"instruction 9 'STA .*row_bytes=80.*': rows = 0; allowed"),
+    ("size", "rows=16 row_bytes=80", "rows=0 row_bytes=80", r"instruction 10 'STA .*row_bytes=80.*': rows = 0; all"),
     ("array", "columns=80 tile_rows=64", "columns=80 tile_rows=65", r"tile_rows \* groups_per_tile = 65; .* most 64"),
     ("array", "0x1000 tile_rows=64 tile_columns=64", "0x1000 tile_rows=64 tile_columns=65", "tile_columns = 65"),
     ("array", "groups_per_tile=1 passes", "groups_per_tile=2 passes", r"tile_rows \* groups_per_tile = 128"),
@@ -63,6 +65,7 @@ BROKEN: list[tuple[str, str, str, str]] = [
     ("integers", "codebook=1", "codebook=0", "codebook = 0 with 8-bit codes of 4 weights"),
     ("reduction", "kernel_h=1", "kernel_h=3", "reduction = 100; allowed: multiples of the 3 taps"),
     ("window", "function=softmax", "function=maxpool", "needs a VWN before it"),
+    ("numbers", "VRQ a_multiplier=6000 b_multiplier=0x400000 shift=39 unsigned=1\n", "", "needs a VRQ before it"),
     ("end", "FIN", "FIN\nFIN", "exactly one"),
     ("tiles", "GMO reduction=100", "GMO reduction=50", "sends tiles of TileShape.*; instruction 7 'GEM .* expects"),
     ("tiles", "chunk=10", "chunk=16", "4 tiles of TileShape|sends tiles"),
@@ -234,7 +237,7 @@ def compiled(text: str, image_bytes: int, inputs: tuple[Port, ...]) -> Program:
 
 def test_compiled_program_may_read_its_image_and_inputs_only() -> None:
     text = "LDA sram=0 address=0x100 rows=1 row_bytes=128\nFIN"
-    check_compiled(compiled(text, 0x140, (Port("x", (64,), (1,), 0x140, 64),)))
+    check_compiled(compiled(text, 0x140, (Port("x", (64,), (1,), 0x140, 64, 64, TensorScale(1.0)),)))
     with pytest.raises(IsaError, match="nothing has written byte 320 before"):
         check_compiled(compiled(text, 0x140, ()))
 
@@ -246,7 +249,7 @@ def test_large_programs_take_time_in_proportion() -> None:
         a, out = i % 250 * 64, 0x8000 + i % 250 * 64
         body += assemble_program(
             f"LDA sram={a} address={i * 64} rows=1 row_bytes=64 pop=vector push=vector\n"
-            f"VEC function=relu a={a} out={out} rows=1 columns=64 pop=load push=load,store\n"
+            f"VEC function=copy a={a} out={out} rows=1 columns=64 pop=load push=load,store\n"
             f"VEC function=fill out={0x10000 + i % 7} rows=64 columns=1\n"
             f"STA kind=activations_written sram={out} address={i * 64} rows=1 row_bytes=64 pop=vector push=load"
         )
@@ -262,5 +265,5 @@ def test_large_programs_take_time_in_proportion() -> None:
 
 def test_errors_name_the_instruction() -> None:
     text = LEGAL.replace("FIN", "VEC function=add a=0x9000 out=0xa000 rows=1 columns=1\nFIN")
-    with pytest.raises(IsaError, match="instruction 10 'VEC function=add a=0x9000 out=0xa000 rows=1 columns=1' reads"):
+    with pytest.raises(IsaError, match="instruction 11 'VEC function=add a=0x9000 out=0xa000 rows=1 columns=1' reads"):
         check(text)

@@ -63,7 +63,7 @@ def vector_case(rng, name):
     vrq = {
         **multipliers, "shift": shift, "epsilon_shift": rng.randint(0, 20), "offset_shift": rng.randint(0, 20),
         "parameters": EXPONENTS, "a_unsigned": rng.randint(0, 1), "b_unsigned": rng.randint(0, 1),
-        "unsigned": rng.randint(0, 1), "exponents": rng.randint(0, 1),
+        "unsigned": rng.randint(0, 1), "exponents": rng.randint(0, int(name in ("add", "mean", "layernorm"))),
     }  # fmt: skip
     vwn = random_window(rng, rows, columns)
     vrs = {
@@ -121,7 +121,7 @@ def array_case(rng):
         "reduction": reduction, "out_stride": columns + rng.randint(0, 4), "parameters": B,
         "tile_rows": rng.randint(1, 16) if not groups else 64 // groups, "tile_columns": tile_columns,
         "bias": rng.randint(0, 1), "channel_scales": rng.randint(0, 1), "unsigned": rng.randint(0, 1),
-        "table": rng.randint(0, 1), "normalise": 0, "b_stride": 0,
+        "table": rng.randint(0, 1), "normalise": 0, "b_stride": rng.choice([0, 36, 1234]),
     }  # fmt: skip
     gem = {"a": A, "out": OUT, "rows": rows, "columns": columns, "chunk": rng.randint(1, rows)}
     return window, gmo, {**gem, "groups_per_tile": groups or 1}

@@ -65,18 +65,25 @@ GOLDEN: list[tuple[str, int, int]] = [
         0x0040_0080_4200_4000, 0x2400_00C0_F104_0025,
     ),
     # 6 | 3<<16 | 3<<22 = 0xC<<20 | 2<<28 | 2<<33 = 4<<32 | 1<<38 | 1<<44 | 1<<50 | 1<<56 | in_h 224<<62: 224/4 above
-    # 56 = 0x38 | in_w 224<<12 = 0xE0000 | out_w 112<<26 = 0x1C<<28 | 3<<40 | channel_major 1<<60
+    # 56 = 0x38 | in_w 224<<12 = 0xE0000 | out_w 112<<26 = 0x1C<<28 | 3<<40 | channel_major 1<<60 | a_unsigned 1<<61
     (
         "GMC kernel_h=3 kernel_w=3 stride_h=2 stride_w=2 dilation_h=1 dilation_w=1 pad_top=1 pad_left=1 in_h=224 "
-        "in_w=224 out_w=112 pixel_stride=3 channel_major=1",
-        0x1000_0301_C00E_0038, 0x0104_1044_20C3_0006,
+        "in_w=224 out_w=112 pixel_stride=3 channel_major=1 a_unsigned=1",
+        0x3000_0301_C00E_0038, 0x0104_1044_20C3_0006,
     ),
     # 7 | 768<<16 = 0x300<<16 | 192<<36 = 0xC00<<32 | parameters 0x3F000<<56: 0x3F0 above
-    # 0x3F0 | b_stride 64<<16 | 64<<36 = 1<<42 | 64<<47 = 1<<53 | bias 1<<58 | channel_scales 1<<59 | gelu 3<<60
+    # 0x3F0 | b_stride 64<<16 = 1<<22 | 64<<36 = 1<<42 | 64<<47 = 1<<53 | bias 1<<58 | channel_scales 1<<59
+    # table 1<<61
     (
         "GMO reduction=768 out_stride=192 parameters=0x3f000 b_stride=64 tile_rows=64 tile_columns=64 bias=1 "
-        "channel_scales=1 activation=gelu",
-        0x3C20_0400_0040_03F0, 0x0000_0C00_0300_0007,
+        "channel_scales=1 table=1",
+        0x2C20_0400_0040_03F0, 0x0000_0C00_0300_0007,
+    ),
+    # 7 | 197<<16 = 0xC5<<16 | 64<<36 = 1<<42
+    # b_stride 0xC5<<16 | 16<<36 = 1<<40 | 16<<47 = 1<<51 | unsigned 1<<60 | normalise 1<<62
+    (
+        "GMO reduction=197 out_stride=64 b_stride=197 tile_rows=16 tile_columns=16 unsigned=1 normalise=1",
+        0x5008_0100_00C5_0000, 0x0000_0400_00C5_0007,
     ),
     # 8 | pop load, vector 0x120 | push vector, store 0x6000 | 0x100<<16 | 0x20000<<40 = 1<<57
     # rows 197 = 0xC5 | columns 768<<20 = 0x300<<20 | chunk 0xC5<<40 | groups 1<<54 | fence 1<<62
@@ -104,17 +111,39 @@ GOLDEN: list[tuple[str, int, int]] = [
         "pixel_stride=64",
         0x0000_4000_1C00_E003, 0x8000_1044_2082_000C,
     ),
-    # 13 | pop compute 1<<7 | push compute 1<<12 | softmax 15<<16 | 0x100<<21 = 1<<29
+    # 13 | pop compute 1<<7 | push compute 1<<12 | softmax 6<<16 | 0x100<<21 = 1<<29
     # out 0x200<<5 = 0x4000 | rows 0xC5<<29 = 0x18A<<28 | columns 0xC5<<45 = 0x18A<<44
     (
         "VEC function=softmax a=0x100 out=0x200 rows=197 columns=197 pop=compute push=compute",
-        0x0018_A018_A000_4000, 0x0000_0000_200F_108D,
+        0x0018_A018_A000_4000, 0x0000_0000_2006_108D,
+    ),
+    # 13 | table 5<<16 | a 0x80<<21 = 1<<28 | b 0x200<<45 = 1<<54
+    # out 0x300<<5 = 0x6000 | rows 1<<29 | columns 64<<45 = 1<<51
+    (
+        "VEC function=table a=0x80 b=0x200 out=0x300 rows=1 columns=64",
+        0x0008_0000_2000_6000, 0x0040_0000_1005_000D,
     ),
     # 14 | pop vector 1<<8 | kind 7<<16 | address 0x100000<<44 = 1<<64: 1 above
     # 1 | rows 0xC5<<14 = 0x314000 | 192<<26 = 3<<32 | stride 768<<46 = 3<<54
     (
         "STA kind=activations_written address=0x100000 rows=197 row_bytes=192 stride=768 pop=vector",
         0x00C0_0003_0031_4001, 0x0000_0000_0007_010E,
+    ),
+    # 16 | pop load 1<<5 | 0x400000<<16 = 1<<38 | b 0xC00000<<40 = 0xC<<60
+    # shift 22 = 0x16 | epsilon_shift 3<<6 = 0xC0 | offset_shift 12<<12 = 0xC000 | 0x1000<<18 = 1<<30
+    # a_unsigned 1<<42 | exponents 1<<45
+    (
+        "VRQ a_multiplier=4194304 b_multiplier=12582912 shift=22 epsilon_shift=3 offset_shift=12 parameters=0x1000 "
+        "a_unsigned=1 exponents=1 pop=load",
+        0x0000_2400_4000_C0D6, 0xC000_0040_0000_0030,
+    ),
+    # 16 | 5956 = 0x1744<<16;  b_unsigned 1<<43 | exponents 1<<45
+    ("VRQ a_multiplier=5956 b_unsigned=1 exponents=1", 0x0000_2800_0000_0000, 0x1744_0010),
+    # 17 | push compute 1<<12 | 7<<16 | 14<<30 = 0x38<<28 | 28<<44 = 0x1C<<44 | out_w 224<<58: low bits 1<<63, 3 above
+    # 3 | in_row 3<<8 | out_row 12<<22 = 3<<24 | 64<<36 = 1<<42
+    (
+        "VRS in_h=7 in_w=14 out_h=28 out_w=224 in_row=3 out_row=12 pixel_stride=64 push=compute",
+        0x0000_0400_0300_0303, 0x8001_C003_8007_1011,
     ),
 ]  # fmt: skip
 
@@ -212,7 +241,7 @@ def test_assembler_messages(line: str, message: str) -> None:
         (15 | 1 << 127, "FIN has reserved bits set"),
         (15 | 1 << 9, "FIN: token queue 'store'; allowed: load"),
         (13 | 31 << 16, "VEC.function = 31; allowed: copy"),
-        (7 | 15 << 124, "GMO.activation = 15; allowed: none"),
+        (14 | 15 << 16, "STA.kind = 15; allowed: weights"),
     ],
 )
 def test_decoder_messages(word: int, message: str) -> None:

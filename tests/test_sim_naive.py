@@ -21,7 +21,7 @@ import sim.queues
 import sim.transfers
 import sim.unpacker
 from accel.errors import SimError
-from accel.isa import encode_program
+from accel.isa import BY_MNEMONIC, VECTOR_FUNCTIONS, encode_program
 from accel.metrics import CAUSES, DECODER, TRAFFIC
 from sim.columns import FIELDS
 from sim.dram.spacing import AddressBits, Spacing
@@ -111,6 +111,14 @@ def test_compiled_kernel_equals_its_source(monkeypatch):
         plain = timed(case)
         for name in ("dispatched", "started", "completed", "causes", "traffic", "decoder"):
             assert (getattr(plain, name) == getattr(fast, name)).all(), name
+
+
+def test_random_programs_hold_every_instruction_and_vector_function():
+    programs = [random_case(random.Random(seed)).program for seed in range(150)]
+    drawn = [instruction for program in programs for instruction in program]
+    assert {i.mnemonic for i in drawn} == set(BY_MNEMONIC)
+    functions = {i["function"] for i in drawn if i.mnemonic == "VEC"}
+    assert functions == set(range(len(VECTOR_FUNCTIONS)))
 
 
 def test_no_record_field_hides_behind_a_numpy_method():

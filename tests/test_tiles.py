@@ -13,7 +13,7 @@ from accel.check import check_program
 from accel.codecs.records import RecordLayout
 from accel.errors import IsaError
 from accel.footprint import accesses
-from accel.isa import BLOCK_BYTES, QUEUES, Instruction
+from accel.isa import BLOCK_BYTES, QUEUES, VECTOR_CODE, Instruction
 from accel.machine import load_machine
 from accel.tiles import TileShape, region_of, tile_runs
 
@@ -76,7 +76,7 @@ def test_tile_runs_agree_with_the_walk(dec: Instruction) -> None:
 
 TINY = {
     "load": Instruction("LDA", {"rows": 1}),
-    "vector": Instruction("VEC", {"function": 6, "rows": 1}),
+    "vector": Instruction("VEC", {"function": VECTOR_CODE["copy"], "rows": 1}),
     "store": Instruction("STA", {"rows": 1}),
 }
 
@@ -105,7 +105,7 @@ def programs(draw: st.DrawFn) -> list[Instruction]:
         tokens = (tuple(sorted(group, key=QUEUES.index)) for group in (pops[i], pushes[i]))
         body.append(Instruction(TINY[queue].mnemonic, {**TINY[queue].values, **values}, *tokens))
     # All bytes are written to begin with, before the first load and store.
-    first = Instruction("VEC", {"function": 1, "rows": 1, "columns": 24}, push=tuple(waiting))
+    first = Instruction("VEC", {"function": VECTOR_CODE["fill"], "rows": 1, "columns": 24}, push=tuple(waiting))
     return [first, *body, Instruction("FIN")]
 
 
