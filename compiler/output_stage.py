@@ -77,7 +77,9 @@ def has_bias(step: GemmStep, model: ScaledModel) -> bool:
 def has_channel_words(step: GemmStep, model: ScaledModel) -> bool:
     """Whether every column has a multiplier of its own."""
     layer = model.packed.layers[step.weight]
-    return layer.scale.size > 1 or bool(step.stage.column_gains) or bool(target_code(step.stage, model).exponents)
+    if layer.scale.size > 1 or step.stage.column_gains or target_code(step.stage, model).exponents:
+        return True
+    return bool(np.ptp(sum_units(step.stage, step.weight, step.bias, model)))  # large biases set units of their own
 
 
 def gemm_numbers(step: GemmStep, model: ScaledModel, sums: WeightSums) -> StageNumbers:
