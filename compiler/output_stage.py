@@ -24,7 +24,6 @@ from compiler.steps import GemmStep, OutputStage, ProductStep, VectorStep
 Bytes = npt.NDArray[np.uint8]
 SUM_LIMIT = 2**31  # first magnitude an int32 sum may not reach
 BIAS_LIMIT = 2**29  # most units a bias may take: the weights' share of a sum must fit beside it
-DEAD_CHANNEL = 2.0**-8  # steps of the result in a unit of a channel without weights and bias: any will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +102,22 @@ def sum_units(stage: OutputStage, weight: str, bias: str, model: ScaledModel) ->
     """Real value of one unit of every column's sums, before gains: input scale times weight scale.
 
     Where weights are next to nothing beside the bias (dead channels of trained networks), the bias sets the unit, lest
-    it leave int32; what the weights add stays next to nothing.
+    it leave int32; what the weights add stays next to nothing. Without weights and bias a unit is 0.
     """
     layer, target = model.packed.layers[weight], target_code(stage, model)
     columns = layer.shape[0]
     exact = np.broadcast_to(layer.scale.astype(np.float64), columns) * model.code(stage.operands[0]).scale
     step = channel_units(target, columns)
     gain = np.broadcast_to(stage_gain(stage, model), columns)
-    offsets = np.abs(np.divide(target.zero_point * step, gain, out=np.zeros(columns), where=gain != 0))
+    offsets = np.abs(quotients(target.zero_point * step, gain))
     if bias:
         offsets = offsets + np.abs(model.reals(bias))
-    units = np.maximum(exact, offsets / BIAS_LIMIT)
-    return np.where(units == 0, step * DEAD_CHANNEL, units)
+    return np.maximum(exact, offsets / BIAS_LIMIT)
+
+
+def quotients(values: Reals, divisors: Reals) -> Reals:
+    """``values / divisors``, 0 where a divisor is."""
+    return np.divide(values, divisors, out=np.zeros(len(divisors)), where=divisors != 0)
 
 
 def stage_gain(stage: OutputStage, model: ScaledModel) -> Any:
@@ -130,8 +133,10 @@ def _biases(
 ) -> npt.NDArray[np.int32]:
     """In units of the sums, both zero points included."""
     points = model.code(step.stage.operands[0]).zero_point, target_code(step.stage, model).zero_point
-    exact = model.reals(step.bias) / units if step.bias else np.zeros(len(units))
+    exact = quotients(model.reals(step.bias), units) if step.bias else np.zeros(len(units))
     if points[1]:
+        if not factors.all():
+            raise CompileError(f"weight '{step.weight}': a gain of 0 before a zero point; allowed: one of the two")
         exact = exact + points[1] / factors
     biases: npt.NDArray[np.int32] = (np.floor(exact + 0.5).astype(np.int64) - points[0] * sums.signed).astype(np.int32)
     return biases
