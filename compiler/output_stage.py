@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.arithmetic import LARGEST_SHIFT, MANTISSA_BITS, PROBABILITY_BITS, to_bytes
+from accel.arithmetic import LARGEST_FACTOR, LARGEST_SHIFT, MANTISSA_BITS, PROBABILITY_BITS, to_bytes
 from accel.codecs.base import EncodedLayer
 from accel.errors import CompileError
 from accel.quantisation import TensorScale, dequantise, quantise
@@ -84,7 +84,7 @@ def has_channel_words(step: GemmStep, model: ScaledModel) -> bool:
 def gemm_numbers(step: GemmStep, model: ScaledModel, sums: WeightSums) -> StageNumbers:
     """Biases, words and table of all output channels of a weight.
 
-    Raises ``CompileError`` if a sum could overflow int32, or a multiplier is out of range.
+    Raises ``CompileError`` if a sum could overflow int32.
     """
     code, target = model.code(step.stage.operands[0]), target_code(step.stage, model)
     if code.exponents and step.window.kernel != (1, 1):
@@ -95,7 +95,7 @@ def gemm_numbers(step: GemmStep, model: ScaledModel, sums: WeightSums) -> StageN
     biases = _biases(step, model, sums, units, factors) if has_bias(step, model) else None
     _check_sums(step.weight, code, sums, biases)
     shared = factors if has_channel_words(step, model) else factors[:1]
-    return StageNumbers(biases, words(shared, step.weight), _table(step.stage, model))
+    return StageNumbers(biases, words(shared), _table(step.stage, model))
 
 
 def sum_units(stage: OutputStage, weight: str, bias: str, model: ScaledModel) -> Reals:
@@ -164,7 +164,7 @@ def product_numbers(step: ProductStep, model: ScaledModel, name: str) -> StageNu
         raise CompileError(f"layer '{name}': a reduction of {reduction} may overflow the int32 accumulators")
     unit = b.scale * (2.0**-PROBABILITY_BITS if stage.normalised else a.scale)
     factor = unit * stage_gain(stage, model) / target.scale
-    return StageNumbers(None, words(np.array([factor]), name), _table(stage, model))
+    return StageNumbers(None, words(np.array([factor])), _table(stage, model))
 
 
 def _table(stage: OutputStage, model: ScaledModel) -> Bytes | None:
@@ -193,8 +193,9 @@ def unary_table(step: VectorStep, model: ScaledModel) -> Bytes:
     return function_table(op.kind, bounds, 1.0, model.code(op.inputs[0]), model.code(op.output))
 
 
-def words(factors: Reals, name: str) -> npt.NDArray[np.uint32]:
-    """Multiplier words (``accel.arithmetic.Multiplier``) nearest to real factors: 23 significant bits."""
+def words(factors: Reals) -> npt.NDArray[np.uint32]:
+    """Multiplier words (``accel.arithmetic.multiplier``) nearest to real factors: 23 significant bits."""
+    factors = np.clip(factors, -LARGEST_FACTOR, LARGEST_FACTOR)
     exponents = np.frexp(factors)[1]
     top = 1 << (MANTISSA_BITS - 1)
     shifts = np.minimum(MANTISSA_BITS - 1 - exponents.astype(np.int64), LARGEST_SHIFT)
@@ -204,7 +205,4 @@ def words(factors: Reals, name: str) -> npt.NDArray[np.uint32]:
         shifts - full,
         np.where(full, np.rint(np.ldexp(factors, shifts - 1)), mantissas).astype(np.int64),
     )
-    if shifts.min() < 0:
-        worst = factors[shifts.argmin()]
-        raise CompileError(f"layer '{name}': multiplier {worst:.3g} of its results; allowed: below {float(top):.3g}")
     return ((mantissas & (2 * top - 1)) | shifts << MANTISSA_BITS).astype(np.uint32)

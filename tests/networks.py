@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from accel.graph import ACTIVATION_FUNCTIONS, Graph, GraphBuilder
 
+NONE = 3.4e38  # a bound of a clip that is none
 LARGEST_TENSOR = 6000  # elements: keeps every example a matter of milliseconds
 UNARY = tuple(name for name in ACTIVATION_FUNCTIONS if name != "clip")
 
@@ -224,8 +225,10 @@ class Network:
 
     def clip(self, x):
         """Between bounds of any sign, or none at one end."""
-        low = self.pick(-1.5, -1.0, 0.0, 0.0, 0.25, -1e9)
-        return self.op("clip", x, low=low, high=low + self.pick(0.5, 1.0, 6.0, 1e9))
+        low, high = self.pick(
+            (-1.5, -1.0), (-1.0, 0.0), (-1.0, 1.0), (0.0, 1.0), (0.25, 9.0), (-NONE, 1.5), (0.5, NONE)
+        )
+        return self.op("clip", x, low=low, high=high)
 
     def mean(self, x):
         rank = len(self.shape(x))
