@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.errors import CompileError
-
 Integers = npt.NDArray[np.int64]
 
 MANTISSA_BITS = 24  # of a multiplier, two's complement
+LARGEST_FACTOR = (1 << (MANTISSA_BITS - 1)) - 1  # of all multipliers
 SHIFT_BITS = 6
 LARGEST_SHIFT = (1 << SHIFT_BITS) - 1
 PROBABILITY_BITS = 16  # fraction bits of a row divided by its sum
@@ -54,18 +53,18 @@ class Multiplier:
 
 
 def multiplier(value: float) -> Multiplier:
-    """The nearest multiplier to ``value``: 23 significant bits. Raises ``CompileError`` beyond 2**23."""
+    """The nearest multiplier to ``value``: 23 significant bits, at most ``LARGEST_FACTOR``."""
     return shared_multipliers(value)[1][0]
 
 
 def shared_multipliers(*values: float) -> tuple[int, tuple[Multiplier, ...]]:
-    """``(shift, multipliers)`` of one common shift: the largest value keeps 23 significant bits."""
+    """``(shift, multipliers)`` of one common shift: the largest value keeps 23 significant bits. Those beyond
+    ``LARGEST_FACTOR`` become it: every integer but 0 saturates times either."""
+    values = tuple(min(max(value, -LARGEST_FACTOR), LARGEST_FACTOR) for value in values)
     largest = max(abs(value) for value in values)
     shift = LARGEST_SHIFT if not largest else MANTISSA_BITS - 1 - math.frexp(largest)[1]
     if round(math.ldexp(largest, shift)) >= 1 << (MANTISSA_BITS - 1):
         shift -= 1
-    if shift < 0 or not math.isfinite(largest):
-        raise CompileError(f"scale {largest:g} of a result; allowed: below {2.0 ** (MANTISSA_BITS - 1):g}")
     shift = min(shift, LARGEST_SHIFT)
     return shift, tuple(Multiplier(round(math.ldexp(value, shift)), shift) for value in values)
 

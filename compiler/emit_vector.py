@@ -23,7 +23,8 @@ def vector_instructions(step: VectorStep, parameters: int, fields: Mapping[str, 
     """Instructions of one step whose views lie in SRAM (offsets are addresses), and whose other bytes, if any, at
     ``parameters``; ``fields`` are those of VRQ."""
     if fields:
-        exponents = {"parameters": parameters} if _spelling(step) in WITH_EXPONENTS and step.exponents else {}
+        channels = {"parameters": parameters + step.first_channel}  # a byte each
+        exponents = channels if _spelling(step) in WITH_EXPONENTS and step.exponents else {}
         yield Instruction("VRQ", {**fields, **exponents})
     if step.function in WINDOWED:
         yield from _windowed(step)

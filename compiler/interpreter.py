@@ -20,7 +20,7 @@ from accel.graph import ACTIVATION_FUNCTIONS, Op, weight_name
 from accel.packed import Packed
 from accel.quantisation import Quantisation, TensorScale, deferred_softmax, free_scalings, quantise
 from compiler.lower import lower
-from compiler.output_stage import function_table, stage_gain, sum_units, target_code, uses_table
+from compiler.output_stage import function_table, quotients, stage_gain, sum_units, target_code, uses_table
 from compiler.quantise import nominal
 from compiler.scaled import ScaledModel, channel_units
 from compiler.steps import OutputStage
@@ -129,10 +129,10 @@ def _weighted(state: _State, op: Op, sums: Integers) -> Integers:
     bias_name = op.inputs[2] if len(op.inputs) > 2 else ""
     units = sum_units(stage, weight_name(op), bias_name, state.model)
     factors = units * stage_gain(stage, state.model) / channel_units(target, channels)
-    biases = state.model.reals(bias_name) if bias_name else np.zeros(channels)
+    biases = quotients(state.model.reals(bias_name) if bias_name else np.zeros(channels), units)
     out = np.empty(sums.shape, np.int64)
-    for column, (factor, unit) in enumerate(zip(factors.tolist(), units.tolist(), strict=True)):
-        bias = math.floor(biases[column] / unit + (target.zero_point / factor if target.zero_point else 0) + 0.5)
+    for column, factor in enumerate(factors.tolist()):
+        bias = math.floor(biases[column] + (target.zero_point / factor if target.zero_point else 0) + 0.5)
         one = multiplier(factor)
         out[..., column] = arithmetic.requantise(sums[..., column] + bias, one.mantissa, one.shift)
     return _finished(state, stage, out)

@@ -79,7 +79,8 @@ def chain_vector_step(state: Lowering, op: Op, layer: int, scores: View, item: i
     shape = state.shape(op.output)
     other = broadcast_to(state.operand(op.inputs[1]), shape)
     second = select(other, unravel(item, shape[:-2]))
-    state.steps.append(VectorStep(layer, op.kind, scores, scores, second, result=op.output))
+    exponents = state.has_exponents(*op.inputs, op.output)
+    state.steps.append(VectorStep(layer, op.kind, scores, scores, second, result=op.output, exponents=exponents))
 
 
 def _softmax_function(state: Lowering, op: Op) -> str:

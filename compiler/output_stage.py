@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.arithmetic import LARGEST_SHIFT, MANTISSA_BITS, PROBABILITY_BITS, to_bytes
+from accel.arithmetic import LARGEST_FACTOR, LARGEST_SHIFT, MANTISSA_BITS, PROBABILITY_BITS, to_bytes
 from accel.codecs.base import EncodedLayer
 from accel.errors import CompileError
 from accel.quantisation import TensorScale, dequantise, quantise
@@ -24,7 +24,6 @@ from compiler.steps import GemmStep, OutputStage, ProductStep, VectorStep
 Bytes = npt.NDArray[np.uint8]
 SUM_LIMIT = 2**31  # first magnitude an int32 sum may not reach
 BIAS_LIMIT = 2**29  # most units a bias may take: the weights' share of a sum must fit beside it
-DEAD_CHANNEL = 2.0**-8  # steps of the result in a unit of a channel without weights and bias: any will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +76,15 @@ def has_bias(step: GemmStep, model: ScaledModel) -> bool:
 def has_channel_words(step: GemmStep, model: ScaledModel) -> bool:
     """Whether every column has a multiplier of its own."""
     layer = model.packed.layers[step.weight]
-    return layer.scale.size > 1 or bool(step.stage.column_gains) or bool(target_code(step.stage, model).exponents)
+    if layer.scale.size > 1 or step.stage.column_gains or target_code(step.stage, model).exponents:
+        return True
+    return bool(np.ptp(sum_units(step.stage, step.weight, step.bias, model)))  # large biases set units of their own
 
 
 def gemm_numbers(step: GemmStep, model: ScaledModel, sums: WeightSums) -> StageNumbers:
     """Biases, words and table of all output channels of a weight.
 
-    Raises ``CompileError`` if a sum could overflow int32, or a multiplier is out of range.
+    Raises ``CompileError`` if a sum could overflow int32.
     """
     code, target = model.code(step.stage.operands[0]), target_code(step.stage, model)
     if code.exponents and step.window.kernel != (1, 1):
@@ -94,25 +95,29 @@ def gemm_numbers(step: GemmStep, model: ScaledModel, sums: WeightSums) -> StageN
     biases = _biases(step, model, sums, units, factors) if has_bias(step, model) else None
     _check_sums(step.weight, code, sums, biases)
     shared = factors if has_channel_words(step, model) else factors[:1]
-    return StageNumbers(biases, words(shared, step.weight), _table(step.stage, model))
+    return StageNumbers(biases, words(shared), _table(step.stage, model))
 
 
 def sum_units(stage: OutputStage, weight: str, bias: str, model: ScaledModel) -> Reals:
     """Real value of one unit of every column's sums, before gains: input scale times weight scale.
 
     Where weights are next to nothing beside the bias (dead channels of trained networks), the bias sets the unit, lest
-    it leave int32; what the weights add stays next to nothing.
+    it leave int32; what the weights add stays next to nothing. Without weights and bias a unit is 0.
     """
     layer, target = model.packed.layers[weight], target_code(stage, model)
     columns = layer.shape[0]
     exact = np.broadcast_to(layer.scale.astype(np.float64), columns) * model.code(stage.operands[0]).scale
     step = channel_units(target, columns)
     gain = np.broadcast_to(stage_gain(stage, model), columns)
-    offsets = np.abs(np.divide(target.zero_point * step, gain, out=np.zeros(columns), where=gain != 0))
+    offsets = np.abs(quotients(target.zero_point * step, gain))
     if bias:
         offsets = offsets + np.abs(model.reals(bias))
-    units = np.maximum(exact, offsets / BIAS_LIMIT)
-    return np.where(units == 0, step * DEAD_CHANNEL, units)
+    return np.maximum(exact, offsets / BIAS_LIMIT)
+
+
+def quotients(values: Reals, divisors: Reals) -> Reals:
+    """``values / divisors``, 0 where a divisor is."""
+    return np.divide(values, divisors, out=np.zeros(len(divisors)), where=divisors != 0)
 
 
 def stage_gain(stage: OutputStage, model: ScaledModel) -> Any:
@@ -128,8 +133,10 @@ def _biases(
 ) -> npt.NDArray[np.int32]:
     """In units of the sums, both zero points included."""
     points = model.code(step.stage.operands[0]).zero_point, target_code(step.stage, model).zero_point
-    exact = model.reals(step.bias) / units if step.bias else np.zeros(len(units))
+    exact = quotients(model.reals(step.bias), units) if step.bias else np.zeros(len(units))
     if points[1]:
+        if not factors.all():
+            raise CompileError(f"weight '{step.weight}': a gain of 0 before a zero point; allowed: one of the two")
         exact = exact + points[1] / factors
     biases: npt.NDArray[np.int32] = (np.floor(exact + 0.5).astype(np.int64) - points[0] * sums.signed).astype(np.int32)
     return biases
@@ -157,7 +164,7 @@ def product_numbers(step: ProductStep, model: ScaledModel, name: str) -> StageNu
         raise CompileError(f"layer '{name}': a reduction of {reduction} may overflow the int32 accumulators")
     unit = b.scale * (2.0**-PROBABILITY_BITS if stage.normalised else a.scale)
     factor = unit * stage_gain(stage, model) / target.scale
-    return StageNumbers(None, words(np.array([factor]), name), _table(stage, model))
+    return StageNumbers(None, words(np.array([factor])), _table(stage, model))
 
 
 def _table(stage: OutputStage, model: ScaledModel) -> Bytes | None:
@@ -186,8 +193,9 @@ def unary_table(step: VectorStep, model: ScaledModel) -> Bytes:
     return function_table(op.kind, bounds, 1.0, model.code(op.inputs[0]), model.code(op.output))
 
 
-def words(factors: Reals, name: str) -> npt.NDArray[np.uint32]:
-    """Multiplier words (``accel.arithmetic.Multiplier``) nearest to real factors: 23 significant bits."""
+def words(factors: Reals) -> npt.NDArray[np.uint32]:
+    """Multiplier words (``accel.arithmetic.multiplier``) nearest to real factors: 23 significant bits."""
+    factors = np.clip(factors, -LARGEST_FACTOR, LARGEST_FACTOR)
     exponents = np.frexp(factors)[1]
     top = 1 << (MANTISSA_BITS - 1)
     shifts = np.minimum(MANTISSA_BITS - 1 - exponents.astype(np.int64), LARGEST_SHIFT)
@@ -197,7 +205,4 @@ def words(factors: Reals, name: str) -> npt.NDArray[np.uint32]:
         shifts - full,
         np.where(full, np.rint(np.ldexp(factors, shifts - 1)), mantissas).astype(np.int64),
     )
-    if shifts.min() < 0:
-        worst = factors[shifts.argmin()]
-        raise CompileError(f"layer '{name}': multiplier {worst:.3g} of its results; allowed: below {float(top):.3g}")
     return ((mantissas & (2 * top - 1)) | shifts << MANTISSA_BITS).astype(np.uint32)

@@ -70,7 +70,7 @@ def _cut(step: Step, start: int, stop: int) -> Step:
     if isinstance(step, ProductStep):
         return replace(step, a=narrow(step.a, 0, start, stop), out=out)
     if step.function == "mean":
-        return replace(step, a=narrow(step.a, 1, start, stop), out=out)
+        return replace(step, a=narrow(step.a, 1, start, stop), out=out, first_channel=step.first_channel + start)
     b = None if step.b is None else narrow(step.b, axis, start, stop)
     return replace(step, a=narrow(step.a, axis, start, stop), b=b, out=out)
 

@@ -135,7 +135,8 @@ class VectorStep:
     ``a[R, C]`` to ``out[C]``.
 
     ``result`` names the graph tensor made, and so the operator whose operands ``a`` and ``b`` are; moves of bytes have
-    none. ``exponents``: some operand's channels, its last axis, have exponents. ``out`` may be ``a`` (in place).
+    none. ``exponents``: some operand's channels, its last axis, have exponents; those of a mean, which may be cut along
+    its columns, begin with channel ``first_channel``. ``out`` may be ``a`` (in place).
     """
 
     layer: int
@@ -147,6 +148,7 @@ class VectorStep:
     resizing: Resizing | None = None
     result: str = ""
     exponents: bool = False
+    first_channel: int = 0
 
     @property
     def reads(self) -> tuple[View, ...]:

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.arithmetic import (
-    EXPONENT_BIAS,
-    LARGEST_SHIFT,
+    LARGEST_FACTOR,
     MANTISSA_BITS,
     NORM_FRACTION_BITS,
     SHARE_BITS,
@@ -28,7 +27,6 @@ from compiler.steps import VectorStep
 Bytes = npt.NDArray[np.uint8]
 Fields = dict[str, int]
 _MASK = (1 << MANTISSA_BITS) - 1
-_LARGEST = (1 << (MANTISSA_BITS - 1)) - 1
 _NORM_LIMIT = (1 << 15) - 1  # gains and offsets are int16
 _VARIANCE_FRACTION_BITS = 16
 _MOST_SHIFT = 50  # an offset of 15 bits shifted by as much still fits
@@ -62,15 +60,8 @@ def _sum_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
     a, b, out = (model.code(tensor) for tensor in (*op.inputs, op.output))
     sign = -1.0 if op.kind == "sub" else 1.0
     shift, (first, second) = shared_multipliers(a.scale / out.scale, sign * b.scale / out.scale)
-    if shift > _most_shift(step):
-        raise CompileError(f"node '{op.name}' ({op.kind}): its operands are too small for the scale of its result")
     multipliers = {"a_multiplier": first.mantissa & _MASK, "b_multiplier": second.mantissa & _MASK}
     return multipliers | {"shift": shift, "b_unsigned": int(b.unsigned)}
-
-
-def _most_shift(step: VectorStep) -> int:
-    """Exponents add as much to a shift as they move channels down at most."""
-    return LARGEST_SHIFT - EXPONENT_BIAS if step.exponents else LARGEST_SHIFT
 
 
 def _scaled_fields(factor: float) -> Fields:
@@ -88,10 +79,7 @@ def _mean_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
     """Mean of rows, or of the taps of a window (padding counts)."""
     code, out = model.code(op.inputs[0]), model.code(op.output)
     count = math.prod(op.attributes["kernel"]) if op.kind == "avgpool" else step.a.shape[0]
-    fields = _scaled_fields(code.scale / out.scale / count)
-    if fields["shift"] > _most_shift(step):
-        raise CompileError(f"node '{op.name}' (mean): scale {code.scale:g} over {out.scale:g} is too small")
-    return fields
+    return _scaled_fields(code.scale / out.scale / count)
 
 
 def _softmax_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
@@ -105,7 +93,7 @@ def _softmax_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
 
 def softmax_factor(code: TensorScale) -> int:
     """scale * log2(e) with 16 fraction bits; the largest there is where one code already divides by 2**128."""
-    return min(round(code.scale * math.log2(math.e) * 2**16), _LARGEST)
+    return min(round(code.scale * math.log2(math.e) * 2**16), LARGEST_FACTOR)
 
 
 def _norm_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:

@@ -48,6 +48,7 @@ def _extremes(values: Array) -> Range:
 def _range(op: Op | None) -> Range:
     if op is None:
         return _ANYTHING
-    if op.kind == "clip":
-        return float(op.attributes["low"]), float(op.attributes["high"])
+    if op.kind == "clip":  # one of the bounds may be no bound at all
+        low, high = float(op.attributes["low"]), float(op.attributes["high"])
+        return max(low, min(_ANYTHING[0], high)), min(high, max(_ANYTHING[1], low))
     return _RANGES.get(op.kind, _ANYTHING)
