@@ -42,22 +42,27 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """What is said of a model: its name, data and measures, the first of which plots show."""
+
+    title: str
+    measures: tuple[Measure, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     """A model with what it is calibrated on, and scored on.
 
     ``graph`` takes the calibration samples, ``graph_of`` builds the same network for another shape of its input.
-    ``score(found, wanted)`` is given outputs [N, ...] of the model and of the float model; plots show the first of
-    ``measures``. The first ``executed`` inputs run as compiled programs; any others, and those again, through the
+    ``score(found, wanted)`` is given outputs [N, ...] of the model and of the float model. The first ``executed`` inputs run as compiled programs; any others, and those again, through the
     interpreter, ``batch`` at a time. ``cost_shape`` is the input whose latency is told.
     """
 
-    title: str
     graph: Graph
     weights: Tensors
     calibration: Sequence[Tensors]
     inputs: Sequence[Array]
     score: Callable[[Array, Array], dict[str, float]]
-    measures: tuple[Measure, ...]
     graph_of: Callable[[Shape], Graph]
     cost_shape: Shape
     executed: int
@@ -97,7 +102,6 @@ def minilm() -> Subject:
     texts = [ids for ids in quality_data.calibration_sentences(300, CALIBRATION_TOKENS) if ids.size == shape[1]]
     inputs = [ids[None] for ids in quality_data.lee_sentences()]
     return Subject(
-        title="MiniLM, Lee-50",
         graph=model.graph,
         weights=model.weights,
         calibration=[{"input_ids": ids[None]} for ids in texts[:CALIBRATION_TEXTS]],
@@ -106,11 +110,6 @@ def minilm() -> Subject:
             "pearson": quality_data.lee_correlation(found[:, 0].astype(np.float64)),
             **cosine_values(found, wanted),
         },
-        measures=(
-            Measure("pearson", "Pearson r", "1", "within 0.01 of float", lambda r, of_float: r >= of_float - 0.01),
-            Measure("cosine_min", "cosine min", "1", ">= 0.99", lambda value, _: value >= 0.99),
-            Measure("cosine_mean", "cosine mean", "1"),
-        ),
         graph_of=lambda wanted: build_architecture("minilm", {"input_ids": wanted}).graph,
         cost_shape=(1, COST_TOKENS),
         executed=len(inputs),
@@ -122,18 +121,12 @@ def vit_s14() -> Subject:
     data = quality_data.imagenet_images(TORCHVISION)
     return _on_pictures(
         "vit_s14",
-        "ViT-S/14, 20 ImageNet pictures",
         TORCHVISION,
         data.pictures,
         lambda found, wanted: {
             **cosine_values(found[:, 0, 0], wanted[:, 0, 0]),
             "tokens_mean": float(cosines(found, wanted).mean()),
         },
-        (
-            Measure("cosine_mean", "class token cosine mean"),
-            Measure("cosine_min", "min", "1", ">= 0.99", lambda value, _: value >= 0.99),
-            Measure("tokens_mean", "all tokens, mean"),
-        ),
     )
 
 
@@ -147,37 +140,27 @@ def efficientnet_lite0() -> Subject:
 
     return _on_pictures(
         "efficientnet_lite0",
-        "EfficientNet-Lite0, 20 ImageNet pictures",
         EFFICIENTNET_LITE,
         data.pictures,
         score,
-        (
-            Measure("top1", "right of 20", "count", ">= 16", lambda value, _: value >= 16),
-            Measure("kl_mean", "KL mean [nat]", "1", "<= 0.05", lambda value, _: value <= 0.05),
-            Measure("kl_max", "KL max [nat]"),
-        ),
     )
 
 
 def _on_pictures(
     name: str,
-    title: str,
     normalisation: quality_data.Normalisation,
     pictures: Array,
     score: Callable[[Array, Array], dict[str, float]],
-    measures: tuple[Measure, ...],
 ) -> Subject:
     model = load_model(f"zoo:{name}", progress=quality_data.tell)
     ((input_name, shape),) = model.graph.inputs.items()
     views = quality_data.calibration_images(CALIBRATION_IMAGES, normalisation)
     return Subject(
-        title=title,
         graph=model.graph,
         weights=model.weights,
         calibration=[{input_name: view[None]} for view in views],
         inputs=[picture[None] for picture in pictures],
         score=score,
-        measures=measures,
         graph_of=lambda _: model.graph,
         cost_shape=shape,
         executed=len(pictures),
@@ -196,7 +179,6 @@ def fashion() -> Subject:
     ((name, shape),) = graph.inputs.items()
     views, test = quality_data.fashion_images("train").pictures, quality_data.fashion_images("test")
     return Subject(
-        title="Fashion-MNIST ViT, 10000 pictures",
         graph=graph,
         weights=weights,
         calibration=[{name: view[None]} for view in views[:CALIBRATION_FASHION]],
@@ -206,11 +188,6 @@ def fashion() -> Subject:
             "agreement": right(found, wanted[:, 0].argmax(-1)) / len(test.labels),
             **cosine_values(found, wanted),
         },
-        measures=(
-            Measure("accuracy", "accuracy", "share", "within 0.5 points of float", lambda a, f: a >= f - 0.005),
-            Measure("agreement", "same class as float", "share"),
-            Measure("cosine_mean", "scores' cosine mean"),
-        ),
         graph_of=cache(lambda wanted: graph if wanted == shape else import_torch(module, (torch.zeros(wanted),))[0]),
         cost_shape=shape,
         executed=FASHION_EXECUTED,
@@ -218,6 +195,42 @@ def fashion() -> Subject:
     )
 
 
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        "minilm": Profile(
+            "MiniLM, Lee-50",
+            (
+                Measure("pearson", "Pearson r", "1", "within 0.01 of float", lambda r, of_float: r >= of_float - 0.01),
+                Measure("cosine_min", "cosine min", "1", ">= 0.99", lambda value, _: value >= 0.99),
+                Measure("cosine_mean", "cosine mean"),
+            ),
+        ),
+        "vit_s14": Profile(
+            "ViT-S/14, 20 ImageNet pictures",
+            (
+                Measure("cosine_mean", "class token: cosine mean"),
+                Measure("cosine_min", "cosine min", "1", ">= 0.99", lambda value, _: value >= 0.99),
+                Measure("tokens_mean", "all tokens: cosine mean"),
+            ),
+        ),
+        "efficientnet_lite0": Profile(
+            "EfficientNet-Lite0, 20 ImageNet pictures",
+            (
+                Measure("top1", "right of 20", "count", ">= 16", lambda value, _: value >= 16),
+                Measure("kl_mean", "KL mean [nat]", "1", "<= 0.05", lambda value, _: value <= 0.05),
+                Measure("kl_max", "KL max [nat]"),
+            ),
+        ),
+        "fashion": Profile(
+            "Fashion-MNIST ViT, 10,000 pictures",
+            (
+                Measure("accuracy", "accuracy", "percent", "within 0.5 points of float", lambda a, f: a >= f - 0.005),
+                Measure("agreement", "same class as float", "percent"),
+                Measure("cosine_mean", "scores: cosine mean"),
+            ),
+        ),
+    }
+)
 SUBJECTS: Mapping[str, Callable[[], Subject]] = MappingProxyType(
     {"minilm": minilm, "vit_s14": vit_s14, "efficientnet_lite0": efficientnet_lite0, "fashion": fashion}
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -21,8 +21,6 @@ from compiler.interpreter import interpret
 from compiler.quantise import evaluate
 from sim import simulate
 from sim.functional import execute
-
-Say = Callable[[str], None]
 
 VALUES_ON = "edge64"  # the machine whose programs are executed: values do not depend on it
 WEIGHT_TRAFFIC = ("weights", "indices", "signs", "codebooks", "scales")
@@ -60,20 +58,14 @@ def float_outputs(subject: Subject) -> Array:
     return np.concatenate(found)
 
 
-def measure(
-    subject: Subject, codec: str, method: str, machines: Sequence[str], wanted: Array, say: Say
-) -> Quality:
+def measure(subject: Subject, codec: str, method: str, machines: Sequence[str], wanted: Array) -> Quality:
     """Compress, execute, score against the float model's outputs ``wanted``, and simulate on ``machines``."""
-    say("compressing")
     result = compress(
         subject.graph, subject.weights, parse_codec(codec), calibration=subject.calibration, method=method
     )
-    say(f"executing {subject.executed} programs")
     found, seconds = executed_outputs(subject, result.packed)
     if subject.executed < len(subject.inputs):
-        say(f"interpreting {len(subject.inputs)} inputs")
         found = _interpreted_outputs(subject, result.packed, found)
-    say("simulating")
     costs = tuple(_cost(subject, result.packed, machine) for machine in machines)
     stored = 8 * sum(sum(report.bytes_by_kind.values()) for report in result.reports)
     weights = sum(report.shape[0] * report.shape[1] for report in result.reports)
@@ -105,7 +97,7 @@ def _interpreted_outputs(subject: Subject, packed: Packed, executed: Array) -> A
         found.append(_split(dequantise(codes, code), len(batch)))
     outputs = np.concatenate(found)
     if not np.array_equal(outputs[: len(executed)], executed):
-        raise AssertionError(f"{subject.title}: a program's outputs differ from the interpreter's")
+        raise AssertionError(f"{subject.graph.name}: a program's outputs differ from the interpreter's")
     return outputs
 
 
