@@ -47,6 +47,8 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "1": Style("", 1, ".4f"),
         "ratio": Style("", 1, ".2f", "x"),
         "share": Style("", 100, ".1f", " %"),
+        "seconds": Style("s", 1, ",.2f"),
+        "percent": Style("", 100, ".2f", " %"),
         "error": Style("", 100, ".3f", " %"),
         "signed error": Style("", 100, "+.3f", " %"),
         "change": Style("", 100, "+.1f", " %"),

@@ -28,6 +28,11 @@ COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "simulators": ("benchmarks.simulators", "SCALE-Sim and ZigZag on the same networks: CPU time and memory"),
         "fashion": ("benchmarks.fashion", "accuracy of a vision transformer on Fashion-MNIST; trains it on first use"),
+        "quality": ("benchmarks.quality", "answers of trained networks in every format, executed, and their latency"),
+        "inputs": (
+            "benchmarks.inputs",
+            "calibration samples and an input of a zoo model, as accel compress and run read",
+        ),
     }
 )
 

@@ -41,11 +41,21 @@ Exponents = Mapping[str, ChannelExponents]
 
 
 def channel_axes(graph: Graph, group: Group) -> dict[str, int]:
-    """The channel axis of every member, if the group may carry exponents; else empty."""
-    if any(name in graph.inputs for name in group.factors):
+    """The channel axis of every member, if the group may carry exponents; else empty.
+
+    Outputs of the array carry none where they leave the network: a class's largest score is seen only with pictures of
+    that class.
+    """
+    if any(name in graph.inputs for name in group.factors) or _is_score(graph, group):
         return {}
     axes = _anchors(graph, group)
     return _spread(graph, group, axes) if axes else {}
+
+
+def _is_score(graph: Graph, group: Group) -> bool:
+    """Whether the array makes what leaves the network."""
+    leaves = any(name in graph.outputs for name in group.factors)
+    return leaves and any(op.kind in ("gemm", "conv") for op in group.producers)
 
 
 def eligible_axes(graph: Graph, groups: Sequence[Group]) -> tuple[Mapping[str, int], ...]:
