@@ -41,14 +41,13 @@ class SnrPoint:
 
 def snr_figure(points: Sequence[SnrPoint], limit: float, title: str) -> Figure:
     """SNR over execution order, a marker a kind of layer, the limit dashed, the worst points named."""
-    figure = new_figure(9.5, 4.6)
+    figure = new_figure(9.5, 4.8)
     axes = figure.subplots()
     shown = [min(point.snr, _MOST_SHOWN) for point in points]
-    alone = [(i, min(p.rounding_snr, _MOST_SHOWN)) for i, p in enumerate(points) if p.rounding_snr is not None]
-    axes.plot(*zip(*alone, strict=True), ":", color="#555555", linewidth=1.1, label="own code alone")
     axes.plot(range(len(shown)), shown, "-", color="#999999", linewidth=0.8, zorder=1)
     for kind, style in _KINDS.items():
         _draw_kind(axes, [(i, shown[i]) for i, point in enumerate(points) if point.kind == kind], kind, style)
+    _draw_rounding(axes, points)
     _draw_rings(axes, points, shown)
     axes.axhline(limit, color="black", linestyle="--", linewidth=1, label=f"limit: {limit:g} dB")
     _draw_labels(axes, points, shown)
@@ -64,8 +63,17 @@ def snr_figure(points: Sequence[SnrPoint], limit: float, title: str) -> Figure:
 def _draw_kind(axes: Axes, places: Sequence[tuple[int, float]], kind: str, style: tuple[str, str, str]) -> None:
     if places:
         marker, face, edge = style
+        size = 9 if marker == "*" else 5
         at, values = zip(*places, strict=True)
-        axes.plot(at, values, marker, label=kind, markersize=5, markerfacecolor=face, markeredgecolor=edge, zorder=3)
+        axes.plot(at, values, marker, label=kind, markersize=size, markerfacecolor=face, markeredgecolor=edge, zorder=3)
+
+
+def _draw_rounding(axes: Axes, points: Sequence[SnrPoint]) -> None:
+    """What each tensor's own code alone would leave: short dashes, as neighbours have nothing to do with each other."""
+    alone = [(i, min(p.rounding_snr, _MOST_SHOWN)) for i, p in enumerate(points) if p.rounding_snr is not None]
+    if alone:
+        style: dict[str, Any] = {"color": "#777777", "markersize": 5, "zorder": 1}
+        axes.plot(*zip(*alone, strict=True), "_", label="rounding to its code alone", **style)
 
 
 def _draw_rings(axes: Axes, points: Sequence[SnrPoint], shown: Sequence[float]) -> None:
@@ -76,19 +84,23 @@ def _draw_rings(axes: Axes, points: Sequence[SnrPoint], shown: Sequence[float]) 
 
 
 def _draw_labels(axes: Axes, points: Sequence[SnrPoint], shown: Sequence[float]) -> None:
-    """Names below their points, in rows of their own from left to right, so that they do not meet."""
-    named = [i for i, point in enumerate(points) if point.labelled]
-    if not named:
-        return
-    lowest, highest = min(shown), max(shown)
-    step = 0.075 * max(highest - lowest, 10)
-    texts = short_labels([points[i].name for i in named])
+    """Names on rows of their own below all points, each at the foot of a vertical line."""
+    named = _rows_of_labels([i for i, point in enumerate(points) if point.labelled], len(points))
+    texts = short_labels([points[i].name.removesuffix(":out") for i in named])
+    lowest = min(shown)
+    step = 0.06 * max(max(shown) - lowest, 20)
     for row, (place, text) in enumerate(zip(named, texts, strict=True)):
-        side = "left" if place < len(points) / 2 else "right"
-        arrow = {"arrowstyle": "-", "color": "black", "linewidth": 0.6}
-        at = (place, lowest - (row + 1) * step)
-        label = f"{text}  {points[place].snr:.1f} dB"
+        side, end = ("left", 0.0) if place < len(points) / 2 else ("right", 1.0)
+        line = {"arrowstyle": "-", "color": "black", "linewidth": 0.6, "relpos": (end, 0.5), "shrinkB": 4}
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         axes.annotate(
-            label, (place, shown[place]), at, ha=side, va="center", fontsize=8, arrowprops=arrow, annotation_clip=False
-        )
-    axes.set_ylim(lowest - (len(named) + 1) * step, highest + step)
+            f" {text}: {points[place].snr:.1f} dB ", (place, shown[place]), (place, lowest - (row + 1.3) * step),
+            ha=side, va="center", fontsize=8, arrowprops=line, bbox=box,
+        )  # fmt: skip
+    axes.set_ylim(bottom=lowest - (len(named) + 1.3) * step)
+
+
+def _rows_of_labels(places: Sequence[int], count: int) -> list[int]:
+    """From the top row down, so that no line passes through a text: outermost lowest on either side."""
+    left = [place for place in places if place < count / 2]
+    return [*reversed(left), *(place for place in places if place >= count / 2)]

@@ -123,7 +123,7 @@ def _first(port: Port, values: Array, batch: int) -> Array:
 
     codes = input_codes(port, values, batch)
     if port.code is None:
-        return codes[0]
+        return np.asarray(codes[0])
     array = np.asarray(values)
     real: Array = dequantise(codes[0], port.code) if array.dtype.kind in "iu" else array.reshape(codes.shape)[0]
     return real

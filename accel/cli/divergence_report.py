@@ -98,6 +98,7 @@ def _table(found: Divergence) -> Table:
         Column("steps", "max steps", "1", "step"),
         Column("cosine", "cosine", "1"),
         Column("saturated", "saturated", "share"),
+        Column("beyond", "beyond range", "share"),
         Column("cause", "likely cause"),
     )
     shown = found.ranked[:ROWS_SHOWN]
@@ -111,7 +112,8 @@ def _table_notes(found: Divergence, shown: int) -> Sequence[str]:
     return (
         f"{rest}lowest SNR {worst:.1f} dB, last tensor {found.rows[-1].found.snr:.1f} dB",
         "inputs: SNR of the worst tensor it is computed from; own code: SNR if the float tensor were only rounded to "
-        "its codes; max steps: largest error in steps of its code",
+        "its codes; max steps: largest error in steps of its code; saturated: codes at an end of their range (where "
+        "activation functions end, too); beyond range: float values that its codes cannot hold",
         *found.notes,
     )
 
