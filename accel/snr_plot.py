@@ -65,7 +65,16 @@ def _draw_kind(axes: Axes, places: Sequence[tuple[int, float]], kind: str, style
         marker, face, edge = style
         size = 9 if marker == "*" else 5
         at, values = zip(*places, strict=True)
-        axes.plot(at, values, marker, label=kind, markersize=size, markerfacecolor=face, markeredgecolor=edge, zorder=3)
+        axes.plot(
+            at,
+            values,
+            marker,
+            label="input" if kind == "io" else kind,
+            markersize=size,
+            markerfacecolor=face,
+            markeredgecolor=edge,
+            zorder=3,
+        )
 
 
 def _draw_rounding(axes: Axes, points: Sequence[SnrPoint]) -> None:

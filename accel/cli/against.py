@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.errors import ConfigError, ModelError, nearest
+from accel.errors import ConfigError, ModelError
 from accel.graph import Graph
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _check_tensor(
     if row.name not in known:
         raise ModelError(
             f"{where}: it has no {what} '{row.name}', which the program of '{program.model}' has; allowed: the model "
-            f"it was compiled from{nearest(row.name, known)}"
+            f"it was compiled from"
         )
     if tuple(known[row.name]) != row.shape:
         raise ModelError(

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dump-layers",
         metavar="DIR",
         type=output_folder,
-        help="write every tensor the program stores (layers.npz, layers.csv); executes in program order",
+        help="write every tensor the program stores: real values, codes, an index (layers.npz, codes.npz, layers.csv)",
     )
     parser.add_argument(
         "--trace",
