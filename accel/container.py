@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from accel.atomic import write_bytes
 from accel.errors import FormatError, listed
+from accel.schemas import misplaced
 
 METADATA_KEY = "accel"
 CONTENT_KEY = "content_sha256"
@@ -76,6 +77,7 @@ def read_container(path: str | os.PathLike[str], schema: str) -> tuple[dict[str,
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise FormatError(f"cannot read {where}: {reason}") from error
+    _refuse_json(data, where, schema)
     header, body = _split(data, where)
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
@@ -83,7 +85,7 @@ def read_container(path: str | os.PathLike[str], schema: str) -> tuple[dict[str,
     document = parse_json(metadata[METADATA_KEY].encode(), where)
     found = document.pop("schema", None)
     if found != schema:
-        raise FormatError(f"{where}: schema {_shown(found)}; this version reads '{schema}'")
+        raise FormatError(f"{where}: {misplaced(found, schema)}")
     tensors = _tensors(header, body, where)
     if document.pop(CONTENT_KEY, None) != content_digest(tensors):
         raise FormatError(f"{where}: its tensors do not have the digest the file states; it is corrupt")
@@ -131,6 +133,25 @@ def _mapped(path: Path, where: str) -> npt.NDArray[np.uint8]:
     if size < 8:
         raise FormatError(f"{where}: truncated, {size} bytes; expected a safetensors file")
     return np.memmap(path, np.uint8, "r").view(np.ndarray)
+
+
+def _refuse_json(data: npt.NDArray[np.uint8], where: str, schema: str) -> None:
+    """A JSON file of ours (a run) is named for what it is; no header of a container is JSON as a whole."""
+    if data.size <= HEADER_LIMIT_BYTES and data[:1].tobytes() == b"{":
+        try:
+            document = parse_json(data.tobytes(), where)
+        except FormatError:
+            return
+        raise FormatError(f"{where}: {misplaced(document.get('schema'), schema)}")
+
+
+def schema_of(path: str | os.PathLike[str]) -> str:
+    """The schema a container states, unchecked otherwise; empty for what is no container."""
+    try:
+        header, _ = _split(_mapped(Path(path), ""), "")
+        return str(parse_json(header["__metadata__"][METADATA_KEY].encode(), "")["schema"])
+    except (FormatError, OSError, LookupError, TypeError, ValueError, AttributeError):
+        return ""
 
 
 def _split(data: npt.NDArray[np.uint8], where: str) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:

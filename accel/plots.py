@@ -71,7 +71,8 @@ def plot_format(path: Path) -> str:
     return suffix
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, without pyplot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -104,7 +105,7 @@ def _stacked(
     axes.set_axisbelow(True)
 
 
-def _layer_labels(names: Sequence[str]) -> list[str]:
+def short_labels(names: Sequence[str]) -> list[str]:
     """Names short enough for an axis: if one is too long, all lose what they start with up to the block's index.
 
     Block index and last two components always stay: they tell layers apart.
@@ -161,10 +162,10 @@ def _layer_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[Mapping[str, 
 def layers_figure(runs: Sequence[Run]) -> Figure:
     """What bounds each layer: cycles by cause, stacked, one column a run, one bar a layer (free layers left out)."""
     names, bars = _layer_rows(runs)
-    figure = _figure(2.5 + 4.6 * len(runs), max(3.0, 1.6 + 0.16 * len(names)))
+    figure = new_figure(2.5 + 4.6 * len(runs), max(3.0, 1.6 + 0.16 * len(names)))
     panels = figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0]
     for axes, run, causes in zip(panels, runs, bars, strict=True):
-        _stacked(axes, _layer_labels(names), causes, CAUSES, 1e-3)
+        _stacked(axes, short_labels(names), causes, CAUSES, 1e-3)
         axes.set_title(f"{run.program.get('codec')} on {run.machine.name}: {run.total_cycles:,} cycles", fontsize=9)
         axes.set_xlabel("thousand cycles (same scale for every run)" if len(runs) > 1 else "thousand cycles")
         axes.tick_params(axis="y", labelsize=7)
@@ -186,7 +187,7 @@ def _shared_legend(figure: Figure, panels: Iterable[Axes], title: str) -> None:
 
 def comparison_figure(runs: Sequence[Run]) -> Figure:
     """Total cycles by cause and DRAM bytes by kind, one bar a run."""
-    figure = _figure(10, 3.4 + 0.5 * len(runs))
+    figure = new_figure(10, 3.4 + 0.5 * len(runs))
     cycles, traffic = figure.subplots(2, 1)
     labels = run_labels(runs)
     _stacked(cycles, labels, [run.cycles_by_cause for run in runs], CAUSES, 1e-3)
@@ -201,7 +202,7 @@ def comparison_figure(runs: Sequence[Run]) -> Figure:
 def traffic_figure(groups: Mapping[str, Mapping[str, Run]]) -> Figure:
     """DRAM bytes by kind, one labelled bar a run, its total beside it; one titled panel a group."""
     rows = sum(map(len, groups.values()))
-    figure = _figure(9, 1.8 + 0.9 * len(groups) + 0.42 * rows)
+    figure = new_figure(9, 1.8 + 0.9 * len(groups) + 0.42 * rows)
     ratios = [len(runs) + 1 for runs in groups.values()]
     panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": ratios})[:, 0]
     for axes, (title, labelled) in zip(panels, groups.items(), strict=True):
@@ -220,7 +221,7 @@ def traffic_figure(groups: Mapping[str, Mapping[str, Run]]) -> Figure:
 
 def speedup_figure(panels: Sequence[SpeedupPanel]) -> Figure:
     """Speed-up over int8 against DRAM bandwidth: a panel a machine, a line a codec, crossover and machine marked."""
-    figure = _figure(9.5, 5.4 * len(panels))
+    figure = new_figure(9.5, 5.4 * len(panels))
     for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         _draw_speedup(axes, panel)
     return figure

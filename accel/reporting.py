@@ -58,6 +58,8 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "B/cycle": Style("B/cycle", 1, ".2f"),
         "KiB": Style("KiB", 1 / 1024, ",.0f"),
         "bytes": Style("B", 1, ",.0f"),
+        "dB": Style("dB", 1, ".1f"),
+        "step": Style("", 1, ".1f"),
     }
 )
 

@@ -64,12 +64,19 @@ def _read(archive: zipfile.ZipFile, name: str, elements: Mapping[str, int]) -> A
         if dtype.hasobject:
             raise FormatError(f"array '{name}' holds Python objects; allowed: numbers")
         if count != elements[name]:
-            raise FormatError(f"array '{name}' of shape {shape} has {count} elements; allowed: {elements[name]}")
+            raise FormatError(_wrong_size(name, shape, count, elements[name]))
         if entry.file_size - file.tell() < count * dtype.itemsize:
             raise FormatError(f"array '{name}' is truncated")
     with archive.open(entry) as file:
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
         return array
+
+
+def _wrong_size(name: str, shape: tuple[int, ...], count: int, allowed: int) -> str:
+    text = f"array '{name}' of shape {shape} has {count} elements; allowed: {allowed}"
+    if count > allowed and count % allowed == 0:
+        text += f" ({count // allowed} runs' worth: give one, or accel compile --batch)"
+    return text
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -6,8 +6,10 @@ import argparse
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accel.cli.against_options import add_against, check_options, draw, judged, missed, model_files, started
 from accel.cli.options import (
     add_json,
     add_output,
@@ -22,6 +24,7 @@ from accel.cli.options import (
 from accel.errors import ConfigError
 
 if TYPE_CHECKING:
+    from accel.cli.divergence import Comparison, Divergence
     from accel.program import Program
     from accel.reporting import Table
     from sim.functional import Execution
@@ -51,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dump-layers",
         metavar="DIR",
         type=output_folder,
-        help="write every tensor the program stores (layers.npz, layers.csv); executes in program order",
+        help="write every tensor the program stores: real values, codes, an index (layers.npz, codes.npz, layers.csv)",
     )
     parser.add_argument(
         "--trace",
@@ -59,32 +62,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=output_file,
         help="write a line of JSON for each instruction: what it stored, and when it runs by accel sim",
     )
+    add_against(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Execute, write what was asked for, print one row an output."""
+    """Execute, write what was asked for, print one row an output; exit code 1 if a limit that was given is missed."""
     from accel.program import read_program
-    from accel.reporting import to_text
 
-    files = [arguments.program, arguments.input]
-    check_outputs([arguments.output, arguments.trace], files)
+    check_options(arguments)
+    check_outputs(_files(arguments), [arguments.program, arguments.input, *model_files(arguments.against or "")])
     program = read_program(arguments.program)
     inputs = _inputs(program, arguments.input)
+    comparison = started(program, inputs, arguments)
     begin = time.perf_counter()
-    found = _execute(program, inputs, arguments)
+    found = _execute(program, inputs, arguments, comparison)
     seconds = time.perf_counter() - begin
+    divergence = judged(comparison, arguments)
+    _write(found, divergence, arguments)
+    _print(found, divergence, seconds, as_json=arguments.json)
+    for written in filter(None, (*_files(arguments), arguments.dump_layers)):
+        say(f"wrote {written}")
+    return 1 if missed(divergence, arguments) else 0
+
+
+def _files(arguments: argparse.Namespace) -> tuple[Path | None, ...]:
+    """Every file to write."""
+    return arguments.output, arguments.trace, arguments.plot
+
+
+def _write(found: Execution, divergence: Divergence | None, arguments: argparse.Namespace) -> None:
     if arguments.output:
         from accel.cli.arrays import write_arrays
 
         write_arrays(arguments.output, found.codes if arguments.raw else found.outputs)
-    if arguments.json:
-        print_json(_document(found, seconds))
-    else:
-        print(to_text(_table(found, seconds)), end="")
-    for written in filter(None, (arguments.output, arguments.trace, arguments.dump_layers)):
-        say(f"wrote {written}")
-    return 0
+    if arguments.plot and divergence is not None:
+        draw(divergence, arguments.plot)
+
+
+def _print(found: Execution, divergence: Divergence | None, seconds: float, *, as_json: bool) -> None:
+    from accel.cli.divergence_report import divergence_document, divergence_text
+    from accel.reporting import to_text
+
+    if as_json:
+        more = {} if divergence is None else {"divergence": divergence_document(divergence)}
+        print_json({**_document(found, seconds), **more})
+        return
+    print(to_text(_table(found, seconds)), end="")
+    if divergence is not None:
+        print(f"\n{divergence_text(divergence)}", end="")
 
 
 def _inputs(program: Program, spec: str) -> dict[str, Any]:
@@ -102,17 +128,21 @@ def _inputs(program: Program, spec: str) -> dict[str, Any]:
     return read_arrays(spec, {port.name: program.batch * prod(port.shape) for port in program.inputs})
 
 
-def _execute(program: Program, inputs: Mapping[str, Any], arguments: argparse.Namespace) -> Execution:
+def _execute(
+    program: Program, inputs: Mapping[str, Any], arguments: argparse.Namespace, comparison: Comparison | None
+) -> Execution:
     """Execute with the observers the options ask for; their files appear only if all goes well."""
+    from accel.cli.divergence import both
     from accel.cli.run_files import layer_files, trace_file
     from sim.functional import run_program
 
     with ExitStack() as stack:
         on_instruction = stack.enter_context(trace_file(program, arguments.trace)) if arguments.trace else None
-        on_tensor = None
+        dump = None
         if arguments.dump_layers:
             stack.enter_context(created_folder(arguments.dump_layers))
-            on_tensor = stack.enter_context(layer_files(program, arguments.dump_layers))
+            dump = stack.enter_context(layer_files(program, arguments.dump_layers))
+        on_tensor = both(dump, comparison.take if comparison else None)
         return run_program(
             program,
             inputs,

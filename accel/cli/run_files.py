@@ -17,21 +17,26 @@ if TYPE_CHECKING:
     from accel.program import Program
     from sim.functional import Captured, Observation
 
-LAYERS_FILE, INDEX_FILE = "layers.npz", "layers.csv"
+LAYERS_FILE, CODES_FILE, INDEX_FILE = "layers.npz", "codes.npz", "layers.csv"
+INDEX_COLUMNS = (
+    *("tensor", "key", "layer", "kind", "instruction", "space", "address", "shape", "type"),
+    *("scale", "zero_point", "exponents", "exponents_axis", "minimum", "maximum", "saturated"),
+)
 
 
 @contextmanager
 def layer_files(program: Program, folder: Path) -> Iterator[Callable[[Captured], None]]:
-    """Takes captured tensors; real values go to ``layers.npz``, one row each to ``layers.csv``."""
+    """Takes captured tensors; real values go to ``layers.npz``, codes to ``codes.npz``, a row each to ``layers.csv``."""
     from accel.reporting import to_csv
 
     rows: list[dict[str, Any]] = []
     taken: set[str] = set()
-    with open_arrays(folder / LAYERS_FILE) as writer:
+    with open_arrays(folder / LAYERS_FILE) as reals, open_arrays(folder / CODES_FILE) as codes:
 
         def take(captured: Captured) -> None:
             key = _key(captured.tensor.name, taken)
-            writer.add(key, captured.values)
+            reals.add(key, captured.values)
+            codes.add(key, captured.codes)
             rows.append(_row(program, key, captured))
 
         yield take
@@ -50,16 +55,21 @@ def _key(name: str, taken: set[str]) -> str:
 
 
 def _row(program: Program, key: str, captured: Captured) -> dict[str, Any]:
-    tensor = captured.tensor
+    tensor, layer = captured.tensor, program.layers[captured.tensor.layer]
     return {
         "tensor": tensor.name,
         "key": key,
-        "layer": program.layers[tensor.layer].name,
+        "layer": layer.name,
+        "kind": layer.kind,
         "instruction": tensor.instruction,
         "space": tensor.space,
         "address": tensor.address,
         "shape": "x".join(map(str, tensor.shape)),
+        "type": str(captured.codes.dtype),
         "scale": tensor.code.scale,
+        "zero_point": tensor.code.zero_point,
+        "exponents": " ".join(map(str, tensor.code.exponents)),
+        "exponents_axis": tensor.code.axis if tensor.code.exponents else None,
         "minimum": float(captured.values.min()),
         "maximum": float(captured.values.max()),
         "saturated": captured.saturated,
@@ -69,10 +79,7 @@ def _row(program: Program, key: str, captured: Captured) -> dict[str, Any]:
 def _index(rows: list[dict[str, Any]]) -> Any:
     from accel.reporting import Column, Table
 
-    texts = ("tensor", "key", "layer", "instruction", "space", "address", "shape")
-    numbers = ("scale", "minimum", "maximum", "saturated")
-    columns = (*(Column(key, key) for key in texts), *(Column(key, key, "1") for key in numbers))
-    return Table("Tensors", columns, tuple(rows))
+    return Table("Tensors", tuple(Column(key, key) for key in INDEX_COLUMNS), tuple(rows))
 
 
 @contextmanager

@@ -37,8 +37,10 @@ def input_codes(port: Port, values: Array, batch: int) -> Array:
     """Codes (or indices) ``[batch, *shape]`` of an input; raises ``SimError`` for another shape or type."""
     values = np.asarray(values)
     wanted = (batch, *port.shape)
-    if values.shape != wanted and not (batch == 1 and values.shape == port.shape):
-        shapes = f"{wanted} or {port.shape}" if batch == 1 else f"{wanted}"
+    in_place = (batch, *port.shape[1:]) if port.shape[:1] == (1,) else wanted  # items for a leading size of 1
+    allowed = (wanted, port.shape) if batch == 1 else tuple(dict.fromkeys((wanted, in_place)))
+    if values.shape not in allowed:
+        shapes = " or ".join(map(str, allowed))
         raise SimError(f"input '{port.name}' has shape {values.shape}; allowed: {shapes}")
     values = values.reshape(wanted)
     return _indices(port, values) if port.code is None else _codes(port, port.code, values)
