@@ -224,7 +224,7 @@ TABLE_NOTES = (
 )
 
 
-VALUES_NOTE = "output cosine: between the outputs of the compiled program, executed in its integer arithmetic, and the float model's"
+VALUES_NOTE = "output cosine: of the program's outputs, executed bit for bit, and the float model's; mean over the inputs"
 
 
 def other_codecs(codec: Codec, reports: Sequence[LayerReport]) -> tuple[str, ...]:
