@@ -224,7 +224,7 @@ TABLE_NOTES = (
 )
 
 
-VALUES_NOTE = "output cosine: of the program's outputs, executed bit for bit, and the float model's; mean over the inputs"
+VALUES_NOTE = "output cosine: of the program's outputs, executed bit for bit, and the float model's, over all inputs"
 
 
 def other_codecs(codec: Codec, reports: Sequence[LayerReport]) -> tuple[str, ...]:
