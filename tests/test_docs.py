@@ -20,7 +20,7 @@ from accel.isa import BLOCK_BYTES, INSTRUCTIONS, ISA_VERSION, VECTOR_FUNCTIONS, 
 from accel.machine import KEYS, load_machine
 from accel.metrics import CAUSES, DECODER, RUN_SCHEMA, TRAFFIC
 from accel.packed import PARAMETER_TYPES, SCHEMA, Packed, Source, write_packed
-from accel.program import LAYER_KINDS, PROGRAM_SCHEMA, Layer, Port, Program, WeightStream, write_program
+from accel.program import LAYER_KINDS, PROGRAM_SCHEMA, Layer, Port, Program, StoredTensor, WeightStream, write_program
 from accel.quantisation import Quantisation, TensorScale, stored_tensors
 
 ROOT = Path(__file__).parents[1]
@@ -85,12 +85,15 @@ def packed() -> Packed:
 
 def program() -> Program:
     """The shortest program, with one of everything in its document."""
-    port = Port("x", (2, 8), (8, 1), 64, 16)
+    code = TensorScale(0.5)
+    port = Port("x", (2, 8), (8, 1), 64, 16, 16, code)
+    stored = StoredTensor("y", 0, 0, "dram", 64, (2, 8), (8, 1), code)
     return Program(
         model="net", codec="int8", source={"sha256": "0" * 64, "description": {}}, packed_digest="0" * 64,
         machine=load_machine("ecp5"), batch=1, words=encode_program([Instruction("FIN")]),
         instruction_layer=np.zeros(1, np.int32), image=np.zeros(128, np.uint8), dram_bytes=256,
         layers=(Layer("l", "gemm"),), inputs=(port,), outputs=(port,), notes=("a note",), report={"figure": 1},
+        calibrated=True, tensors=(stored,),
         streams=(WeightStream(0, "w", "int8", "out", 0, 1, 8, 8, 8, 8, 0, 0, "0" * 64),),
     )  # fmt: skip
 
