@@ -1,9 +1,11 @@
 """Accel: a co-design kit for neural networks whose weights are vector-quantised.
 
-    model = accel.load("zoo:minilm")
+    model = accel.load("model.onnx")
     program = accel.compile(model, "edge64", codec="ssvq:k=16,d=8", calibration=samples)
     run = accel.simulate(program)  # run.total_cycles, run.energy_joules, run.layers ...
-    outputs = accel.execute(program, inputs)  # {name: float32 array}
+    outputs = accel.execute(program, {"input": x})  # {name: float32 array}
+
+``samples`` is a list of inputs as ``execute`` takes them: ``[{"input": x}, ...]``.
 
 This package is the shared vocabulary (machine, instruction set, codecs, file formats, metrics). It imports
 nothing of ``compiler``, ``sim`` or ``rtl``; only ``accel.cli`` does, and lazily. The four functions above are those of
@@ -39,8 +41,9 @@ def load(model: Any, example_inputs: tuple[Any, ...] | None = None, *, seed: int
 def compile(model: Any, machine: Any = None, **options: Any) -> Program:
     """The program of a model (anything ``load`` takes or returns) for a machine: a name, a TOML path, a ``Machine``.
 
-    ``options``: ``codec`` (default int8), ``keep`` (a sequence of GLOB=CODEC), ``calibration`` (sample inputs, as
-    ``compiler.compress`` takes them; without, values mean nothing), ``batch``, ``seed``, ``verify``.
+    ``options``: ``codec`` (default int8), ``keep`` (a sequence of GLOB=CODEC), ``calibration`` (a list of
+    samples, each a dict from input name to array of the model's shape; or what ``--calibrate`` takes: the path of an
+    .npz file, ``random:N[:SEED]``; without, values mean nothing), ``batch``, ``seed``, ``verify``.
     Raises an ``AccelError`` if the model does not map onto the machine.
     """
     from accel.cli import api

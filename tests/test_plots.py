@@ -90,18 +90,18 @@ def test_long_names_keep_block_and_last_components() -> None:
     names = ["embeddings.projection", "layernorm", "encoder.layer.0.norm1"]
     names += [f"encoder.layer.{i}.attention.attention.{part}" for i in (0, 11) for part in ("query", "key")]
     names += ["encoder.layer.3.a_very_deep_path.of_modules.inside.dense", "encoder.layer.3." + "long" * 20]
-    labels = plots._layer_labels(names)
+    labels = plots.short_labels(names)
     assert labels[:4] == ["embeddings.projection", "layernorm", "0.norm1", "0.attention.query"]
     assert labels[6:8] == ["11.attention.key", "3…inside.dense"]
     assert labels[8].startswith("3…") and labels[8].endswith("longlong") and max(map(len, labels)) == 30
-    assert plots._layer_labels(["/encoder/layer.0/attention/attention/query/MatMul"]) == ["0.attention.query.MatMul"]
-    assert plots._layer_labels(["head", "blocks.0.fc"]) == ["head", "blocks.0.fc"]
+    assert plots.short_labels(["/encoder/layer.0/attention/attention/query/MatMul"]) == ["0.attention.query.MatMul"]
+    assert plots.short_labels(["head", "blocks.0.fc"]) == ["head", "blocks.0.fc"]
 
 
 def test_labels_stay_different() -> None:
     names = [f"{stem}.layer.{i}.attention.output.dense" for stem in ("encoder", "decoder") for i in (0, 1)]
-    assert len(set(plots._layer_labels(names))) == 4
-    assert plots._layer_labels([]) == []
+    assert len(set(plots.short_labels(names))) == 4
+    assert plots.short_labels([]) == []
 
 
 def test_marks_of_machine_and_crossover_do_not_overlap() -> None:

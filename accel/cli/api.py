@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -94,7 +94,6 @@ def _compressed(model: LoadedModel, codec: str, keep: Sequence[str], calibration
     from accel.codecs import parse_codec
     from compiler.compress import compress
 
-    extra: dict[str, Any] = {} if calibration is None else {"calibration": calibration}
     result = compress(
         model.graph,
         model.weights,
@@ -102,9 +101,28 @@ def _compressed(model: LoadedModel, codec: str, keep: Sequence[str], calibration
         kept_codecs(keep),
         seed=seed,
         description=source_facts(model.source),
-        **extra,
+        calibration=_samples(calibration, model),
     )
     return result.packed
+
+
+def _samples(calibration: Any, model: LoadedModel) -> Sequence[Mapping[str, Any]]:
+    """Samples as ``compress`` takes them; raises ``ConfigError`` for what holds none."""
+    if calibration is None:
+        return ()
+    if isinstance(calibration, (str, Path)):
+        from accel.cli.tensors import calibration_samples
+
+        return calibration_samples(str(calibration), model.graph).samples
+    samples = list(calibration) if isinstance(calibration, Iterable) else []
+    wrong = next((sample for sample in samples if not isinstance(sample, Mapping)), None)
+    if not samples or wrong is not None or isinstance(calibration, Mapping):
+        given = "no samples" if isinstance(calibration, Sequence) and not samples else f"a {type(calibration).__name__}"
+        raise ConfigError(
+            f"calibration: {given}; allowed: a list of samples (each a dict, input name to array), the path of an .npz "
+            "file, or random:N[:SEED]"
+        )
+    return samples
 
 
 def _program(model: Model, machine: str | Path | Machine | None, options: Mapping[str, Any]) -> Program:

@@ -26,7 +26,7 @@ INDEX_COLUMNS = (
 
 @contextmanager
 def layer_files(program: Program, folder: Path) -> Iterator[Callable[[Captured], None]]:
-    """Takes captured tensors; real values go to ``layers.npz``, codes to ``codes.npz``, a row each to ``layers.csv``."""
+    """Takes captured tensors: real values go to ``layers.npz``, codes to ``codes.npz``, rows to ``layers.csv``."""
     from accel.reporting import to_csv
 
     rows: list[dict[str, Any]] = []
