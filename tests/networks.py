@@ -225,9 +225,7 @@ class Network:
 
     def clip(self, x):
         """Between bounds of any sign, or none at one end."""
-        low, high = self.pick(
-            (-1.5, -1.0), (-1.0, 0.0), (-1.0, 1.0), (0.0, 1.0), (0.25, 9.0), (-NONE, 1.5), (0.5, NONE)
-        )
+        low, high = self.pick((-1.5, -1.0), (-1.0, 0.0), (-1.0, 1.0), (0, 1), (0.25, 9.0), (-NONE, 1.5), (0.5, NONE))
         return self.op("clip", x, low=low, high=high)
 
     def mean(self, x):
