@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from networks import graphs
 from strategies import Coding, codings, machines
 from value_events import events_of
-from value_models import Numbers, models, numbers, packed_model
+from value_models import Numbers, models, numbers, packed_model, quantisation
 
 from accel.check import check_compiled
 from accel.errors import CompileError
@@ -56,7 +56,7 @@ def test_programs_compute_their_graphs(packed, machine, batch, seed) -> None:
             event(each)
 
 
-AMPLE = load_machine("edge64-ideal", ["sram.activation_bytes=1048576", "sram.weight_bytes=1048576"])
+AMPLE = load_machine("edge64-ideal", ["sram.activation_bytes=262144", "sram.weight_bytes=1048576"])
 
 
 @examples(150)
@@ -205,3 +205,28 @@ def test_masks_of_one_number_a_row() -> None:
     weighted = b.op("matmul", b.op("softmax", scores, axis=-1), b.input("v", (1, 2, 5, 4)), transpose_b=False)
     graph = b.build(b.op("gemm", weighted, b.parameter("w", (4, 4))))
     check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 1024, 256, 64))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_images_resized_in_parts(mode: str) -> None:
+    b = GraphBuilder("resized")
+    x = b.op("resize", b.input("x", (1, 4, 9, 11)), size=(23, 17), mode=mode)
+    window = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
+    graph = b.build(b.op("conv", x, b.parameter("w", (3, 4, 1, 1)), groups=1, **window))
+    program = check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 1536, 256, 64))
+    assert any(each["out_row"] for each in decode_program(program.words) if each.mnemonic == "VRS")
+
+
+@pytest.mark.parametrize("factor", [-0.5, 0.0])
+@pytest.mark.parametrize("kind", ["gemm", "relu"])
+def test_factors_that_are_not_positive(factor: float, kind: str) -> None:
+    b = GraphBuilder("scaled")
+    x = b.input("x", (1, 6, 5))
+    x = b.op("gemm", x, b.parameter("v", (5, 5))) if kind == "gemm" else b.op("relu", x)
+    x = b.op("mul", x, b.parameter("factor", (1,)))
+    graph = b.build(b.op("gemm", b.op("add", x, x), b.parameter("w", (3, 5))))
+    for scales in PLAIN:
+        chosen = packed_model(graph, Coding("int8", "out", True), Numbers("nominal", "plain", 0))
+        chosen.parameters["factor"][:] = factor
+        scaled = quantisation(chosen, scales, np.random.default_rng(0))
+        check_program(replace(chosen, quantisation=scaled), small_machine((4, 4), 4096, 512, 256))

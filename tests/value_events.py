@@ -16,7 +16,7 @@ from compiler.lower import lower
 
 EVENTS = (
     "scales: nominal", "scales: minmax", "scales: percentile:99", "scales: mse", "scales: random",
-    "codes: signed and unsigned", "codes: zero points", "codes: exponents", "codes: negative scale",
+    "codes: signed and unsigned", "codes: zero points", "codes: exponents",
     "op: factor below 0", "op: factor 0", "op: div", "op: clip", "op: resize", "op: resize in parts",
     "op: grouped convolution", "op: depthwise convolution", "op: mean of channels", "op: mean with exponents",
     "op: concat", "op: embedding", "op: tied weight", "op: exponents in a sum",
@@ -40,7 +40,6 @@ def _of_codes(packed: Packed) -> Iterator[str]:
         "signed and unsigned": len({code.unsigned for code in codes}) == 2,
         "zero points": any(code.zero_point for code in codes),
         "exponents": any(code.exponents for code in codes),
-        "negative scale": any(code.scale < 0 for code in codes),
     }
     yield from (f"codes: {name}" for name, holds in checks.items() if holds)
 
