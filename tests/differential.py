@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from accel.graph import Graph
 from accel.isa import decode_program, disassemble
 from accel.packed import Packed
 from accel.program import Program, StoredTensor
@@ -125,9 +124,3 @@ def _writers(program: Program, inputs: Arrays, space: str, address: int) -> set[
 
     run_program(program, inputs, order="program", allow_uncalibrated=True, on_instruction=watch)
     return found
-
-
-def has_attention_chain(graph: Graph) -> bool:
-    """Whether some product of activations reads what another made."""
-    kinds = [op.kind for op in graph.ops]
-    return kinds.count("matmul") > 1

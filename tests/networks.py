@@ -73,7 +73,7 @@ class Network:
         return self.op(self.pick("maxpool", "avgpool"), x, kernel=kernel, stride=stride, padding=padding)
 
     def resize(self, x):
-        return self.op("resize", x, size=(self.size(1, 9), self.size(1, 9)), mode=self.pick("nearest", "bilinear"))
+        return self.op("resize", x, size=(self.size(1, 24), self.size(1, 16)), mode=self.pick("nearest", "bilinear"))
 
     def channel_scale(self, x):
         return self.op("mul", x, self.parameter(self.shape(x)[1], 1, 1))
@@ -225,9 +225,7 @@ class Network:
 
     def clip(self, x):
         """Between bounds of any sign, or none at one end."""
-        low, high = self.pick(
-            (-1.5, -1.0), (-1.0, 0.0), (-1.0, 1.0), (0.0, 1.0), (0.25, 9.0), (-NONE, 1.5), (0.5, NONE)
-        )
+        low, high = self.pick((-1.5, -1.0), (-1.0, 0.0), (-1.0, 1.0), (0, 1), (0.25, 9.0), (-NONE, 1.5), (0.5, NONE))
         return self.op("clip", x, low=low, high=high)
 
     def mean(self, x):
@@ -289,9 +287,10 @@ BOTH = (
     "roll",
     "pad",
 )
-IMAGE = ("conv", "conv", "staged_conv", "pool", "resize", "channel_scale", "squeeze_excite", "to_tokens", "global_mean")
-TOKENS = ("gemm", "gemm", "mlp", "attention", "attention", "layernorm", "product", "class_token", "to_image",
-          "staged_gemm", "layer_scale", "residual_stream", "tied")  # fmt: skip
+IMAGE = ("conv", "conv", "staged_conv", "staged_conv", "pool", "resize", "resize")
+IMAGE += ("channel_scale", "squeeze_excite", "to_tokens", "global_mean")
+TOKENS = ("gemm", "gemm", "mlp", "attention", "attention", "attention", "layernorm", "product", "class_token")
+TOKENS += ("to_image", "staged_gemm", "staged_gemm", "layer_scale", "residual_stream", "tied")
 BLOCKS = {4: (*IMAGE, "channels_last", *BOTH), 3: (*TOKENS, "mean_tokens", *BOTH)}
 
 

@@ -1,68 +1,74 @@
-"""Compiled programs compute what their graphs say: every address, window and stride, in exact integer arithmetic."""
+"""Compiled programs compute what their graphs say, bit for bit: random networks, machines, codecs and scales.
+
+``ACCEL_EXAMPLES`` sets the number of examples of each property (CONTRIBUTING.md).
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from executor import Executor, evaluate, small_integers
-from hypothesis import HealthCheck, assume, event, given, settings
+from differential import check_values, random_inputs
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from strategies import Coding, codings, graphs, machines, pack_randomly
+from networks import graphs
+from strategies import Coding, codings, machines
+from value_events import events_of
+from value_models import Numbers, models, numbers, packed_model, quantisation
 
 from accel.check import check_compiled
 from accel.errors import CompileError
 from accel.graph import Graph, GraphBuilder
 from accel.isa import decode_program
 from accel.machine import Machine, Sram, load_machine
+from accel.packed import Packed
 from accel.program import Program
 from compiler import compile_model
 from sim import check_weights, simulate
 
-INEXACT = frozenset(("resize",))  # resizing keeps no phase when cut in parts: its values are not addresses alone
+PLAIN = ("calibrated", "random")
 
 
-def has_exact_values(graph: Graph) -> bool:
-    """Whether no operator interpolates, and no product with constants turns into a scale of the output stage."""
-    for op in graph.ops:
-        constant = len(op.inputs) > 1 and op.inputs[1] in graph.parameters
-        if op.kind in INEXACT or (op.kind in ("mul", "div") and constant and graph.shapes[op.inputs[1]] != (1,)):
-            return False
-    return True
+def examples(usual: int) -> settings:
+    """Of so many random models, or of as many as the environment says."""
+    count = int(os.environ.get("ACCEL_EXAMPLES", usual))
+    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def random_inputs(graph: Graph, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    tables = {op.inputs[1]: graph.shapes[op.inputs[0]][0] for op in graph.ops if op.kind == "embedding"}
-    inputs: dict[str, np.ndarray] = {}
-    for name, shape in graph.inputs.items():
-        kind = np.int32 if name in tables else np.uint8
-        inputs[name] = rng.integers(0, tables.get(name, 256), shape).astype(kind)
-    return inputs
-
-
-def check_values(graph: Graph, coding: Coding, machine: Machine) -> Program:
-    """Compile, execute and compare every output; returns the program."""
-    rng = np.random.default_rng(0)
-    packed = small_integers(pack_randomly(graph, coding), rng)
-    program = compile_model(packed, machine)
-    inputs = random_inputs(graph, rng)
-    found, expected = Executor(program, packed, inputs).run(), evaluate(graph, packed, inputs)
-    for name in graph.outputs:
-        assert np.array_equal(found[name], expected[name]), name
+def check_program(packed: Packed, machine: Machine, batch: int = 1, seed: int = 0) -> Program:
+    """Compile, verify, execute and compare; returns the program."""
+    program = compile_model(packed, machine, batch=batch, verify=True)
+    check_values(program, packed, random_inputs(packed, np.random.default_rng(seed), batch))
     return program
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graphs(), codings(), machines())
-def test_programs_compute_their_graphs(graph, coding, machine) -> None:
-    assume(has_exact_values(graph))
+@examples(600)
+@given(models(), machines(), st.sampled_from((1, 1, 1, 2, 3)), st.integers(0, 9))
+def test_programs_compute_their_graphs(packed, machine, batch, seed) -> None:
     try:
-        program = check_values(graph, coding, machine)
+        program = check_program(packed, machine, batch, seed)
     except CompileError:
         event("refused")
     else:
-        event(f"compiled, {'spilled' if program.report['spilled'] else 'resident'}")
+        for each in events_of(packed, program):
+            event(each)
+
+
+AMPLE = load_machine("edge64-ideal", ["sram.activation_bytes=262144", "sram.weight_bytes=1048576"])
+
+
+@examples(150)
+@given(graphs(), codings(), numbers())
+def test_no_legal_scales_make_a_model_impossible_to_compile(graph, coding, chosen) -> None:
+    packed = packed_model(graph, coding, chosen)
+    try:
+        compile_model(replace(packed, quantisation=None), AMPLE)
+    except CompileError as error:
+        assert "divides by the constant 0" in str(error) or "groups of" in str(error)
+        return
+    check_program(packed, AMPLE)
 
 
 def small_machine(
@@ -71,6 +77,15 @@ def small_machine(
     sram = {"activation": activation_bytes, "weight": weight_bytes, "accumulator": accumulator_bytes}
     sizes = [f"array.rows={array[0]}", f"array.columns={array[1]}", f"array.dataflow={dataflow}"]
     return load_machine("edge64-ideal", [*sizes, *(f"sram.{name}_bytes={size}" for name, size in sram.items())])
+
+
+def check_graph(graph: Graph, coding: Coding, machine: Machine) -> Program:
+    """With calibrated scales, and with some that are merely legal; returns the last program."""
+    program = None
+    for seed, scales in enumerate(PLAIN):
+        program = check_program(packed_model(graph, coding, Numbers(scales, "plain", seed)), machine)
+    assert program is not None
+    return program
 
 
 def convolution(shape, weight, padding, groups=1, stride=(1, 1), dilation=(1, 1)) -> Graph:
@@ -88,7 +103,7 @@ def test_strips_larger_than_the_ring_are_loaded_again_each_pass(dataflow: str, a
     """288 bytes a strip, a ring of 256, four output rows a pass, and lines of nine that cannot be cut."""
     graph = convolution((1, 8, 6, 9), (6, 8, 3, 3), (1, 1, 1, 1))
     machine = small_machine((4, 4), activation_bytes, 256, 64, dataflow)
-    program = check_values(graph, Coding("int8", "out", False), machine)
+    program = check_graph(graph, Coding("int8", "out", False), machine)
     check_compiled(program)
     check_weights(program)
     instructions = decode_program(program.words)
@@ -110,14 +125,15 @@ def wide_convolutions(draw: st.DrawFn) -> Graph:
     return convolution(size, weight, (padding,) * 4, groups, (draw(st.sampled_from((1, 2))), 1))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-@given(wide_convolutions(), codings(), machines(), st.sampled_from(("ws", "os", "is")))
-def test_tiny_rings_change_no_value(graph, coding, machine, dataflow) -> None:
+@examples(100)
+@given(wide_convolutions(), codings(), numbers(), machines(), st.sampled_from(("ws", "os", "is")))
+def test_tiny_rings_change_no_value(graph, coding, chosen, machine, dataflow) -> None:
     """Four rows of accumulators and a ring of a few blocks: many strips are loaded again each pass."""
     array = replace(machine.array, dataflow=dataflow, model="pipelined")
     sram = Sram(machine.sram.activation_bytes, 256, max(64, 16 * array.columns))
+    packed = packed_model(graph, coding, chosen)
     try:
-        program = check_values(graph, coding, replace(machine, array=array, sram=sram))
+        program = check_program(packed, replace(machine, array=array, sram=sram))
     except CompileError:
         return
     check_compiled(program)
@@ -127,26 +143,26 @@ def test_tiny_rings_change_no_value(graph, coding, machine, dataflow) -> None:
 
 def test_groups_cut_by_strips_read_their_own_channels() -> None:
     graph = convolution((1, 10, 9, 5), (10, 1, 1, 2), (1, 0, 0, 0), groups=10, stride=(2, 1), dilation=(1, 2))
-    check_values(graph, Coding("vq:k=4,d=2", "in", False), small_machine((5, 5), 1024, 256, 64))
+    check_graph(graph, Coding("vq:k=4,d=2", "in", False), small_machine((5, 5), 1024, 256, 64))
 
 
 def test_rows_that_see_only_padding_are_zero() -> None:
     graph = convolution((1, 9, 5, 9), (21, 9, 1, 2), (1, 1, 2, 2))
-    for activation_bytes in range(1024, 4096, 512):
-        check_values(graph, Coding("int8", "in", True), small_machine((4, 5), activation_bytes, 256, 2000))
+    for activation_bytes in range(1536, 4096, 512):
+        check_graph(graph, Coding("int8", "in", True), small_machine((4, 5), activation_bytes, 256, 2000))
 
 
 def test_depthwise_kernels_taller_than_half_the_array() -> None:
     graph = convolution((1, 12, 6, 6), (12, 1, 3, 3), (1, 1, 1, 1), groups=12)
     for array in ((8, 8), (16, 32), (9, 9)):
-        check_values(graph, Coding("int8", "out", False), small_machine(array, 4096, 512, 4096))
+        check_graph(graph, Coding("int8", "out", False), small_machine(array, 4096, 512, 4096))
 
 
 def test_indices_do_not_overlap_what_they_gather() -> None:
     b = GraphBuilder("embedding")
     x = b.op("embedding", b.parameter("table", (20, 4)), b.input("ids", (2, 18)))
     graph = b.build(b.op("gemm", x, b.parameter("w", (6, 4)), b.parameter("b", (6,))))
-    check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 1024, 512, 64))
+    check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 1024, 512, 64))
 
 
 def test_scaled_tensors_are_written_where_a_concatenation_wants_them() -> None:
@@ -156,7 +172,7 @@ def test_scaled_tensors_are_written_where_a_concatenation_wants_them() -> None:
     tokens = b.op("transpose", b.op("reshape", scaled, shape=(1, 4, 9)), perm=(0, 2, 1))
     both = b.op("concat", b.input("z", (1, 2, 4)), tokens, axis=1)
     graph = b.build(b.op("gemm", both, b.parameter("w", (5, 4))))
-    check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 4096, 512, 256))
+    check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 4096, 512, 256))
 
 
 def test_a_tensor_may_be_joined_with_itself() -> None:
@@ -164,7 +180,7 @@ def test_a_tensor_may_be_joined_with_itself() -> None:
     x = b.op("gemm", b.input("x", (1, 9, 4)), b.parameter("w", (4, 4)))
     scaled = b.op("mul", x, b.parameter("half", (1,)))
     graph = b.build(b.op("concat", scaled, scaled, axis=1))
-    check_values(graph, Coding("int8", "out", False), small_machine((4, 4), 4096, 512, 256))
+    check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 4096, 512, 256))
 
 
 def test_operators_may_share_a_weight() -> None:
@@ -172,14 +188,14 @@ def test_operators_may_share_a_weight() -> None:
     x, w = b.input("x", (3, 4)), b.parameter("w", (4, 4))
     first = b.op("gemm", x, w, b.parameter("b1", (4,)))
     graph = b.build(b.op("gemm", first, w, b.parameter("b2", (4,))), first)
-    check_values(graph, Coding("int8", "out", True), small_machine((4, 4), 1024, 256, 64))
+    check_graph(graph, Coding("int8", "out", True), small_machine((4, 4), 1024, 256, 64))
 
 
 def test_single_numbers_and_parameters_may_be_results() -> None:
     b = GraphBuilder("numbers")
     x = b.op("gemm", b.input("x", (3, 4)), b.parameter("w", (4, 4)))
     graph = b.build(b.op("relu", b.op("mean", x, axes=(0, 1), keepdims=False)), x)
-    compile_model(pack_randomly(graph, Coding("int8", "out", False)), small_machine((4, 4), 1024, 256, 64), verify=True)
+    check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 1024, 256, 64))
 
 
 def test_masks_of_one_number_a_row() -> None:
@@ -188,4 +204,29 @@ def test_masks_of_one_number_a_row() -> None:
     scores = b.op("add", b.op("matmul", q, k, transpose_b=True), b.parameter("mask", (1, 1, 5, 1)))
     weighted = b.op("matmul", b.op("softmax", scores, axis=-1), b.input("v", (1, 2, 5, 4)), transpose_b=False)
     graph = b.build(b.op("gemm", weighted, b.parameter("w", (4, 4))))
-    compile_model(pack_randomly(graph, Coding("int8", "out", False)), small_machine((4, 4), 1024, 256, 64), verify=True)
+    check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 1024, 256, 64))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_images_resized_in_parts(mode: str) -> None:
+    b = GraphBuilder("resized")
+    x = b.op("resize", b.input("x", (1, 4, 9, 11)), size=(23, 17), mode=mode)
+    window = {"kernel": (1, 1), "stride": (1, 1), "padding": (0, 0, 0, 0), "dilation": (1, 1)}
+    graph = b.build(b.op("conv", x, b.parameter("w", (3, 4, 1, 1)), groups=1, **window))
+    program = check_graph(graph, Coding("int8", "out", False), small_machine((4, 4), 1536, 256, 64))
+    assert any(each["out_row"] for each in decode_program(program.words) if each.mnemonic == "VRS")
+
+
+@pytest.mark.parametrize("factor", [-0.5, 0.0])
+@pytest.mark.parametrize("kind", ["gemm", "relu"])
+def test_factors_that_are_not_positive(factor: float, kind: str) -> None:
+    b = GraphBuilder("scaled")
+    x = b.input("x", (1, 6, 5))
+    x = b.op("gemm", x, b.parameter("v", (5, 5))) if kind == "gemm" else b.op("relu", x)
+    x = b.op("mul", x, b.parameter("factor", (1,)))
+    graph = b.build(b.op("gemm", b.op("add", x, x), b.parameter("w", (3, 5))))
+    for scales in PLAIN:
+        chosen = packed_model(graph, Coding("int8", "out", True), Numbers("nominal", "plain", 0))
+        chosen.parameters["factor"][:] = factor
+        scaled = quantisation(chosen, scales, np.random.default_rng(0))
+        check_program(replace(chosen, quantisation=scaled), small_machine((4, 4), 4096, 512, 256))
