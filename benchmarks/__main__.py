@@ -31,7 +31,7 @@ COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "quality": ("benchmarks.quality", "answers of trained networks in every format, executed, and their latency"),
         "inputs": (
             "benchmarks.inputs",
-            "calibration samples and an input of a zoo model, as accel compress and run read",
+            "real samples for a zoo model, in the form accel compress and run read",
         ),
     }
 )

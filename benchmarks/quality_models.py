@@ -54,8 +54,9 @@ class Subject:
     """A model with what it is calibrated on, and scored on.
 
     ``graph`` takes the calibration samples, ``graph_of`` builds the same network for another shape of its input.
-    ``score(found, wanted)`` is given outputs [N, ...] of the model and of the float model. The first ``executed`` inputs run as compiled programs; any others, and those again, through the
-    interpreter, ``batch`` at a time. ``cost_shape`` is the input whose latency is told.
+    ``score(found, wanted)`` is given outputs [N, ...] of the model and of the float model. The first ``executed``
+    inputs run as compiled programs; any others, and those again, through the interpreter, ``batch`` at a time.
+    ``cost_shape`` is the input whose latency is told.
     """
 
     graph: Graph

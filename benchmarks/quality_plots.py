@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from accel.plots import write_figure
 from benchmarks.quality_scores import pareto
@@ -32,16 +33,16 @@ def pareto_figure(models: Sequence[Scored], machine: str) -> Figure:
     """Score against latency of every format on ``machine``; the float model's score is a line."""
     columns = min(len(models), 2)
     rows = -(-len(models) // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.1 * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(4.6 * columns + 0.4, 3.1 * rows + 0.9), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, scored in zip(panels, models, strict=False):
         _panel(axes, scored, machine)
-    for axes in list(panels)[len(models) :]:
+    for axes in panels[len(models) :]:
         axes.set_visible(False)
     handles, labels = next(iter(figure.axes)).get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(f"Accuracy against latency on {machine}, post-training, activations int8", fontsize=10)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 + columns, fontsize=8, frameon=False)
+    figure.suptitle(f"Scores against latency, {machine}", fontsize=10)
     return figure
 
 
@@ -64,6 +65,8 @@ def _panel(axes: Axes, scored: Scored, machine: str) -> None:
     axes.set_title(scored.profile.title, fontsize=9)
     axes.set_xlabel("latency of one inference [ms]", fontsize=8)
     axes.set_ylabel(f"{measure.title}{' [%]' if factor == 100 else ''}", fontsize=8)
+    if measure.style == "count":
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.12, y=0.12)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.4)

@@ -79,4 +79,5 @@ def missed(scored: Scored) -> Iterator[str]:
         for each in scored.profile.measures if quality.codec == REQUIRED_OF else ():
             value, reference = quality.values[each.key], scored.reference[each.key]
             if not each.holds(value, reference):
-                yield f"{scored.profile.title}: {each.title} {value:.4f}, float {reference:.4f}; required {each.required}"
+                found = f"{each.title} {value:.4f}, float {reference:.4f}"
+                yield f"{scored.profile.title}: {found}; required {each.required}"
