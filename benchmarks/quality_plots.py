@@ -58,7 +58,14 @@ def _panel(axes: Axes, scored: Scored, machine: str) -> None:
     reference = factor * scored.reference[measure.key]
     axes.axhline(reference, color="black", linestyle="--", linewidth=1, label=f"{FLOAT} (score only)")
     front = [points[index] for index in pareto(points)]
-    axes.plot(*zip(*front, strict=True), color="gray", linewidth=1, label="no format is faster and better", zorder=1)
+    axes.plot(
+        *zip(*front, strict=True),
+        color="gray",
+        linewidth=1,
+        drawstyle="steps-post",
+        label="no format is faster and better",
+        zorder=1,
+    )
     for index, (quality, point) in enumerate(zip(scored.formats, points, strict=True)):
         look = {"marker": MARKERS[index % 8], "markerfacecolor": GREYS[index % 8], "markeredgecolor": "black"}
         axes.plot(*point, linestyle="", markersize=8, label=quality.codec, zorder=2, **look)

@@ -36,12 +36,19 @@ def emit(resources: Resources) -> Emission:
     for index, visit in enumerate(visits):
         try:
             _emit_visit(state, index, visit)
-            state.finished[visit.step.result] = index, len(state.instructions) - 1
+            state.finished[visit.step.result] = index, _last_write(state)
         except IsaError as error:
             name = resources.names[visit.step.layer]
             raise CompileError(f"layer '{name}' does not fit an instruction: {error}") from error
     state.add(visits[-1].step.layer, Instruction("FIN"))
     return state
+
+
+def _last_write(state: Emission) -> int:
+    """Number of the last instruction that wrote a result; loads of weights for later passes may follow it."""
+    writers = ("GEM", "GMS", "VEC", "GTH", "STA")
+    numbers = range(len(state.instructions) - 1, -1, -1)
+    return next(number for number in numbers if state.instructions[number].mnemonic in writers)
 
 
 def _emit_visit(state: Emission, index: int, visit: Visit) -> None:

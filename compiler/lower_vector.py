@@ -43,7 +43,7 @@ def lower_binary(state: Lowering, op: Op) -> None:
     shape = state.shape(op.output)
     a, b = (broadcast_to(state.operand(tensor), shape) for tensor in op.inputs)
     out = _output(state, op, *op.inputs)
-    exponents = state.has_exponents(*op.inputs, op.output)
+    exponents = op.kind in ("add", "sub") and state.has_exponents(*op.inputs, op.output)
     second = _walkable(state, b, out, index, exponents)
     state.steps.append(VectorStep(index, op.kind, a, out, second, result=op.output, exponents=exponents))
 

@@ -19,6 +19,7 @@ from accel.arithmetic import (
 )
 from accel.errors import CompileError
 from accel.graph import ACTIVATION_FUNCTIONS, Op
+from accel.legality import LARGEST_OFFSET_SHIFT
 from accel.quantisation import TensorScale
 from compiler.output_stage import unary_table
 from compiler.scaled import Reals, ScaledModel, channel_units
@@ -29,7 +30,6 @@ Fields = dict[str, int]
 _MASK = (1 << MANTISSA_BITS) - 1
 _NORM_LIMIT = (1 << 15) - 1  # gains and offsets are int16
 _VARIANCE_FRACTION_BITS = 16
-_MOST_SHIFT = 50  # an offset of 15 bits shifted by as much still fits
 
 
 def vector_fields(step: VectorStep, model: ScaledModel) -> Fields:
@@ -105,8 +105,8 @@ def _norm_fields(step: VectorStep, op: Op, model: ScaledModel) -> Fields:
 
 
 def _epsilon(epsilon: float, code: TensorScale) -> tuple[int, int]:
-    """``(mantissa, shift)`` of epsilon in squared units of the input, 16 fraction bits; at most 2**62."""
-    exact = min(epsilon / code.scale**2 * 2.0**_VARIANCE_FRACTION_BITS, 2.0**62)
+    """``(mantissa, shift)`` of epsilon in squared units of the input, 16 fraction bits; below 2**62."""
+    exact = min(epsilon / code.scale**2 * 2.0**_VARIANCE_FRACTION_BITS, 2.0**61)
     shift = max(0, math.frexp(exact)[1] - MANTISSA_BITS + 1)
     return round(math.ldexp(exact, -shift)), shift
 
@@ -118,10 +118,10 @@ def norm_constants(op: Op, model: ScaledModel) -> Norm:
     """
     gamma, beta = (model.reals(name) for name in op.inputs[1:])
     units = channel_units(model.code(op.output), gamma.size)
-    gain_bits = _fraction_bits(gamma / units, _MOST_SHIFT - NORM_FRACTION_BITS)
+    gain_bits = _fraction_bits(gamma / units, LARGEST_OFFSET_SHIFT - NORM_FRACTION_BITS)
     shift = gain_bits + NORM_FRACTION_BITS
     offset_bits = _fraction_bits(beta / units, shift)
-    if shift < 0 or shift - offset_bits > _MOST_SHIFT:
+    if shift < 0 or shift - offset_bits > LARGEST_OFFSET_SHIFT:
         raise CompileError(f"node '{op.name}' (layernorm): gamma or beta far exceed the range of its result")
     gains, offsets = (np.rint(np.ldexp(v / units, n)) for v, n in ((gamma, gain_bits), (beta, offset_bits)))
     mantissa, left = _epsilon(op.attributes["epsilon"], model.code(op.inputs[0]))
