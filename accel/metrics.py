@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 RUN_SCHEMA = "accel.run/1"
 
@@ -79,3 +83,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         )
     }
 )
+
+
+def cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Of two arrays of one size, seen as vectors; 0 if one of them is zero."""
+    x, y = (np.asarray(v, np.float64).reshape(-1) for v in (a, b))
+    length = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / length if length else 0.0

@@ -27,7 +27,7 @@ from benchmarks.quality_tables import Scored, cost_table, missed, score_table
 
 CODECS = ("int8", "int4", "vq:k=256,d=4", "ssvq:k=256,d=8", "ssvq:k=16,d=8")
 MACHINES = ("edge64", "edge32", "u65-mid")
-METHOD = "minmax"
+METHOD = "best"
 WORKERS = 2
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -128,9 +128,9 @@ def _calibrating(arguments: argparse.Namespace, model: LoadedModel) -> tuple[Cal
     """Samples to calibrate on, and the float model's answers to the inputs programs are executed on."""
     from accel.cli.fidelity import float_reference
     from accel.cli.tensors import calibration_samples, read_samples
-    from compiler.quantise import parse_method
+    from compiler.quantise import candidate_methods
 
-    parse_method(arguments.calibration_method)
+    candidate_methods(arguments.calibration_method)
     if not arguments.calibrate:
         if arguments.inputs:
             raise ConfigError(

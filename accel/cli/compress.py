@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.codecs import parse_codec
     from accel.packed import write_packed
     from accel.reporting import to_records, to_text
-    from compiler.quantise import parse_method
+    from compiler.quantise import candidate_methods
 
     check_outputs([arguments.output], (*model_files(arguments.model), arguments.calibrate or ""))
-    parse_method(arguments.calibration_method)
+    candidate_methods(arguments.calibration_method)
     codec, keep = parse_codec(arguments.codec), kept_codecs(arguments.keep)
     model = load(arguments)
     calibrating = calibration_samples(arguments.calibrate, model.graph) if arguments.calibrate else None

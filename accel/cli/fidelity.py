@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from accel.metrics import cosine
+
 if TYPE_CHECKING:
     from accel.cli.progress import Report
     from accel.program import Program
@@ -42,10 +44,3 @@ def output_cosine(program: Program, reference: Reference, report: Report) -> flo
         found = execute(program, inputs)
         cosines.append(float(np.mean([cosine(found[name], expected[name]) for name in expected])))
     return float(np.mean(cosines))
-
-
-def cosine(a: Array, b: Array) -> float:
-    """Of two arrays of one size, seen as vectors; 0 if one of them is zero."""
-    x, y = (np.asarray(v, np.float64).reshape(-1) for v in (a, b))
-    length = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(x @ y) / length if length else 0.0

@@ -203,7 +203,8 @@ def add_calibration(parser: argparse.ArgumentParser) -> None:
         "--calibration-method",
         metavar="METHOD",
         default="minmax",
-        help="how ranges follow from samples: minmax, percentile:P or mse (default minmax)",
+        help="how ranges follow from samples: minmax, percentile:P, mse, or best, the better of minmax and mse "
+        "(default minmax)",
     )
 
 

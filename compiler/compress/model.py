@@ -20,12 +20,13 @@ from compiler.compress.scales import SCALE_MODES, ScaleMode
 from compiler.quantise import (
     Exponents,
     calibrate_model,
+    candidate_methods,
     choose_exponents,
     fold_exponents,
     packed_values,
-    parse_method,
     unfold_exponents,
 )
+from compiler.quantise.trial import closest
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 Keep = Sequence[tuple[str, Codec]]
@@ -82,15 +83,15 @@ def compress(
     in all, name of the next) before each layer. ``description`` goes into ``Packed.source``.
 
     ``calibration`` holds samples (input name to array of the graph's shape) that ``Packed.quantisation`` is found on by
-    ``method`` (``minmax``, ``percentile:P``, ``mse``): the float model chooses the channel exponents, which are folded
-    into the weights before these are coded, and the model with decoded weights sets the scales.
+    ``method`` (``minmax``, ``percentile:P``, ``mse`` or ``best``): the float model chooses the channel exponents, which
+    are folded into the weights before these are coded, and the model with decoded weights sets the scales.
 
     Raises ``ModelError`` for missing or misshapen parameters and samples, ``CodecError`` for weights that cannot be
     coded (NaN), ``ConfigError`` for a glob that matches nothing or an unknown method.
     """
     if scale not in SCALE_MODES:
         raise ConfigError(f"scale '{scale}'; allowed: {listed(SCALE_MODES)}{nearest(scale, SCALE_MODES)}")
-    parse_method(method)
+    candidate_methods(method)
     _check_weights(graph, weights)
     choices = _choices(graph, codec, keep, vector_axis)
     exponents = choose_exponents(graph, weights, calibration, progress) if calibration else {}
@@ -115,8 +116,11 @@ def _calibrated(
     """With scales found on what the decoded weights compute."""
     graph = result.packed.graph
     values = unfold_exponents(graph, packed_values(result.packed), exponents)
-    found = calibrate_model(graph, values, samples, method, exponents, progress)
-    return replace(result, packed=replace(result.packed, quantisation=found.quantisation), warnings=found.warnings)
+    methods = candidate_methods(method)
+    found = [calibrate_model(graph, values, samples, each, exponents, progress) for each in methods]
+    scales = [each.quantisation for each in found]
+    chosen = closest(result.packed, scales, values, samples) if len(scales) > 1 else scales[0]
+    return replace(result, packed=replace(result.packed, quantisation=chosen), warnings=found[0].warnings)
 
 
 def _compressed(

@@ -7,7 +7,7 @@ from compiler.quantise.exponents import ChannelExponents, Exponents
 from compiler.quantise.floating import evaluate
 from compiler.quantise.fold import exponents_of, fold_exponents, packed_values, unfold_exponents
 from compiler.quantise.nominal import nominal
-from compiler.quantise.ranges import parse_method
+from compiler.quantise.ranges import candidate_methods, parse_method
 from compiler.quantise.samples import check_samples, random_samples
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Exponents",
     "calibrate",
     "calibrate_model",
+    "candidate_methods",
     "check_samples",
     "choose_exponents",
     "evaluate",

@@ -50,7 +50,7 @@ def group_code(rules: Rules, known: Sequence[Evidence], narrow: RangeRule | None
         return PROBABILITIES
     known = [replace(each, extremes=_within(each.extremes, rules.domain)) for each in known]
     kind = kind_of(_union(known), signed=rules.signed, zero_point=rules.zero_point)
-    if narrow is not None:
+    if narrow is not None and not rules.whole:
         known = [
             each if each.histogram is None else replace(each, extremes=narrow(each.histogram, each.extremes, kind))
             for each in known

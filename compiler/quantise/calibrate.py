@@ -130,7 +130,7 @@ def _chosen(graph: Graph, groups: Sequence[Group], seen: Mapping[str, Statistics
     for group, axes in zip(groups, eligible_axes(graph, groups), strict=True):
         if axes:
             maxima = np.max([seen[name].maxima / group.factors[name] for name in group.sources], 0)
-            exponents = channel_exponents(maxima)
+            exponents = channel_exponents(maxima, any(op.kind == "gemm" for op in group.consumers))
             chosen |= {name: ChannelExponents(axis, exponents) for name, axis in axes.items() if exponents}
     return chosen
 

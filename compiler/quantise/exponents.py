@@ -75,13 +75,14 @@ def _adds_to_plain_sums(graph: Graph, group: Group, known: set[str]) -> bool:
     return constant and any(op.output not in known for op in group.consumers)
 
 
-def channel_exponents(maxima: npt.NDArray[np.float64]) -> tuple[int, ...]:
-    """Exponents from each channel's absolute maximum: how often it must be halved to reach the median one. Empty if no
-    channel needs any."""
+def channel_exponents(maxima: npt.NDArray[np.float64], weighted: bool = False) -> tuple[int, ...]:
+    """Exponents from each channel's absolute maximum: how often it must be halved to reach the median one, or twice
+    that if weights are multiplied by them (``weighted``), whose own rounding suffers. Empty if no channel needs any."""
     positive = maxima[maxima > 0]
     if not positive.size:
         return ()
-    ratio = np.where(maxima > 0, maxima, positive.min()) / np.median(positive)
+    reference = np.median(positive) * (2 if weighted else 1)
+    ratio = np.where(maxima > 0, maxima, positive.min()) / reference
     exponents = np.clip(np.ceil(np.log2(ratio)), 0, EXPONENT_LIMIT).astype(int)
     return tuple(exponents.tolist()) if exponents.any() else ()
 

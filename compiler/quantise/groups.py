@@ -84,9 +84,10 @@ def _group(
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a group's code may be. ``domain`` is where its values matter; ``probabilities``: rows of a softmax whose
-    division is deferred."""
+    division is deferred; ``whole``: no value may be clipped, for the largest arguments of a softmax decide."""
 
     signed: bool = False
+    whole: bool = False
     zero_point: bool = False
     probabilities: bool = False
     domain: Range = (float("-inf"), float("inf"))
@@ -98,6 +99,7 @@ def group_rules(graph: Graph, groups: tuple[Group, ...]) -> tuple[Rules, ...]:
     return tuple(
         Rules(
             signed=_must_be_signed(group, products),
+            whole=any(op.kind == "softmax" for op in group.consumers),
             zero_point=_may_be_offset(graph, group),
             probabilities=any(op.name in softmaxes for op in group.producers),
             domain=_domain(graph, group),

@@ -27,12 +27,20 @@ class Kind(Enum):
 RangeRule = Callable[[Histogram, Range, Kind], Range]
 
 
+BEST = "best"  # whichever of minmax and mse brings outputs closer to the float model's
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """``name`` as spelled; ``narrow`` shrinks the range between the extremes, None keeps it."""
 
     name: str
     narrow: RangeRule | None
+
+
+def candidate_methods(text: str) -> tuple[str, ...]:
+    """The methods ``text`` asks to try: itself, or those of ``best``. Raises ``ConfigError`` as ``parse_method``."""
+    return ("minmax", "mse") if text == BEST else (parse_method(text).name,)
 
 
 def parse_method(text: str) -> Method:
@@ -47,7 +55,7 @@ def parse_method(text: str) -> Method:
     except ValueError:
         percent = 0.0
     if name != "percentile" or not 50 < percent <= 100:
-        raise ConfigError(f"calibration method '{text}'; allowed: minmax, percentile:P with 50 < P <= 100, mse")
+        raise ConfigError(f"calibration method '{text}'; allowed: minmax, percentile:P with 50 < P <= 100, mse, {BEST}")
     return Method(text, lambda counts, extremes, kind: _percentiles(counts, extremes, percent))
 
 
