@@ -43,7 +43,8 @@ def compile(model: Any, machine: Any = None, **options: Any) -> Program:
 
     ``options``: ``codec`` (default int8), ``keep`` (a sequence of GLOB=CODEC), ``calibration`` (a list of
     samples, each a dict from input name to array of the model's shape; or what ``--calibrate`` takes: the path of an
-    .npz file, ``random:N[:SEED]``; without, values mean nothing), ``batch``, ``seed``, ``verify``.
+    .npz file, ``random:N[:SEED]``; without, values mean nothing), ``calibration_method`` (default minmax), ``batch``,
+    ``seed``, ``verify``.
     Raises an ``AccelError`` if the model does not map onto the machine.
     """
     from accel.cli import api

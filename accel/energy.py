@@ -23,12 +23,13 @@ from accel.errors import ConfigError, listed, nearest
 COMPONENTS: Mapping[str, str] = MappingProxyType(
     {
         "dram": "every byte of dram_bytes, instructions included, at the figure of the machine's standard",
-        "sram_activation": "operands read, results and loads written; one of array.rows banks at a time",
+        "sram_activation": "operands and table entries read, results and loads written; one of array.rows banks each; "
+        "biases, multipliers, norm parameters and channel exponents not counted",
         "sram_weight": "the weight ring: every block written once, records read once a pass; one bank",
         "accumulators": "partial sums read and written back; one of array.columns banks at a time",
         "decoder": "codewords read, codebooks written (a copy a port), sign bits applied; FIFOs not counted",
         "array": "multiply.int8 and add.int32 for each multiply-accumulate",
-        "vector": "multiply.int8 and add.int32 for each lane operation",
+        "vector": "multiply.int8 and add.int32 for each lane operation; requantising, reciprocals, roots not counted",
     }
 )
 

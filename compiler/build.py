@@ -160,8 +160,9 @@ def _resources(
         image, {name: buffers[name].size_bytes for name in scratch}, placement, machine, weights, address
     )
     return Resources(
-        machine, names, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, products, model
-    )
+        machine, names, placement, buffers, address, weights, plans, blocks, block_dram, block_sram, products, model,
+        parameters.excess,
+    )  # fmt: skip
 
 
 def _scratch(
@@ -307,6 +308,13 @@ def _notes(resources: Resources) -> Sequence[str]:
         notes.append(
             f"{len(reloaded)} weights do not fit sram.weight_bytes = {resources.machine.sram.weight_bytes} and are "
             f"loaded again for every part of their output rows: {names}"
+        )
+    inexact = {name: steps for name, steps in resources.excess.items() if steps > 1}
+    if inexact and resources.model.quantisation.calibrated:
+        worst = max(inexact, key=lambda name: inexact[name])
+        notes.append(
+            f"{len(inexact)} weights have channels next to nothing beside their biases; what these add may count too "
+            f"much, by {inexact[worst]:.0f} steps of the result at worst ({worst})"
         )
     if any(isinstance(visit.step, GatherStep) for visit in placement.visits):
         notes.append("embedding look-ups are charged as one DRAM row read a token")

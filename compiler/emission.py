@@ -56,6 +56,7 @@ class Resources:
     block_sram: Mapping[int, int]
     products: ProductBlocks
     model: ScaledModel
+    excess: Mapping[str, float]  # steps by which weights may count too much (StageNumbers)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from compiler.steps import GemmStep, OutputStage, ProductStep, VectorStep
 
 Bytes = npt.NDArray[np.uint8]
 SUM_LIMIT = 2**31  # first magnitude an int32 sum may not reach
-BIAS_LIMIT = 2**29  # most units a bias may take: the weights' share of a sum must fit beside it
+LEAST_BIAS_LIMIT = 2**24  # units a bias may always take
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,13 @@ class WeightSums:
 
 @dataclass(frozen=True, slots=True)
 class StageNumbers:
-    """``biases`` int32 or none, ``words`` one or one a column, ``table`` 256 bytes or none."""
+    """``biases`` int32 or none, ``words`` one or one a column, ``table`` 256 bytes or none. ``excess``: most steps of a
+    result that weights count too much beside biases that leave them no room."""
 
     biases: npt.NDArray[np.int32] | None
     words: npt.NDArray[np.uint32]
     table: Bytes | None
+    excess: float = 0.0
 
 
 def uses_table(stage: OutputStage, model: ScaledModel) -> bool:
@@ -95,24 +97,38 @@ def gemm_numbers(step: GemmStep, model: ScaledModel, sums: WeightSums) -> StageN
     biases = _biases(step, model, sums, units, factors) if has_bias(step, model) else None
     _check_sums(step.weight, code, sums, biases)
     shared = factors if has_channel_words(step, model) else factors[:1]
-    return StageNumbers(biases, words(shared), _table(step.stage, model))
+    excess = _excess(step, model, sums, units, factors)
+    return StageNumbers(biases, words(shared), _table(step.stage, model), excess)
 
 
 def sum_units(stage: OutputStage, weight: str, bias: str, model: ScaledModel) -> Reals:
     """Real value of one unit of every column's sums, before gains: input scale times weight scale.
 
     Where weights are next to nothing beside the bias (dead channels of trained networks), the bias sets the unit, lest
-    it leave int32; what the weights add stays next to nothing. Without weights and bias a unit is 0.
+    it leave int32; ``excess`` tells what the weights then add too much. Without weights and bias a unit is 0.
     """
     layer, target = model.packed.layers[weight], target_code(stage, model)
-    columns = layer.shape[0]
-    exact = np.broadcast_to(layer.scale.astype(np.float64), columns) * model.code(stage.operands[0]).scale
+    columns, code = layer.shape[0], model.code(stage.operands[0])
+    exact = _exact_units(stage, weight, model)
     step = channel_units(target, columns)
     gain = np.broadcast_to(stage_gain(stage, model), columns)
     offsets = np.abs(quotients(target.zero_point * step, gain))
     if bias:
         offsets = offsets + np.abs(model.reals(bias))
-    return np.maximum(exact, offsets / BIAS_LIMIT)
+    reach = layer.shape[1] * 127 * max(map(abs, code.limits))  # of the weights, whatever they are; zero points as much
+    return np.maximum(exact, offsets / max(SUM_LIMIT - 2 - 2 * reach, LEAST_BIAS_LIMIT))
+
+
+def _exact_units(stage: OutputStage, weight: str, model: ScaledModel) -> Reals:
+    scale = model.packed.layers[weight].scale.astype(np.float64)
+    return np.broadcast_to(scale, model.packed.layers[weight].shape[0]) * model.code(stage.operands[0]).scale
+
+
+def _excess(step: GemmStep, model: ScaledModel, sums: WeightSums, units: Reals, factors: Reals) -> float:
+    """Most steps of the result by which weights beside a bias that sets the unit can count too much."""
+    reach = sums.magnitude * max(map(abs, model.code(step.stage.operands[0]).limits))
+    added = 1 - quotients(_exact_units(step.stage, step.weight, model), units)
+    return float(np.abs(reach * added * factors).max())
 
 
 def quotients(values: Reals, divisors: Reals) -> Reals:

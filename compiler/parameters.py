@@ -51,10 +51,12 @@ class ParameterBlock:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Blocks of a model's visits. ``sums`` of weights are kept: several visits may share a weight."""
+    """Blocks of a model's visits. ``sums`` of weights are kept: several visits may share a weight;
+    ``excess`` is that of ``StageNumbers`` by weight."""
 
     model: ScaledModel
     sums: dict[str, WeightSums] = field(default_factory=dict)
+    excess: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
     def of(packed: Packed, quantisation: Quantisation) -> Parameters:
@@ -87,6 +89,7 @@ class Parameters:
         if step.weight not in self.sums:
             self.sums[step.weight] = WeightSums.of(layer)
         numbers = gemm_numbers(step, self.model, self.sums[step.weight])
+        self.excess[step.weight] = numbers.excess
         pieces: list[Bytes] = []
         offsets: dict[int, int] = {}
         for first, stop in zip(firsts, [*firsts[1:], layer.shape[0]], strict=True):

@@ -114,6 +114,7 @@ def _count_gemm(decoded: Decoded, gemm: Rows, totals: dict[str, int], accumulate
     totals["macs"] += int((results * reduction).sum())
     totals["activation_read"] += int((rows * reduction * groups * strips).sum())
     totals["activation_written"] += int(results.sum())
+    totals["activation_read"] += int((results * in_force(output, "table", gemm.index, 0)).sum())
     partial_bytes = int((results * tiles).sum()) * ACCUMULATOR_BYTES * accumulates
     totals["accumulator_read"] += partial_bytes
     totals["accumulator_written"] += partial_bytes

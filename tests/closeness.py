@@ -20,13 +20,14 @@ from accel.packed import Packed
 from accel.quantisation import TensorScale, deferred_softmax, free_scalings, quantise
 from compiler.interpreter import interpret
 from compiler.lower import lower
-from compiler.output_stage import BIAS_LIMIT, uses_table
+from compiler.output_stage import uses_table
 from compiler.quantise import packed_values
 from compiler.scaled import ScaledModel, channel_units
 from compiler.steps import OutputStage
 
 Reals = np.ndarray
 STEEPEST = 1.6  # of the activation functions' slopes: hardswish has 1.5
+LEAST_UNITS = 2**30  # a bias takes at most 2**31 units of its sum, half of them where reductions are long
 FINE = 2.0**-20  # relative error of a multiplier, generously
 
 
@@ -191,7 +192,7 @@ def _weighted_error(model: _Model, op: Op, operands: list[Reals], wanted: Reals)
     gains = np.where(gains > 0, gains, np.inf)
     offset = model.code(target).zero_point * abs(model.code(target).scale) / gains
     reach = np.abs(layer.codec.decode(layer)).sum(1) * float(max(map(abs, code.limits)))
-    slack = (bias + offset) / BIAS_LIMIT
+    slack = (bias + offset) / LEAST_UNITS
     error = unit + slack * (1 + reach)
     return error.reshape((-1, 1, 1)) if op.kind == "conv" else error
 

@@ -12,6 +12,7 @@ from accel.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from accel.cli.tensors import Calibrating
     from accel.machine import Machine
     from accel.packed import Packed
     from accel.program import Program
@@ -69,6 +70,7 @@ def compile(
     codec: str | None = None,
     keep: Sequence[str] = (),
     calibration: Any = None,
+    calibration_method: str = "minmax",
     batch: int = 1,
     seed: int = 0,
     verify: bool = False,
@@ -83,17 +85,20 @@ def compile(
     if isinstance(loaded, Program):
         raise ModelError("compile: the model is a program already; allowed: a model or a packed model")
     if not isinstance(loaded, Packed):
-        loaded = _compressed(loaded, codec or "int8", keep, calibration, seed)
+        loaded = _compressed(loaded, codec or "int8", keep, calibration, calibration_method, seed)
     elif codec is not None or keep or calibration is not None:
         raise ConfigError("compile: codec, keep and calibration are those of the packed model; allowed: none of them")
     return compile_model(loaded, target, batch=batch, verify=verify)
 
 
-def _compressed(model: LoadedModel, codec: str, keep: Sequence[str], calibration: Any, seed: int) -> Packed:
-    from accel.cli.compress import kept_codecs, source_facts
+def _compressed(
+    model: LoadedModel, codec: str, keep: Sequence[str], calibration: Any, method: str, seed: int
+) -> Packed:
+    from accel.cli.compress import kept_codecs, source_facts, with_origin
     from accel.codecs import parse_codec
     from compiler.compress import compress
 
+    calibrating = _calibrating(calibration, model)
     result = compress(
         model.graph,
         model.weights,
@@ -101,19 +106,20 @@ def _compressed(model: LoadedModel, codec: str, keep: Sequence[str], calibration
         kept_codecs(keep),
         seed=seed,
         description=source_facts(model.source),
-        calibration=_samples(calibration, model),
+        calibration=calibrating.samples,
+        method=method,
     )
-    return result.packed
+    return with_origin(result, calibrating.origin).packed if calibrating.samples else result.packed
 
 
-def _samples(calibration: Any, model: LoadedModel) -> Sequence[Mapping[str, Any]]:
-    """Samples as ``compress`` takes them; raises ``ConfigError`` for what holds none."""
+def _calibrating(calibration: Any, model: LoadedModel) -> Calibrating:
+    """Samples as ``compress`` takes them, none without; raises ``ConfigError`` for what holds none."""
+    from accel.cli.tensors import Calibrating, calibration_samples
+
     if calibration is None:
-        return ()
+        return Calibrating([])
     if isinstance(calibration, (str, Path)):
-        from accel.cli.tensors import calibration_samples
-
-        return calibration_samples(str(calibration), model.graph).samples
+        return calibration_samples(str(calibration), model.graph)
     samples = list(calibration) if isinstance(calibration, Iterable) else []
     wrong = next((sample for sample in samples if not isinstance(sample, Mapping)), None)
     if not samples or wrong is not None or isinstance(calibration, Mapping):
@@ -122,7 +128,7 @@ def _samples(calibration: Any, model: LoadedModel) -> Sequence[Mapping[str, Any]
             f"calibration: {given}; allowed: a list of samples (each a dict, input name to array), the path of an .npz "
             "file, or random:N[:SEED]"
         )
-    return samples
+    return Calibrating(samples)
 
 
 def _program(model: Model, machine: str | Path | Machine | None, options: Mapping[str, Any]) -> Program:

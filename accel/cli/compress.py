@@ -114,10 +114,10 @@ def compress_loaded(
         calibration=samples,
         method=arguments.calibration_method if calibrating else "minmax",
     )
-    return _with_origin(result, calibrating.origin) if calibrating else result
+    return with_origin(result, calibrating.origin) if calibrating else result
 
 
-def _with_origin(result: Compression, origin: str) -> Compression:
+def with_origin(result: Compression, origin: str) -> Compression:
     """Scales found on random inputs say so wherever they go."""
     quantisation = result.packed.quantisation
     assert quantisation is not None

@@ -9,11 +9,12 @@ from accel.quantisation import TensorScale
 from compiler.quantise.exponents import ChannelExponents, Exponents
 from compiler.quantise.groups import Group, Range, Rules
 from compiler.quantise.observe import Histogram
-from compiler.quantise.ranges import RangeRule, code_of, kind_of
+from compiler.quantise.ranges import Kind, RangeRule, code_of, kind_of
 
 # Powers of a row's largest element, 0 to 1: their code does not depend on data.
 PROBABILITIES = TensorScale(1 / TensorScale(1.0, unsigned=True).limits[1], unsigned=True)
 
+MOST_NARROWED = 32  # a method that shrinks a range further has met a tensor that is mostly one value
 _NO_EXPONENTS = ChannelExponents(0, ())
 
 
@@ -52,10 +53,17 @@ def group_code(rules: Rules, known: Sequence[Evidence], narrow: RangeRule | None
     kind = kind_of(_union(known), signed=rules.signed, zero_point=rules.zero_point)
     if narrow is not None and not rules.whole:
         known = [
-            each if each.histogram is None else replace(each, extremes=narrow(each.histogram, each.extremes, kind))
-            for each in known
+            each if each.histogram is None else replace(each, extremes=_narrowed(narrow, each, kind)) for each in known
         ]
     return code_of(_union(known), kind)
+
+
+def _narrowed(narrow: RangeRule, known: Evidence, kind: Kind) -> Range:
+    """What a rule leaves of a range; all of it where that would be next to nothing (a tensor that is mostly 0)."""
+    assert known.histogram is not None
+    low, high = narrow(known.histogram, known.extremes, kind)
+    whole = max(-known.extremes[0], known.extremes[1])
+    return (low, high) if max(-low, high) * MOST_NARROWED >= whole else known.extremes
 
 
 def _within(extremes: Range, domain: Range) -> Range:
