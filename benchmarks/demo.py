@@ -1,22 +1,26 @@
 """``python -m benchmarks.demo [FOLDER]``: a real vision transformer through the whole tool, in a few minutes.
 
-Compress ViT-S/14 with a sign-split codebook, compile it, simulate it while checking every decoded weight, compare all
-formats with int8: each is a command of ``accel``, shown as you would type it. Then two weight streams are exported for
+Compress ViT-S/14 with a sign-split codebook, calibrated on photographs, compile it, simulate it while checking every
+decoded weight, execute it on a picture, compare speed and answers of all formats with int8: each is a command of
+``accel``, shown as you would type it. Then two weight streams are exported for
 Verilog. ``FOLDER`` (build/demo) keeps everything; a failing command ends the demo with its exit code.
 """
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 import time
 from pathlib import Path
 
 from accel.cli import main as accel
+from benchmarks import inputs
 
 MODEL = "zoo:vit_s14"  # trained weights, DeiT-small's shape; downloaded once
 CODEC = "ssvq:k=16,d=8"
 MACHINE = "edge64"
+SAMPLES = 4  # photographs to calibrate on
 WEIGHTS_EXPORTED = 2
 DEFAULT_FOLDER = "build/demo"
 
@@ -25,11 +29,18 @@ def main(folder: Path) -> int:
     """Run all steps into ``folder``; returns the exit code of the last one that ran."""
     folder.mkdir(parents=True, exist_ok=True)
     packed, program = folder / "vit_s14.vq.safetensors", folder / "vit_s14.prog.safetensors"
+    data = folder / "data"
+    print(f"$ python -m benchmarks inputs {MODEL.removeprefix('zoo:')} --samples {SAMPLES} -o {data}", flush=True)
+    parser = argparse.ArgumentParser()
+    inputs.add_arguments(parser)
+    inputs.main(parser.parse_args([MODEL.removeprefix("zoo:"), "--samples", str(SAMPLES), "-o", str(data)]))
+    calibration = ["--calibrate", str(data / "calibrate.npz")]
     commands = (
-        ["compress", MODEL, "--codec", CODEC, "-o", str(packed)],
+        ["compress", MODEL, "--codec", CODEC, *calibration, "-o", str(packed)],
         ["compile", str(packed), "-m", MACHINE, "-o", str(program)],
         ["sim", str(program), "--check", "-o", str(folder / "vit_s14.run.json")],
-        ["compare", MODEL, "-m", MACHINE, "-o", str(folder)],
+        ["run", str(program), "--input", str(data / "inputs.npz"), "-o", str(folder / "vit_s14.outputs.npz")],
+        ["compare", MODEL, "-m", MACHINE, *calibration, "--inputs", str(data / "scored.npz"), "-o", str(folder)],
     )
     for command in commands:
         if code := _step(command):
