@@ -71,17 +71,17 @@ def test_files_that_are_no_inputs_are_refused(prog, capsys):
         with zipfile.ZipFile(prog / f"{name}.npz", "w") as archive:
             archive.writestr("x.npy", data)
     for source, message in [
-        ("cut.npz", "no readable .npz file"),
-        ("text.npz", "no readable .npz file"),
+        ("cut.npz", "cannot read "),
+        ("text.npz", "cannot read "),
         ("missing.npz", "No such file"),
-        ("name.npz", "array 'z'; allowed: x"),
-        ("size.npz", r"array 'x' of shape (13,) has 13 elements; allowed: 12"),
-        ("type.npz", "input 'x' has type complex64"),
-        ("object.npz", "Python objects"),
-        ("none.npz", "input 'x' is missing"),
-        ("short.npz", "array 'x' is truncated"),
-        ("huge.npz", "array 'x' of shape (9, 9999) has 89991 elements; allowed: 12"),
-        ("magic.npz", "no readable .npz file"),
+        ("name.npz", "no input 'z'; inputs are x"),
+        ("size.npz", "input 'x': shape [13] has 13 elements; allowed: 12"),
+        ("type.npz", "element type complex64; allowed: real numbers"),
+        ("object.npz", "element type object; allowed: real numbers"),
+        ("none.npz", "no array for input 'x'; it holds none"),
+        ("short.npz", "input 'x': the array is truncated: 0 bytes; its header says 96"),
+        ("huge.npz", "input 'x': shape [9, 9999] has 89991 elements; allowed: 12"),
+        ("magic.npz", "the magic string is not correct"),
         ("random:x", "--input random:x: 'x'; allowed: a whole number"),
     ]:
         code = run(prog, "-o", prog / "y.npz", source=source)

@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from functional_cases import program_of
+from hostile_arrays import FLOATS, INTEGERS, REFUSED, save_hostile
 from onnx_models import node, noise, save
 from test_functional_errors import WINDOW, copying
 
 import accel
 from accel.cli import main
 from accel.container import read_container, write_container
-from accel.errors import ConfigError
-from accel.program import PROGRAM_SCHEMA, write_program
+from accel.errors import ConfigError, SimError
+from accel.program import PROGRAM_SCHEMA, Port, write_program
+from sim.functional.ports import input_codes
 
 MACHINES = ("edge64", "ecp5", "u65-mid")
 
@@ -34,6 +36,15 @@ def folder(tmp_path_factory):
     assert command("compress", path / "model.onnx", "--codec", "int8", *samples, "-o", path / "net.vq.safetensors") == 0
     assert command("compile", path / "net.vq.safetensors", "-o", path / "net.prog.safetensors") == 0
     assert command("sim", path / "net.prog.safetensors", "-o", path / "net.run.json") == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """A folder with a program whose input ``x`` has the shape of the hostile files'."""
+    path = tmp_path_factory.mktemp("hostile")
+    save(path, [node("Relu", "x", "y")], {"x": (1, 2, 3)}, {})
+    write_program(accel.compile(path / "model.onnx", calibration="random:2"), path / "net.prog.safetensors")
     return path
 
 
@@ -90,6 +101,33 @@ def test_inputs_that_do_not_fit_are_refused(folder, tmp_path, capsys):
         extra = "-o", y, "--dump-layers", tmp_path / "layers", "--trace", tmp_path / "t.jsonl"
         code = run(folder, "net.prog.safetensors", tmp_path / f"{name}.npz", *extra)
         refused(capsys, code, message, y, tmp_path / "layers", tmp_path / "t.jsonl")
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_hostile_files_are_refused_in_one_line(program, tmp_path, capsys, kind):
+    message = save_hostile(tmp_path / "x.npz", kind)
+    refused(capsys, run(program, source=tmp_path / "x.npz"), message)
+
+
+def test_floats_of_any_width_and_byte_order_are_taken(folder, tmp_path):
+    x = np.round(noise(1, 9, 32), 1).astype(np.float16)
+    for kind in FLOATS:
+        np.savez(tmp_path / "x.npz", x=x.astype(kind))
+        assert run(folder, "net.prog.safetensors", tmp_path / "x.npz", "-o", tmp_path / f"{kind[1:]}.npz") == 0
+        found = np.load(tmp_path / f"{kind[1:]}.npz")["y"]
+        np.testing.assert_array_equal(found, accel.execute(folder / "net.vq.safetensors", {"x": x.astype(kind)})["y"])
+
+
+def test_indices_of_any_width_are_checked_against_their_range():
+    port = Port("ids", (4,), (4,), 0, 16, 16, None)
+    for kind in INTEGERS:
+        codes = input_codes(port, np.array([0, 1, 127, 5]).astype(kind), 1)
+        assert codes.dtype == np.int32 and codes.tolist() == [[0, 1, 127, 5]]
+    for wrong in (np.array([0, 1, 2, 1 << 63], np.uint64), np.array([0, 1, 2, -1], ">i2")):
+        with pytest.raises(SimError, match="allowed: 0 to 2147483647"):
+            input_codes(port, wrong, 1)
+    with pytest.raises(SimError, match="type float32; allowed: integers"):
+        input_codes(port, np.zeros(4, np.float32), 1)
 
 
 def test_batches_may_stand_for_a_leading_size_of_one(folder):

@@ -166,7 +166,7 @@ INPUTS = [
     ({}, "input 'ids' is missing; the program reads ids"),
     ({"idz": np.zeros(3, np.int32)}, "input 'idz'; allowed: ids; did you mean 'ids'"),
     ({"ids": np.zeros(4, np.int32)}, r"input 'ids' has shape \(4,\); allowed: \(1, 3\) or \(3,\)"),
-    ({"ids": np.zeros(3)}, "input 'ids' has type float64; allowed: int32, int64"),
+    ({"ids": np.zeros(3)}, "input 'ids' has type float64; allowed: integers"),
     ({"ids": np.array([0, 1 << 31, 0])}, "input 'ids' holds 0 to 2147483648; allowed"),
     ({"ids": np.array([0, -1, 0])}, "input 'ids' holds -1 to 0; allowed"),
 ]

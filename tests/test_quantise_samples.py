@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import random
-import zipfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_arrays import FLOATS, INTEGERS, REFUSED, bomb, save_hostile, shaped
 
 from accel.cli.tensors import Calibrating, calibration_samples, read_samples
 from accel.errors import AccelError, ConfigError, FormatError, ModelError
@@ -124,13 +124,41 @@ def test_inputs_must_agree_in_number(tmp_path: Path) -> None:
         read_samples(path, {"x": (3, 1), "y": (3, 1)})
 
 
-def test_an_array_larger_than_memory_is_refused_by_its_header(tmp_path: Path) -> None:
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 2, 3)})
-    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
-        archive.writestr("x.npy", header.getvalue() + bytes(24))
-    with pytest.raises(ModelError, match="bytes; allowed: up to"):
+@pytest.mark.parametrize("kind", REFUSED)
+def test_hostile_files_give_one_line(tmp_path: Path, kind: str) -> None:
+    message = save_hostile(tmp_path / "a.npz", kind)
+    with pytest.raises((FormatError, ModelError)) as caught:
         read_samples(tmp_path / "a.npz", SHAPES)
+    text = str(caught.value)
+    assert message in text and text.isprintable() and len(text) < 600
+
+
+def test_arrays_too_large_are_refused_by_their_header(tmp_path: Path) -> None:
+    for data, message in (
+        (shaped("(1099511627776, 2, 3)"), f"{24 << 40} bytes; allowed: up to {4 << 30}"),
+        (shaped("(99999999, 2, 3)"), "the array is truncated: 24 bytes; its header says 2399999976"),
+        (bomb(), "allowed: 200 times as many above 268435456"),
+    ):
+        (tmp_path / "a.npz").write_bytes(data)
+        tracemalloc.start()
+        with pytest.raises((FormatError, ModelError)) as caught:
+            read_samples(tmp_path / "a.npz", SHAPES)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert message in str(caught.value) and peak < 4 << 20
+
+
+@pytest.mark.parametrize("kind", [*FLOATS, *INTEGERS])
+def test_numbers_of_any_width_and_byte_order(tmp_path: Path, kind: str) -> None:
+    array = np.arange(6).reshape(1, 2, 3)
+    found = read_samples(written(tmp_path / "a.npz", x=array.astype(kind)), SHAPES)[0]["x"]
+    wanted = np.float32 if "f" in kind else np.dtype(kind).newbyteorder("=")
+    assert found.dtype == wanted and found.dtype.isnative and (found == array).all()
+
+
+def test_numbers_beyond_float32_are_refused_later(tmp_path: Path) -> None:
+    found = read_samples(written(tmp_path / "a.npz", x=np.full((1, 2, 3), 1e300)), SHAPES)[0]["x"]
+    assert np.isinf(found).all()
 
 
 def test_damaged_files_give_one_line_or_the_same_samples(tmp_path: Path) -> None:

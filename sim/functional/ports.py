@@ -47,8 +47,8 @@ def input_codes(port: Port, values: Array, batch: int) -> Array:
 
 
 def _indices(port: Port, values: Array) -> Array:
-    if values.dtype not in (np.int32, np.int64):
-        raise SimError(f"input '{port.name}' has type {values.dtype}; allowed: int32, int64 (indices)")
+    if values.dtype.kind not in "iu":
+        raise SimError(f"input '{port.name}' has type {values.dtype}; allowed: integers (indices)")
     if values.size and not 0 <= values.min() <= values.max() < 1 << 31:
         raise SimError(f"input '{port.name}' holds {values.min()} to {values.max()}; allowed: 0 to {(1 << 31) - 1}")
     return values.astype("<i4")
@@ -58,7 +58,7 @@ def _codes(port: Port, code: TensorScale, values: Array) -> Array:
     raw = np.dtype(np.uint8 if code.unsigned else np.int8)
     if values.dtype == raw:
         return values
-    if values.dtype not in (np.float16, np.float32, np.float64):
+    if values.dtype.kind != "f":
         allowed = f"float16, float32, float64, or {raw} (codes)"
         raise SimError(f"input '{port.name}' has type {values.dtype}; allowed: {allowed}")
     wrong = int(values.size - np.isfinite(values).sum())
