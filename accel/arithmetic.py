@@ -155,7 +155,8 @@ class Norm:
 
 
 def layernorm(values: Integers, norm: Norm) -> Integers:
-    """Along the last axis (at most ``LARGEST_NORM_ROW`` elements below 2**15 in magnitude), in units of the output; not saturated."""
+    """Along the last axis, in units of the output; not saturated. A row has at most ``LARGEST_NORM_ROW`` elements
+    below 2**15 in magnitude."""
     count = values.shape[-1]
     doubled = 2 * 256 * values.sum(-1, keepdims=True)
     centred = values * 256 - (doubled + count) // (2 * count)

@@ -228,9 +228,14 @@ def read_program(path: str | Path) -> Program:
         decode_program(program.words)
         return program
     except FormatError as error:
-        raise FormatError(f"'{path}': {error}") from error
+        raise FormatError(f"'{path}': {_printable(error)}") from error
     except (AccelError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise FormatError(f"'{path}': program document: {type(error).__name__}: {error}") from error
+        raise FormatError(f"'{path}': program document: {type(error).__name__}: {_printable(error)}") from error
+
+
+def _printable(error: Exception) -> str:
+    """Its message, names from the file included, in one line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
 
 
 Row = TypeVar("Row", Layer, WeightStream, Port, StoredTensor)

@@ -96,7 +96,7 @@ def _check_exponents(name: str, code: TensorScale, shared: tuple[int, ...], axis
     found = f"tensor '{name}': channel exponents {list(code.exponents[:8])} along axis {code.axis}"
     if code.exponents and axis is None:
         raise CompileError(f"{found}; allowed: none {_AROUND}")
-    if code.exponents != shared:
+    if axis is not None and code.exponents != shared:
         raise CompileError(f"{found}; allowed: those of the tensors it shares bytes with, {list(shared[:8])}")
     if code.exponents and code.axis != axis:
         raise CompileError(f"{found}; allowed: axis {axis}")
