@@ -39,10 +39,8 @@ def check_elements(what: str, shape: Sizes, copies: int, memory_bytes: int) -> N
 def check_code(what: str, shape: Sizes, code: TensorScale | None) -> None:
     """Channel exponents are one for each index of an axis."""
     if code is not None and not code.fits(shape):
-        found = f"{len(code.exponents)} channel exponents along axis {code.axis}"
-        raise FormatError(
-            f"program: {what} of shape {list(shape)[:8]} has {found}; allowed: one for each index of an axis"
-        )
+        found = f"{len(code.exponents)} channel exponents along axis {code.axis} of {list(shape[:8])}"
+        raise FormatError(f"program: {what}: {found}; allowed: one for each index of an axis")
 
 
 def check_unique(what: str, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from accel import __version__
 from accel.container import read_container, write_container
-from accel.errors import AccelError, FormatError
+from accel.errors import AccelError, FormatError, printable
 from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES, ISA_VERSION, decode_program
 from accel.machine import Machine, machine_from_document, machine_to_document
 from accel.places import check_code, check_elements, check_unique, reach, require
@@ -228,14 +228,9 @@ def read_program(path: str | Path) -> Program:
         decode_program(program.words)
         return program
     except FormatError as error:
-        raise FormatError(f"'{path}': {_printable(error)}") from error
+        raise FormatError(f"'{path}': {printable(error)}") from error
     except (AccelError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise FormatError(f"'{path}': program document: {type(error).__name__}: {_printable(error)}") from error
-
-
-def _printable(error: Exception) -> str:
-    """Its message, names from the file included, in one line."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
+        raise FormatError(f"'{path}': program document: {type(error).__name__}: {printable(error)}") from error
 
 
 Row = TypeVar("Row", Layer, WeightStream, Port, StoredTensor)
