@@ -28,6 +28,7 @@ RECIPROCAL_BITS = 40  # reciprocal of a row's sum
 SHARE_BITS = RECIPROCAL_BITS - PROBABILITY_BITS  # fraction bits of softmax's shares
 EXPONENT_LIMIT = 7  # channel exponents are 0..7
 EXPONENT_BIAS = EXPONENT_LIMIT + 1  # left shift that makes differences of exponents positive
+LARGEST_NORM_ROW = 32767  # elements of a row that a layer normalisation takes
 NORM_FRACTION_BITS = 12  # of a normalised element
 NORM_RECIPROCAL_BITS = 38  # reciprocal of a standard deviation
 RESIZE_BITS = 11  # of an interpolation weight
@@ -135,7 +136,7 @@ def softmax(codes: Integers, factor: int, mantissa: int, shift: int) -> Integers
 
 
 def integer_sqrt(values: Integers) -> Integers:
-    """``floor(sqrt(values))`` for values below 2**63."""
+    """``floor(sqrt(values))`` for values below 2**62.5: the squares of their roots must fit 64 bits."""
     root = np.sqrt(values.astype(np.float64)).astype(np.int64)
     root -= (root * root > values).astype(np.int64)
     return root + ((root + 1) * (root + 1) <= values).astype(np.int64)
@@ -154,7 +155,8 @@ class Norm:
 
 
 def layernorm(values: Integers, norm: Norm) -> Integers:
-    """Along the last axis (at most 32767 elements below 2**15 in magnitude), in units of the output; not saturated."""
+    """Along the last axis, in units of the output; not saturated. A row has at most ``LARGEST_NORM_ROW`` elements
+    below 2**15 in magnitude."""
     count = values.shape[-1]
     doubled = 2 * 256 * values.sum(-1, keepdims=True)
     centred = values * 256 - (doubled + count) // (2 * count)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from accel.arithmetic import (
     EXPONENT_LIMIT,
+    LARGEST_NORM_ROW,
     MANTISSA_BITS,
     NORM_FRACTION_BITS,
     NORM_RECIPROCAL_BITS,
@@ -209,9 +210,9 @@ down, sat(v) saturates to 0..255 (`unsigned`) or -128..127, and a byte x is read
 - exponentials: d = max - a of the row; p = (d * A + 128) // 256, A not being negative; e = E[p mod 256] //
   2^(p // 256), E[i] being 2^(15 - i/256) rounded; the result is round(255 * e, 15), uint8 whatever `unsigned` says.
 - softmax: e as above; sat(round((e * (2^{RECIPROCAL_BITS} // sum of e) // 2^{PROBABILITY_BITS}) * B, shift)).
-- layernorm: x = a * 2^da (`exponents`: da is 0 to {EXPONENT_LIMIT}, the low four bits) or a; n columns; m = floor(256 *
-  sum of x / n + 1/2); c = 256 x - m; v = (sum of c^2) // n + epsilon, which is `b_multiplier` (unsigned) *
-  2^`epsilon_shift`, below 2^{WIDEST_BITS}; r = floor(sqrt(v)), at least 1;
+- layernorm: x = a * 2^da (`exponents`: da is 0 to {EXPONENT_LIMIT}, the low four bits) or a; n columns, at most
+  {LARGEST_NORM_ROW}; m = floor(256 * sum of x / n + 1/2); c = 256 x - m; v = (sum of c^2) // n + epsilon, which is
+  `b_multiplier` (unsigned) * 2^`epsilon_shift`, below 2^{WIDEST_BITS}; r = floor(sqrt(v)), at least 1;
   z = round(c * (2^{NORM_RECIPROCAL_BITS} // r), {NORM_RECIPROCAL_BITS - NORM_FRACTION_BITS}); the result is
   sat(round(z * gain + offset * 2^`offset_shift`, shift)), `offset_shift` being at most {LARGEST_OFFSET_SHIFT}.
 - resize_nearest: input index floor(o * in / out) in both directions. resize_bilinear: q = max(0, (2o+1) * in - out);

@@ -47,6 +47,11 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
+def printable(error: Exception) -> str:
+    """Its message in one line, whatever names from a damaged file are in it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
+
+
 def listed(words: Iterable[str]) -> str:
     """The allowed values as readers expect them: ``a, b, c``."""
     return ", ".join(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from accel.arithmetic import MANTISSA_BITS
+from accel.arithmetic import LARGEST_NORM_ROW, MANTISSA_BITS
 from accel.codecs.records import RecordLayout
 from accel.errors import AccelError, IsaError
 from accel.footprint import (
@@ -138,6 +138,8 @@ def _check_vec(vec: Instruction, state: QueueState, machine: Machine) -> None:
             _at_least_one(f"VWN.{name}", window[name])
     if function.requantises:
         _check_requantisation(function.name, state.required("VRQ", vec))
+    if function.name == "layernorm":
+        _at_most("columns of a layernorm", vec["columns"], LARGEST_NORM_ROW)
     if function.name.startswith("resize"):
         _check_resize(vec, state.required("VRS", vec))
 

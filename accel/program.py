@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from accel import __version__
 from accel.container import read_container, write_container
-from accel.errors import AccelError, FormatError
+from accel.errors import AccelError, FormatError, printable
 from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES, ISA_VERSION, decode_program
 from accel.machine import Machine, machine_from_document, machine_to_document
+from accel.places import check_code, check_elements, check_unique, reach, require
 from accel.quantisation import TensorScale, code_from_json
 
 PROGRAM_SCHEMA = "accel.program/2"
@@ -103,6 +104,8 @@ class StoredTensor:
     def __post_init__(self) -> None:
         if self.space not in ("activation", "dram"):
             raise FormatError(f"tensor '{self.name}': space '{self.space}'; allowed: activation, dram")
+        if not isinstance(self.code, TensorScale):
+            raise FormatError(f"tensor '{self.name}': code = {self.code}; allowed: an object, as of a port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,33 +139,48 @@ class Program:
 
     def __post_init__(self) -> None:
         count = len(self.words)
-        _require(self.words.shape == (count, INSTRUCTION_BYTES), f"words of shape {self.words.shape}")
-        _require(self.instruction_layer.shape == (count,), "one layer index an instruction is needed")
-        _require(len(self.image) <= self.dram_bytes < 1 << 34, f"DRAM of {self.dram_bytes} bytes")
+        if self.batch < 1:
+            raise FormatError(f"program: batch {self.batch}; allowed: at least 1")
+        require(self.words.shape == (count, INSTRUCTION_BYTES), f"words of shape {self.words.shape}")
+        require(self.instruction_layer.shape == (count,), "one layer index an instruction is needed")
+        require(len(self.image) <= self.dram_bytes < 1 << 34, f"DRAM of {self.dram_bytes} bytes")
         indices = self.instruction_layer
-        _require(not count or 0 <= indices.min() <= indices.max() < len(self.layers), "a layer index is out of range")
+        require(not count or 0 <= indices.min() <= indices.max() < len(self.layers), "a layer index is out of range")
         for stream in self.streams:
             end = stream.address + stream.blocks * BLOCK_BYTES
             inside = stream.address >= 0 and stream.blocks >= 0 and end <= len(self.image)
-            _require(inside, f"weight stream '{stream.weight}' ends at {end} outside the image")
+            require(inside, f"weight stream '{stream.weight}' ends at {end} outside the image")
             cut = min(stream.rows, stream.columns, stream.tile_rows, stream.tile_columns) >= 1
-            _require(cut and 0 <= stream.layer < len(self.layers), f"weight stream '{stream.weight}' is cut impossibly")
+            require(cut and 0 <= stream.layer < len(self.layers), f"weight stream '{stream.weight}' is cut impossibly")
             end = stream.codebook_address + stream.codebook_bytes
             fits = stream.codebook_address >= 0 and stream.codebook_bytes >= 0 and end <= len(self.image)
-            _require(fits, f"codebook of '{stream.weight}' ends at {end} outside the image")
+            require(fits, f"codebook of '{stream.weight}' ends at {end} outside the image")
+        self._check_ports()
+        self._check_tensors()
+
+    def _check_ports(self) -> None:
+        for what, ports in (("inputs", self.inputs), ("outputs", self.outputs)):
+            check_unique(what, (port.name for port in ports))
         for port in (*self.inputs, *self.outputs):
+            what = f"port '{port.name}'"
             inside = port.address >= 0 and 0 <= port.bytes <= self.dram_bytes - port.address
-            _require(inside, f"port '{port.name}' lies outside DRAM")
-            reach = _reach(port.shape, port.strides) + (0 if port.code else INDEX_BYTES - 1)
-            fits = reach + (self.batch - 1) * port.item_bytes <= port.bytes and port.item_bytes >= 0
-            _require(fits, f"elements of port '{port.name}' lie outside it")
+            require(inside, f"{what} lies outside DRAM")
+            end = reach(port.shape, port.strides) + (0 if port.code else INDEX_BYTES - 1)
+            fits = end + (self.batch - 1) * port.item_bytes <= port.bytes and port.item_bytes >= 0
+            require(fits, f"elements of {what} lie outside it")
+            check_elements(what, port.shape, self.batch, self.dram_bytes)
+            check_code(what, port.shape, port.code)
+
+    def _check_tensors(self) -> None:
+        check_unique("tensors", (tensor.name for tensor in self.tensors))
         limits = {"activation": self.machine.sram.activation_bytes, "dram": self.dram_bytes}
         for tensor in self.tensors:
-            inside = (
-                tensor.address >= 0 and tensor.address + _reach(tensor.shape, tensor.strides) <= limits[tensor.space]
-            )
-            known = 0 <= tensor.instruction < count and 0 <= tensor.layer < len(self.layers)
-            _require(inside and known, f"tensor '{tensor.name}' lies outside its memory or program")
+            what, limit = f"tensor '{tensor.name}'", limits[tensor.space]
+            inside = tensor.address >= 0 and tensor.address + reach(tensor.shape, tensor.strides) <= limit
+            known = 0 <= tensor.instruction < len(self.words) and 0 <= tensor.layer < len(self.layers)
+            require(inside and known, f"{what} lies outside its memory or program")
+            check_elements(what, tensor.shape, 1, limit)
+            check_code(what, tensor.shape, tensor.code)
 
     @property
     def digest(self) -> str:
@@ -172,18 +190,6 @@ class Program:
         for part in parts:
             state.update(np.ascontiguousarray(part).data)
         return state.hexdigest()
-
-
-def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> int:
-    """Bytes from the first to behind the last element; beyond any memory if the sizes are impossible."""
-    if len(shape) != len(strides) or any(size < 1 for size in shape) or any(stride < 0 for stride in strides):
-        return 1 << 62
-    return sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
-
-
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise FormatError(f"program: {what}; the file is inconsistent")
 
 
 def _document(program: Program) -> dict[str, Any]:
@@ -222,16 +228,25 @@ def read_program(path: str | Path) -> Program:
         decode_program(program.words)
         return program
     except FormatError as error:
-        raise FormatError(f"'{path}': {error}") from error
+        raise FormatError(f"'{path}': {printable(error)}") from error
     except (AccelError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise FormatError(f"'{path}': program document: {type(error).__name__}: {error}") from error
+        raise FormatError(f"'{path}': program document: {type(error).__name__}: {printable(error)}") from error
 
 
 Row = TypeVar("Row", Layer, WeightStream, Port, StoredTensor)
 
 
 def _rows(cls: Callable[..., Row], rows: list[dict[str, Any]]) -> tuple[Row, ...]:
-    return tuple(cls(**{k: _checked(k, v) for k, v in row.items()}) for row in rows)
+    return tuple(_row(cls, row) for row in rows)
+
+
+def _row(cls: Callable[..., Row], row: dict[str, Any]) -> Row:
+    try:
+        return cls(**{k: _checked(k, v) for k, v in row.items()})
+    except FormatError as error:
+        raise FormatError(
+            f"{cls.__name__.lower()} {ascii(row.get('name', row.get('weight')))[:80]}: {error}"
+        ) from error
 
 
 _TEXTS = ("name", "kind", "codec", "weight", "vector_axis", "digest", "space")
@@ -265,7 +280,7 @@ def _from_document(document: dict[str, Any], tensors: Mapping[str, npt.NDArray[A
         source=dict(document["source"]),
         packed_digest=str(document["packed_digest"]),
         machine=machine_from_document(document["machine"], "program file"),
-        batch=int(document["batch"]),
+        batch=_checked("batch", document["batch"]),
         dram_bytes=_checked("dram_bytes", document["dram_bytes"]),
         layers=_rows(Layer, document["layers"]),
         streams=_rows(WeightStream, document["streams"]),

@@ -20,13 +20,14 @@ from accel.arithmetic import EXPONENT_LIMIT
 from accel.errors import FormatError
 from accel.graph import Graph, Op, weight_name
 
+SMALLEST_SCALE, LARGEST_SCALE = 1e-30, 1e30
 Reals = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class TensorScale:
-    """The code of one tensor. ``exponents`` has one entry per index of ``axis``, or none. ``scale`` may be negative
-    (a tensor times a negative constant shares its bytes). Raises ``FormatError`` for impossible values."""
+    """The code of one tensor. ``exponents`` has one entry per index of ``axis``, or none; whoever knows the tensor's
+    shape checks their number (``fits``). Raises ``FormatError`` for impossible values."""
 
     scale: float
     zero_point: int = 0
@@ -35,8 +36,8 @@ class TensorScale:
     exponents: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and self.scale):
-            raise FormatError(f"activation scale {self.scale}; allowed: finite and not 0")
+        if not SMALLEST_SCALE <= self.scale <= LARGEST_SCALE:
+            raise FormatError(f"activation scale {self.scale}; allowed: {SMALLEST_SCALE} to {LARGEST_SCALE}")
         if not 0 <= self.zero_point <= (255 if self.unsigned else 0):
             raise FormatError(f"zero point {self.zero_point}; allowed: 0, or 0 to 255 for unsigned codes")
         if self.axis < 0 or any(not 0 <= exponent <= EXPONENT_LIMIT for exponent in self.exponents):
@@ -46,6 +47,10 @@ class TensorScale:
     def limits(self) -> tuple[int, int]:
         """Smallest and largest code."""
         return (0, 255) if self.unsigned else (-128, 127)
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of ``shape`` has ``axis`` and one index of it for each exponent."""
+        return not self.exponents or (self.axis < len(shape) and len(self.exponents) == shape[self.axis])
 
     def units(self, rank: int) -> Reals:
         """Real value of one code step, shaped to broadcast over a tensor of ``rank`` axes."""
@@ -90,25 +95,55 @@ def quantisation_to_json(quantisation: Quantisation) -> dict[str, Any]:
 def quantisation_from_json(document: Mapping[str, Any]) -> Quantisation:
     """Inverse of ``quantisation_to_json``; raises ``FormatError`` on anything else."""
     try:
-        tensors = {str(name): code_from_json(row) for name, row in document["tensors"].items()}
-        return Quantisation(tensors, True, str(document["method"]), _integer(document["samples"]))
+        tensors = {str(name): _code_of(name, row) for name, row in document["tensors"].items()}
+        samples = _integer(document["samples"])
+        if samples < 0:
+            raise FormatError(f"quantisation: samples = {samples}; allowed: 0 or more")
+        return Quantisation(tensors, True, str(document["method"]), samples)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"quantisation: {type(error).__name__}: {error}") from error
 
 
-def code_from_json(row: Mapping[str, Any]) -> TensorScale:
-    """One tensor's entry; raises ``FormatError`` or ``KeyError``."""
-    if set(row) != {"scale", "zero_point", "unsigned", "axis", "exponents"} or not isinstance(row["unsigned"], bool):
-        raise FormatError(f"activation scale with entries {sorted(row)}; expected scale, zero_point, unsigned, ...")
+def _code_of(name: str, row: Any) -> TensorScale:
+    try:
+        return code_from_json(row)
+    except FormatError as error:
+        raise FormatError(f"'{name}': {error}") from error
+
+
+_ENTRIES = ("scale", "zero_point", "unsigned", "axis", "exponents")
+
+
+def code_from_json(row: Any) -> TensorScale:
+    """One tensor's entry; raises ``FormatError``."""
+    if not isinstance(row, dict) or row.keys() != set(_ENTRIES):
+        raise FormatError(f"activation scale {_short(row)}; allowed: an object of {', '.join(_ENTRIES)}")
+    if not isinstance(row["unsigned"], bool):
+        raise FormatError(f"unsigned = {_short(row['unsigned'])}; allowed: true or false")
+    if not isinstance(row["exponents"], list):
+        raise FormatError(f"exponents = {_short(row['exponents'])}; allowed: a list of integers")
     exponents = tuple(_integer(value) for value in row["exponents"])
     zero_point, axis = _integer(row["zero_point"]), _integer(row["axis"])
-    return TensorScale(float(row["scale"]), zero_point, row["unsigned"], axis, exponents)
+    return TensorScale(_number(row["scale"]), zero_point, row["unsigned"], axis, exponents)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise FormatError(f"activation scale {_short(value)}; allowed: a number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise FormatError(f"activation scale beyond {LARGEST_SCALE}; allowed: at most that") from error
 
 
 def _integer(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise FormatError(f"{value!r} in the quantisation; allowed: an integer")
+        raise FormatError(f"{_short(value)} in the quantisation; allowed: an integer")
     return value
+
+
+def _short(value: Any) -> str:
+    return ascii(value)[:80]
 
 
 _TIED = frozenset(("reshape", "transpose", "slice", "concat", "roll", "expand", "pad", "maxpool", "resize"))
@@ -226,7 +261,7 @@ def check_quantisation(graph: Graph, quantisation: Quantisation, parameters: Map
         raise FormatError(f"activation scale of '{name}' is {'missing' if name in expected else 'unexpected'}")
     for name, code in quantisation.tensors.items():
         shape = graph.shapes[name]
-        if code.exponents and (code.axis >= len(shape) or len(code.exponents) != shape[code.axis]):
+        if not code.fits(shape):
             raise FormatError(f"'{name}': {len(code.exponents)} channel exponents along axis {code.axis} of {shape}")
     for a, b, factor in ties(graph, parameters):
         one, other = quantisation.tensors[a], quantisation.tensors[b]

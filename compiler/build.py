@@ -26,7 +26,7 @@ from compiler.observable import stored_tensors
 from compiler.parameters import ParameterBlock, Parameters
 from compiler.place import Placement, dram_operands, place
 from compiler.plan import WeightPlan, batched_buffers, build_visits, fetch_plan, gem_columns, stays_in_ring
-from compiler.quantise import nominal
+from compiler.quantise import check_codes, nominal
 from compiler.sram import aligned
 from compiler.steps import GatherStep, GemmStep, Lowered, ProductStep, Visit
 from compiler.tile import Tiling, pack_stream, reduction_order, stream_digests, tile_layer
@@ -40,6 +40,7 @@ def build_program(packed: Packed, machine: Machine, *, batch: int, verify: bool)
     if not 1 <= batch <= 1024:
         raise CompileError(f"batch {batch}; allowed: 1 to 1024")
     quantisation = packed.quantisation or nominal(packed.graph, packed.parameters)
+    check_codes(packed.graph, packed.parameters, quantisation)
     parameters = Parameters.of(packed, quantisation)
     lowered = lower(packed.graph, packed.parameters, quantisation)
     tilings = _tilings(packed, machine)

@@ -56,7 +56,8 @@ def _finish(state: Lowering) -> Lowered:
     outputs = {}
     for tensor in state.graph.outputs:
         view = state.operand(tensor)
-        if state.buffers[view.buffer].home != "activation":
+        shared = math.prod(view.shape) > state.buffers[view.buffer].size_bytes
+        if shared or state.buffers[view.buffer].home != "activation":
             view = state.dense(view, _io_layer(state), "output")
         state.buffers[view.buffer] = replace(state.buffers[view.buffer], home="output")
         outputs[tensor] = view

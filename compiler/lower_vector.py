@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from itertools import product
 
+from accel.arithmetic import LARGEST_NORM_ROW
 from accel.errors import CompileError
 from accel.graph import Op
 from compiler.images import as_image, conv_window, hwc, is_image
@@ -100,6 +101,9 @@ def lower_softmax(state: Lowering, op: Op) -> None:
 
 def lower_layernorm(state: Lowering, op: Op) -> None:
     """Layer normalisation over the last axis; gamma and beta are constants."""
+    columns = state.graph.shapes[op.output][-1]
+    if columns > LARGEST_NORM_ROW:
+        raise CompileError(f"node '{op.name}' (layernorm): rows of {columns}; allowed: at most {LARGEST_NORM_ROW}")
     x, out = state.operand(op.inputs[0]), _output(state, op, op.inputs[0])
     index = state.layer(op, "vector")
     exponents = state.has_exponents(op.inputs[0])

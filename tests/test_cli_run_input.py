@@ -88,6 +88,18 @@ def test_programs_of_another_version_are_to_be_compiled_again(folder, tmp_path, 
     refused(capsys, code, message, y)
 
 
+@pytest.mark.parametrize(("row", "entry", "value", "message"), [
+    ("outputs", "shape", [1, 1 << 40, 8], "port 'y'"), ("outputs", "code", {"scale": "1"}, "port 'y'"),
+    ("tensors", "code", None, "code = None; allowed"),
+])  # fmt: skip
+def test_edited_programs_are_refused(folder, tmp_path, capsys, row, entry, value, message):
+    document, tensors = read_container(folder / "net.prog.safetensors", PROGRAM_SCHEMA)
+    document[row][0] |= {entry: value, "strides": [0, 0, 1]}
+    write_container(tmp_path / "bad.prog.safetensors", PROGRAM_SCHEMA, document, tensors)
+    y = tmp_path / "y.npz"
+    refused(capsys, run(folder, tmp_path / "bad.prog.safetensors", "x.npz", "-o", y), message, y)
+
+
 def test_inputs_that_do_not_fit_are_refused(folder, tmp_path, capsys):
     y, files = tmp_path / "y.npz", {
         "several": (noise(6, 9, 32), "has 1728 elements; allowed: 288 (6 runs' worth: give one, or accel compile"),

@@ -60,6 +60,12 @@ def test_numbers_of_layernorm_keep_its_arithmetic_exact() -> None:
     check("VRQ b_multiplier=0x800000 epsilon_shift=39 offset_shift=47", vec("add"))
 
 
+def test_rows_of_layernorm_are_short_enough_for_its_sums() -> None:
+    line = "VEC function=layernorm a=0 b=0x10000 out=0 rows=1 columns="
+    check("VRQ", f"{line}32767")
+    refused("columns of a layernorm = 32768; allowed: at most 32767", "VRQ", f"{line}32768")
+
+
 def test_resizing_stays_in_both_images() -> None:
     refused(r"'VEC .*' needs a VRS before it", vec("resize_nearest"))
     check(f"{VRS} out_row=6", vec("resize_nearest", 16))

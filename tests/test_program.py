@@ -73,6 +73,40 @@ def test_hostile_documents_are_refused(data: bytes, tmp_path: Path, key: str, va
     assert message in refusal(tmp_path / "net", joined(header, body))
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("batch", 0, "batch 0; allowed: at least 1"),
+        ("batch", 1.5, "batch = 1.5; allowed: an integer"),
+        ("tensors", {"code": None}, "code = None; allowed: an object"),
+        ("tensors", {"code.exponents": [1, 2]}, "2 channel exponents along axis 0 of [5, 8]"),
+        ("tensors", {"shape": [1 << 40, 8], "strides": [0, 1]}, "8796093022208 elements; allowed"),
+        ("outputs", {"code.exponents": [1] * 5, "code.axis": 2}, "5 channel exponents along axis 2 of [5, 8]"),
+        ("outputs", {"code.scale": -1.0}, "activation scale -1.0; allowed"),
+        ("outputs", {"shape": [1 << 40, 8], "strides": [0, 1]}, "8796093022208 elements; allowed"),
+        ("inputs", {"shape": [5, 1 << 40], "strides": [8, 0]}, "5497558138880 elements; allowed"),
+        ("tensors", None, "two tensors are named"),
+        ("inputs", None, "two inputs are named 'x'"),
+        ("outputs", None, "two outputs are named"),
+    ],
+)
+def test_impossible_places_are_refused(data: bytes, tmp_path: Path, key: str, change: object, message: str) -> None:
+    header, body = parts(data)
+    document = json.loads(header["__metadata__"]["accel"])
+    rows = document[key]
+    if change is None:
+        rows.append(rows[0])
+    elif isinstance(change, dict):
+        for path, value in change.items():
+            entry, _, inner = path.rpartition(".")
+            (rows[0][entry] if entry else rows[0])[inner] = value
+    else:
+        document[key] = change
+    header["__metadata__"]["accel"] = json.dumps(document)
+    told = refusal(tmp_path / "net", joined(header, body))
+    assert message in told and (not isinstance(change, dict) or f"'{rows[0]['name']}'" in told)
+
+
 def test_illegal_instructions_are_refused(data: bytes, tmp_path: Path) -> None:
     header, body = parts(data)
     begin = header["words"]["data_offsets"][0]

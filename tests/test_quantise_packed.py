@@ -16,7 +16,7 @@ from accel.codecs import parse_codec
 from accel.errors import ConfigError, FormatError
 from accel.graph import Graph, GraphBuilder
 from accel.packed import Packed, packed_digest, read_packed, write_packed
-from accel.quantisation import TensorScale, quantisation_to_json
+from accel.quantisation import TensorScale, quantisation_from_json, quantisation_to_json
 from compiler import frontend
 from compiler.compress import compress
 from compiler.quantise import (
@@ -124,6 +124,28 @@ def test_damaged_scales_are_refused_with_the_file_named(tmp_path: Path, monkeypa
         write_packed(packed, tmp_path / "a")
         with pytest.raises(FormatError, match="a'"):
             read_packed(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("entry", "value", "message"), [
+    ("scale", "1", "activation scale '1'; allowed: a number"), ("scale", True, "scale True; allowed: a number"),
+    ("scale", -0.5, "scale -0.5; allowed: 1e-30 to 1e"), ("scale", 0, "scale 0.0; allowed"),
+    ("scale", 1e-31, "scale 1e-31; allowed"), ("scale", 1e31, "allowed: 1e-30 to 1e"),
+    ("scale", float("nan"), "scale nan; allowed"), ("scale", 10**400, "scale beyond 1e"),
+    ("exponents", "12", "exponents = '12'; allowed: a list of integers"), ("exponents", {}, "exponents = {}; allowed"),
+    ("exponents", [1.0], "1.0 in the quantisation; allowed: an integer"), ("unsigned", 0, "unsigned = 0; allowed"),
+])  # fmt: skip
+def test_impossible_scales_are_refused_with_the_tensor_named(entry: str, value: object, message: str) -> None:
+    document = quantisation_to_json(calibrated().quantisation)
+    document["tensors"]["y"][entry] = value
+    with pytest.raises(FormatError, match=message) as caught:
+        quantisation_from_json(document)
+    assert "'y'" in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_samples_are_counted_from_0() -> None:
+    document = quantisation_to_json(calibrated().quantisation)
+    with pytest.raises(FormatError, match="samples = -1; allowed: 0 or more"):
+        quantisation_from_json({**document, "samples": -1})
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))

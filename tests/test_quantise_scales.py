@@ -13,7 +13,7 @@ from test_quantise_floating import random_tensors
 
 from accel.graph import Graph, GraphBuilder
 from accel.quantisation import TensorScale, check_quantisation, deferred_softmax
-from compiler.quantise import calibrate, calibrate_model, choose_exponents, nominal
+from compiler.quantise import calibrate, calibrate_model, check_codes, choose_exponents, nominal
 from compiler.quantise.observe import BINS, histogram, merged_histograms
 from compiler.quantise.ranges import Kind, least_squares
 
@@ -26,6 +26,7 @@ def checked(graph: Graph, method: str = "minmax", seed: int = 0, count: int = 2,
     samples = [random_tensors(graph, seed + n)[1] for n in range(count)]
     found = calibrate(graph, values, samples, method, **options)
     check_quantisation(graph, found, values)
+    check_codes(graph, values, found)
     return found.tensors
 
 

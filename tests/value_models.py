@@ -17,7 +17,7 @@ from accel.arithmetic import EXPONENT_LIMIT
 from accel.graph import Graph
 from accel.packed import Packed
 from accel.quantisation import Quantisation, TensorScale, check_quantisation
-from compiler.quantise import calibrate, choose_exponents, packed_values, random_samples
+from compiler.quantise import calibrate, check_codes, choose_exponents, packed_values, random_samples
 from compiler.quantise.assign import PROBABILITIES
 from compiler.quantise.exponents import eligible_axes
 from compiler.quantise.groups import Rules, group_rules, tie_groups
@@ -50,7 +50,10 @@ def packed_model(graph: Graph, coding: Coding, chosen: Numbers) -> Packed:
     """The network with weights, constants and scales as chosen."""
     rng = np.random.default_rng(chosen.seed)
     packed = _with_constants(pack_randomly(graph, coding, chosen.seed), chosen.constants, rng)
-    return replace(packed, quantisation=quantisation(packed, chosen.scales, rng))
+    found = quantisation(packed, chosen.scales, rng)
+    if found is not None:
+        check_codes(packed.graph, packed.parameters, found)
+    return replace(packed, quantisation=found)
 
 
 def quantisation(packed: Packed, scales: str, rng: np.random.Generator) -> Quantisation | None:

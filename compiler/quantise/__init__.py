@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compiler.quantise.calibrate import Calibration, calibrate, calibrate_model, choose_exponents
-from compiler.quantise.exponents import ChannelExponents, Exponents
+from compiler.quantise.exponents import ChannelExponents, Exponents, check_codes
 from compiler.quantise.floating import evaluate
 from compiler.quantise.fold import exponents_of, fold_exponents, packed_values, unfold_exponents
 from compiler.quantise.nominal import nominal
@@ -17,6 +17,7 @@ __all__ = [
     "calibrate",
     "calibrate_model",
     "candidate_methods",
+    "check_codes",
     "check_samples",
     "choose_exponents",
     "evaluate",

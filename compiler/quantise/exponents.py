@@ -14,10 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.arithmetic import EXPONENT_LIMIT
+from accel.errors import CompileError
 from accel.graph import Graph, Op, Shape, weight_name
-from compiler.quantise.groups import Group
+from accel.quantisation import Quantisation, TensorScale
+from compiler.quantise.floating import Tensors
+from compiler.quantise.groups import Group, group_rules, tie_groups
 
 Axes = Mapping[str, int]
+_AROUND = "with the operators that make and read it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,29 @@ def eligible_axes(graph: Graph, groups: Sequence[Group]) -> tuple[Mapping[str, i
 def _adds_to_plain_sums(graph: Graph, group: Group, known: set[str]) -> bool:
     constant = all(name in graph.parameters for name in group.factors)
     return constant and any(op.output not in known for op in group.consumers)
+
+
+def check_codes(graph: Graph, parameters: Tensors, quantisation: Quantisation) -> None:
+    """Raise ``CompileError`` for exponents and zero points that the operators around a tensor do not take."""
+    groups, codes = tie_groups(graph, parameters), quantisation.tensors
+    rules = group_rules(graph, groups)
+    for group, allowed, axes in zip(groups, rules, eligible_axes(graph, groups), strict=True):
+        shared = max((codes[name].exponents for name in group.factors), key=len)
+        for name in group.factors:
+            _check_exponents(name, codes[name], shared, axes.get(name))
+            if codes[name].zero_point and not allowed.zero_point:
+                raise CompileError(f"tensor '{name}': zero point {codes[name].zero_point}; allowed: 0 {_AROUND}")
+
+
+def _check_exponents(name: str, code: TensorScale, shared: tuple[int, ...], axis: int | None) -> None:
+    """``shared``: the exponents of a tensor it is tied to; ``axis``: where it may carry them, if anywhere."""
+    found = f"tensor '{name}': channel exponents {list(code.exponents[:8])} along axis {code.axis}"
+    if code.exponents and axis is None:
+        raise CompileError(f"{found}; allowed: none {_AROUND}")
+    if axis is not None and code.exponents != shared:
+        raise CompileError(f"{found}; allowed: those of the tensors it shares bytes with, {list(shared[:8])}")
+    if code.exponents and code.axis != axis:
+        raise CompileError(f"{found}; allowed: axis {axis}")
 
 
 def channel_exponents(maxima: npt.NDArray[np.float64], weighted: bool = False) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 
 from accel.errors import ConfigError
-from accel.quantisation import TensorScale
+from accel.quantisation import LARGEST_SCALE, SMALLEST_SCALE, TensorScale
 from compiler.quantise.groups import Range
 from compiler.quantise.observe import Floats, Histogram
 
@@ -102,6 +102,11 @@ def code_of(extremes: Range, kind: Kind) -> TensorScale:
     if low == high:
         return TensorScale(1.0, unsigned=kind is not Kind.SIGNED)
     if kind is Kind.SIGNED:
-        return TensorScale(max(-low, high) / _SIGNED.limits[1])
-    scale = (high - low) / _UNSIGNED.limits[1]
-    return TensorScale(scale, round(-low / scale), unsigned=True)
+        return TensorScale(_possible(max(-low, high) / _SIGNED.limits[1]))
+    scale = _possible((high - low) / _UNSIGNED.limits[1])
+    return TensorScale(scale, min(round(-low / scale), _UNSIGNED.limits[1]), unsigned=True)
+
+
+def _possible(scale: float) -> float:
+    """The nearest scale a code may have: masks hold numbers as large as float32 goes."""
+    return min(max(scale, SMALLEST_SCALE), LARGEST_SCALE)

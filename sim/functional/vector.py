@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel import arithmetic
-from accel.arithmetic import Integers, from_bytes, requantise, saturate, to_bytes
+from accel.arithmetic import EXPONENT_BIAS, Integers, from_bytes, requantise, saturate, to_bytes
 from accel.errors import SimError
 from accel.footprint import NORM_BYTES, TABLE_BYTES, has_exponents, vector_strides
 from accel.isa import VECTOR_FUNCTIONS, Instruction, VectorFunction
@@ -18,12 +18,9 @@ from sim.functional.memory import Box, Bytes
 from sim.functional.windows import window_of
 from sim.functional.work import Memories, Work
 
-_EXPONENT_BIAS = 8  # exponents of -8..7 become left shifts of 0..15
-_WIDEST = 62  # bits of magnitude int64 arithmetic may need before it rounds
-
 
 def vec(work: Work, memories: Memories) -> None:
-    """Run one VEC; raises ``SimError`` for constants no exact arithmetic exists for."""
+    """Run one VEC of a legal program (``accel.legality``); raises ``SimError`` for impossible bytes in memory."""
     operands = _Operands(work, memories)
     function = operands.function
     values, unsigned = _FUNCTIONS[function.name](operands)
@@ -100,7 +97,7 @@ class _Operands:
     def exponents(self) -> tuple[Integers, Integers]:
         """Left shifts of a and b by column that VRQ.parameters holds: 0 to 15."""
         data = self.read(Box(self.requantisation["parameters"], (self.vec["columns"],), (1,)))
-        return _nibble(data) + _EXPONENT_BIAS, _nibble(data >> 4) + _EXPONENT_BIAS
+        return _nibble(data) + EXPONENT_BIAS, _nibble(data >> 4) + EXPONENT_BIAS
 
     def pixels(self, start: int, span: int, stride: int, chosen: Integers | None) -> Bytes:
         """``[batches, pixels, columns]`` of an image at ``start``, only the ``chosen`` of its first ``span`` pixels."""
@@ -147,7 +144,7 @@ def _add(x: _Operands) -> Result:
     if not x.has_exponents:
         return x.requantised(a + b, 1)
     of_a, of_b = x.exponents()
-    return x.requantised((a << of_a) + (b << of_b), 1, _EXPONENT_BIAS)
+    return x.requantised((a << of_a) + (b << of_b), 1, EXPONENT_BIAS)
 
 
 def _mul(x: _Operands) -> Result:
@@ -163,24 +160,17 @@ def _mean(x: _Operands) -> Result:
     if not x.has_exponents:
         return x.requantised(sums, x.factor("a_multiplier"))
     of_a, _ = x.exponents()
-    return x.requantised(sums << of_a, x.factor("a_multiplier"), _EXPONENT_BIAS)
-
-
-def _distance_factor(x: _Operands) -> int:
-    factor = x.factor("a_multiplier")
-    if factor < 0:
-        raise SimError(f"{x.work.where}: VRQ.a_multiplier = {factor}; allowed: at least 0 (a distance's factor)")
-    return factor
+    return x.requantised(sums << of_a, x.factor("a_multiplier"), EXPONENT_BIAS)
 
 
 def _softmax(x: _Operands) -> Result:
     mantissa, shift = x.factor("b_multiplier"), x.requantisation["shift"]
-    shares = arithmetic.softmax(x.a(), _distance_factor(x), mantissa, shift)
+    shares = arithmetic.softmax(x.a(), x.factor("a_multiplier"), mantissa, shift)
     return saturate(shares, x.unsigned), x.unsigned
 
 
 def _exponentials(x: _Operands) -> Result:
-    return arithmetic.row_exponentials(x.a(), _distance_factor(x)), True
+    return arithmetic.row_exponentials(x.a(), x.factor("a_multiplier")), True
 
 
 def _layernorm(x: _Operands) -> Result:
@@ -195,18 +185,9 @@ def _layernorm(x: _Operands) -> Result:
         if exponents.min() < 0:
             raise SimError(f"{x.work.where}: channel exponent {exponents.min()}; allowed: 0 to 7")
         values = values << exponents
-    epsilon, offset_shift = requantisation["b_multiplier"] << requantisation["epsilon_shift"], _offset_shift(x)
-    if epsilon >> _WIDEST:
-        raise SimError(f"{x.work.where}: epsilon {epsilon}; allowed: below 2**{_WIDEST}")
-    norm = arithmetic.Norm(epsilon, gains, offsets, requantisation["shift"], offset_shift)
+    epsilon = requantisation["b_multiplier"] << requantisation["epsilon_shift"]
+    norm = arithmetic.Norm(epsilon, gains, offsets, requantisation["shift"], requantisation["offset_shift"])
     return saturate(arithmetic.layernorm(values, norm), x.unsigned), x.unsigned
-
-
-def _offset_shift(x: _Operands) -> int:
-    shift, limit = x.requantisation["offset_shift"], _WIDEST - 16  # offsets are int16
-    if shift > limit:
-        raise SimError(f"{x.work.where}: VRQ.offset_shift = {shift}; allowed: at most {limit}")
-    return shift
 
 
 def _windowed(x: _Operands) -> tuple[Integers, Integers]:
