@@ -7,12 +7,11 @@ Importing it is cheap; the kernel is compiled, or taken from its cache, by the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from accel.check import check_compiled
 from accel.energy import DEFAULT_ENERGY, EnergyTable
 from accel.errors import SimError
 from accel.machine import Machine, changes_from_preset
@@ -22,6 +21,7 @@ from accel.run import LayerRun, Run
 from sim.decode import decode_words
 from sim.energy import energy_joules
 from sim.params import TICKS
+from sim.proof import prove
 from sim.timing import Timing, time_program
 from sim.weights import check_weights
 
@@ -39,7 +39,7 @@ def simulate(program: Program, machine: Machine | None = None, energy: EnergyTab
     """
     machine = program.machine if machine is None else machine
     _check_machine(program, machine)
-    _check_program(program, machine)
+    prove(program, machine)
     timing = time_program(program, machine)
     cycles = timing.cause_cycles
     dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
@@ -71,7 +71,7 @@ def instruction_times(program: Program, machine: Machine | None = None) -> Instr
     """When every instruction of ``program`` runs on ``machine``; raises as ``simulate`` does."""
     machine = program.machine if machine is None else machine
     _check_machine(program, machine)
-    _check_program(program, machine)
+    prove(program, machine)
     timing = time_program(program, machine)
     return InstructionTimes(-(-timing.started // TICKS), -(-timing.completed // TICKS))
 
@@ -85,17 +85,6 @@ def _check_machine(program: Program, machine: Machine) -> None:
                 f"machine key {key} = {value}, but the program was compiled for {compiled[key]} "
                 f"('{program.machine.name}'); recompile it for this machine"
             )
-
-
-_legal: set[tuple[str, int]] = set()  # digests of programs that were checked in this process
-
-
-def _check_program(program: Program, machine: Machine) -> None:
-    """Prove the program legal before any time is spent on it; once, as a sweep simulates it many times."""
-    key = program.digest, machine.dram.load_engines  # of a machine that was accepted nothing else matters here
-    if key not in _legal:
-        check_compiled(replace(program, machine=machine))
-        _legal.add(key)
 
 
 def _summary(program: Program) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """A program and the quantised graph it was compiled from must give the same codes; if not, says where and why.
 
-``check_values`` runs the functional simulator in both orders and compares every stored tensor and output with the
+``check_values`` runs the functional simulator in every order and compares every stored tensor and output with the
 interpreter's. A ``DifferentValuesError`` names the first tensor that differs, its first wrong element, the listing of
 the layer that made it with the instructions that wrote the element, and the scales of everything around.
 """
@@ -60,7 +60,9 @@ def check_values(program: Program, packed: Packed, inputs: Arrays) -> dict[str, 
     for each in captured:
         _compare_tensor(program, packed, inputs, each.tensor, each.codes, expected)
     _compare_outputs(program, ordered.codes, wanted, "in program order")
-    _compare_outputs(program, run_program(program, inputs, **options).codes, wanted, "in eager order")
+    for order in ("eager", "lazy"):
+        codes = run_program(program, inputs, order=order, **options).codes
+        _compare_outputs(program, codes, wanted, f"in {order} order")
     return expected
 
 

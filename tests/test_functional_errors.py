@@ -11,7 +11,8 @@ from functional_cases import byte_port, program_of
 from accel.errors import IsaError, SimError
 from accel.program import Port, StoredTensor
 from accel.quantisation import TensorScale
-from sim.functional import execute, run_program
+from sim.functional import ORDERS, execute, run_program
+from sim.functional.run import run_unproven
 
 WINDOW = "kernel_h=1 kernel_w=1 stride_h=1 stride_w=1 dilation_h=1 dilation_w=1 in_h=1"
 # 4 x 8 times 8 x 8; the second LDA overwrites what the first brought once the product has read it.
@@ -40,7 +41,7 @@ def chain(*changes, image=IMAGE, **options):
     return program_of(text, image, outputs=[byte_port("y", 192, 32, TensorScale(1.0))], dram=256, **options)
 
 
-@pytest.mark.parametrize("order", ["eager", "program"])
+@pytest.mark.parametrize("order", ORDERS)
 def test_the_unbroken_program_runs(order):
     y = execute(chain(), {}, order=order)["y"]
     sums = np.arange(32).reshape(4, 8).sum(1) * 2
@@ -73,8 +74,19 @@ BROKEN = [
 @pytest.mark.parametrize(("changes", "message"), BROKEN)
 def test_broken_programs_are_refused(changes, message):
     with pytest.raises(SimError, match=message) as error:
-        execute(chain(*changes), {})
+        run_unproven(chain(*changes), {})
     assert "\n" not in str(error.value)
+    with pytest.raises((IsaError, SimError)):
+        execute(chain(*changes), {}, order="program")
+
+
+def test_reads_that_do_not_wait_for_their_data_are_found_in_lazy_order():
+    broken = chain(
+        ("pop=compute push=vector", "pop=compute"), ("pop=load,compute push=store", "pop=compute push=store")
+    )
+    run_unproven(broken, {})
+    with pytest.raises(SimError, match=r"'LDA .*' writes .* byte 0x0, which .* 'VEC .*' has read before"):
+        run_unproven(broken, {}, order="lazy")
 
 
 def test_a_read_before_the_write_it_stands_behind_is_found():
@@ -85,11 +97,11 @@ def test_a_read_before_the_write_it_stands_behind_is_found():
     FIN
     """
     with pytest.raises(SimError, match=r"instruction 2 'STA .*' reads activation SRAM byte 0x40, which nothing"):
-        execute(program_of(text, bytes(64)), {})
+        run_unproven(program_of(text, bytes(64)), {})
     twice = text.replace("LDA", "LDA sram=64 address=0 rows=1 row_bytes=8 push=store\nLDA", 1)
     stale = twice.replace("row_bytes=8\n    FIN", "row_bytes=8 pop=load\n    FIN")
     with pytest.raises(SimError, match=r"'VEC .*' writes .* byte 0x40, which instruction 3 'STA .*' has read before"):
-        execute(program_of(stale, bytes(64)), {})
+        run_unproven(program_of(stale, bytes(64)), {})
     late = """
     LDA sram=0 address=0 rows=1 row_bytes=8 push=vector
     VEC function=copy a=0 out=64 rows=1 columns=8 pop=load
@@ -99,7 +111,7 @@ def test_a_read_before_the_write_it_stands_behind_is_found():
     with pytest.raises(
         SimError, match=r"'VEC .*' writes .* byte 0x40, which instruction 2 'LDA .*' has written before"
     ):
-        execute(program_of(late, bytes(64)), {})
+        run_unproven(program_of(late, bytes(64)), {})
 
 
 GMS_PAIR = f"""
@@ -116,7 +128,7 @@ def test_a_missing_fence_is_found():
     with pytest.raises(
         SimError, match=r"instruction 4 'GMS .*' reads .* byte 0x100, a result of instruction 3 'GMS .*fence"
     ):
-        execute(program_of(GMS_PAIR, bytes(128)), {})
+        run_unproven(program_of(GMS_PAIR, bytes(128)), {})
     execute(program_of(GMS_PAIR.replace("chunk=2\nFIN", "chunk=2 fence=1\nFIN"), bytes(128)), {})
 
 
@@ -219,7 +231,7 @@ def test_uncalibrated_programs_and_unknown_orders_are_refused():
     with pytest.raises(SimError, match=r"without calibrated activations.*compress with --calibrate"):
         execute(copying(calibrated=False), x)
     execute(copying(calibrated=False), x, allow_uncalibrated=True)
-    with pytest.raises(SimError, match="order 'random'; allowed: eager, program"):
+    with pytest.raises(SimError, match="order 'random'; allowed: eager, lazy, program"):
         execute(copying(), x, order="random")
 
 

@@ -1,5 +1,6 @@
 """The functional simulator: executes a program's instructions on its DRAM image and inputs, in the accelerator's own
-integer arithmetic (``accel.arithmetic``), and finds reads of bytes that are not what program order promises.
+integer arithmetic (``accel.arithmetic``), once ``accel.check`` has proved that tokens order all accesses. The order
+of execution is a second look at tokens, eager and lazy order from opposite sides (``sim.functional.schedule``).
 
 It knows no graph and no packed file: what comes out is what hardware that follows ISA.md would store.
 """

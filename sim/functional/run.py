@@ -31,6 +31,7 @@ from sim.functional.ports import (
 from sim.functional.schedule import Order, first_blocks, schedule
 from sim.functional.vector import vec
 from sim.functional.work import Memories, Work, Written, memories_of, works_of
+from sim.proof import prove
 from sim.ring import weight_ring
 
 Array = npt.NDArray[Any]
@@ -87,10 +88,33 @@ def run_program(
     ``on_instruction`` sees what every instruction stored, ``on_tensor`` every tensor of ``program.tensors``, as soon as
     it is complete (with it, use order "program": in another, one may already be partly replaced).
 
-    Raises ``SimError`` for inputs that do not fit, a program without calibrated activations (unless allowed), and an
-    instruction that reads what nobody or a later one has written, overflows, or waits for ever; ``IsaError`` for one
-    that is illegal in itself.
+    Raises ``IsaError`` naming the instruction, whatever the order, if the program is illegal, reaches beyond its
+    memories, races or deadlocks; ``SimError`` for inputs that do not fit, a program without calibrated activations
+    (unless allowed), and what only data tell: a sum that overflows, an index outside its table, an operand whose
+    arithmetic is not exact; and for outputs the program does not write in full.
     """
+    prove(program, program.machine)
+    return run_unproven(
+        program,
+        inputs,
+        order=order,
+        allow_uncalibrated=allow_uncalibrated,
+        on_instruction=on_instruction,
+        on_tensor=on_tensor,
+    )
+
+
+def run_unproven(
+    program: Program,
+    inputs: Mapping[str, Array],
+    *,
+    order: Order = "eager",
+    allow_uncalibrated: bool = False,
+    on_instruction: Callable[[Observation], None] | None = None,
+    on_tensor: Callable[[Captured], None] | None = None,
+) -> Execution:
+    """``run_program`` of a program that may race: tests execute broken ones with it. ``SimError`` where ``order`` lets
+    an instruction read what nobody or a later one has written, or leaves one waiting for ever."""
     if not (program.calibrated or allow_uncalibrated):
         raise SimError(
             f"program of '{program.model}' was compiled from a model without calibrated activations; its values would "

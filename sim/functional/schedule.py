@@ -1,8 +1,10 @@
 """In what order instructions run: queues in order, tokens and weights respected, and no time.
 
-Eager order lets loads run as far ahead as tokens allow, then the decoder, and so on: what only luck keeps apart in time
-meets here. Neither the depth of queues nor the room in the weight ring holds anything back, as tokens alone must order
-accesses. Program order departs from the program only where a queue waits (a DEC may stand behind its GEM).
+Neither the depth of queues nor the room in the weight ring holds anything back, as tokens alone must order accesses.
+Eager order lets loads run as far ahead as tokens allow, then the decoder, and so on: a queue that does not wait for one
+behind it in ``PRIORITY`` shows. Lazy order is the reverse, loads as late as possible: one that does not wait for one
+before it shows. Program order departs from the program only where a queue waits (a DEC may stand behind its GEM), and
+shows neither. No order shows a token that queue order and weights imply; ``accel.check`` asks for those too.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from accel.tiles import TileShape, tile_runs
 from accel.weightflow import used_tiles
 from sim.regions import region_at
 
-Order = Literal["eager", "program"]
-ORDERS: tuple[Order, ...] = ("eager", "program")
-PRIORITY = ("load", "decode", "store", "compute", "vector")
+Order = Literal["eager", "lazy", "program"]
+ORDERS: tuple[Order, ...] = ("eager", "lazy", "program")
+PRIORITY = ("load", "decode", "store", "compute", "vector")  # of eager order
 
 
 def schedule(instructions: Sequence[Instruction], order: Order) -> list[int]:
     """Numbers of all instructions in the order they run; raises ``SimError`` if they stop for ever."""
     if order not in ORDERS:
         raise SimError(f"order {order!r}; allowed: {listed(ORDERS)}")
-    walk = _Walk(instructions)
+    walk = Walk(instructions)
     found: list[int] = []
     while len(found) < len(instructions):
         found.append(walk.step(order))
@@ -48,8 +50,8 @@ def _region_blocks(dec: Instruction, index: int) -> int:
     return region_at(dec, place(index, dec)).stored_bytes // BLOCK_BYTES
 
 
-class _Walk:
-    """Queues, token counters, blocks loaded and tiles decoded."""
+class Walk:
+    """How far a program has come: queues, token counters, blocks loaded and tiles decoded."""
 
     def __init__(self, instructions: Sequence[Instruction]) -> None:
         self.instructions = instructions
@@ -67,25 +69,28 @@ class _Walk:
 
     def step(self, order: Order) -> int:
         """Run one instruction that may start; its number."""
-        ready = [index for queue in PRIORITY if (index := self._head(queue)) is not None and self._may_start(index)]
+        ready = [index for queue in PRIORITY if (index := self.head(queue)) is not None and self.may_start(index)]
         if not ready:
             raise SimError(f"deadlock: {'; '.join(self._standing())}")
-        index = ready[0] if order == "eager" else min(ready)
-        self._run(index)
+        index = {"eager": ready[0], "lazy": ready[-1], "program": min(ready)}[order]
+        self.run(index)
         return index
 
-    def _head(self, queue: str) -> int | None:
+    def head(self, queue: str) -> int | None:
+        """Number of the instruction that is next in ``queue``."""
         members, at = self.queues[queue], self.heads[queue]
         return members[at] if at < len(members) else None
 
-    def _may_start(self, index: int) -> bool:
+    def may_start(self, index: int) -> bool:
+        """Whether tokens and weights let the head of a queue start."""
         instruction = self.instructions[index]
         queue = instruction.spec.queue
         if not all(self.tokens[source, queue] for source in instruction.pop):
             return False
         return self.blocks >= self.blocks_needed.get(index, 0) and self.tiles >= self.tiles_needed.get(index, 0)
 
-    def _run(self, index: int) -> None:
+    def run(self, index: int) -> None:
+        """Count what a head that may start takes and gives."""
         instruction = self.instructions[index]
         queue = instruction.spec.queue
         self.heads[queue] += 1
@@ -99,7 +104,7 @@ class _Walk:
             self.tiles += _decoded_tiles(instruction)
 
     def _standing(self) -> list[str]:
-        heads = ((queue, self._head(queue)) for queue in QUEUES)
+        heads = ((queue, self.head(queue)) for queue in QUEUES)
         return [f"{queue} at {self._awaited(index)}" for queue, index in heads if index is not None]
 
     def _awaited(self, index: int) -> str:
