@@ -14,7 +14,7 @@ from compiler.quantise.ranges import Kind, RangeRule, code_of, kind_of
 # Powers of a row's largest element, 0 to 1: their code does not depend on data.
 PROBABILITIES = TensorScale(1 / TensorScale(1.0, unsigned=True).limits[1], unsigned=True)
 
-MOST_NARROWED = 32  # a method that shrinks a range further has met a tensor that is mostly one value
+MOST_NARROWED = 1000  # a method that shrinks a range further has met a tensor that is mostly one value
 _NO_EXPONENTS = ChannelExponents(0, ())
 
 
