@@ -97,7 +97,7 @@ def saturate(values: Integers, unsigned: bool) -> Integers:
 
 def to_bytes(codes: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Codes of either signedness as they lie in memory."""
-    return (codes & 0xFF).astype(np.uint8)
+    return (codes.astype(np.int64) & 0xFF).astype(np.uint8)
 
 
 def from_bytes(data: npt.NDArray[np.uint8], unsigned: bool) -> Integers:

@@ -68,6 +68,13 @@ def quantise(values: Reals, code: TensorScale) -> npt.NDArray[np.int64]:
     return np.clip(rounded + code.zero_point, *code.limits)
 
 
+def clipped_share(values: Reals, code: TensorScale) -> float:
+    """Share of ``values`` (items of the tensor's shape, along a leading axis) more than a step beyond any code."""
+    low, high = code.limits
+    exact = np.asarray(values, np.float64) / code.units(values.ndim - 1) + code.zero_point
+    return float(np.mean((exact < low - 1) | (exact > high + 1)))
+
+
 def dequantise(codes: npt.NDArray[Any], code: TensorScale) -> npt.NDArray[np.float32]:
     """Real values of codes."""
     exact = (codes.astype(np.float64) - code.zero_point) * code.units(codes.ndim)

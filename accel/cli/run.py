@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(_files(arguments), [arguments.program, arguments.input, *model_files(arguments.against or "")])
     program = read_program(arguments.program)
     inputs = _inputs(program, arguments.input)
+    say(_warnings(program, inputs))
     comparison = started(program, inputs, arguments)
     begin = time.perf_counter()
     found = _execute(program, inputs, arguments, comparison)
@@ -84,6 +86,24 @@ def run(arguments: argparse.Namespace) -> int:
     for written in filter(None, (*_files(arguments), arguments.dump_layers)):
         say(f"wrote {written}")
     return 1 if missed(divergence, arguments) else 0
+
+
+CLIPPED_SHARE = 0.05  # of an input beyond its calibrated range: more is told
+
+
+def _warnings(program: Program, inputs: Mapping[str, Any]) -> Iterator[str]:
+    """What makes values doubtful: scales that are nominal, inputs far outside what was calibrated."""
+    from accel.quantisation import clipped_share
+
+    if not program.calibrated:
+        yield "warning: the program is not calibrated; its values mean nothing"
+    for port in program.inputs:
+        values = inputs.get(port.name)
+        if port.code is None or values is None or values.dtype.kind != "f" or values.size % math.prod(port.shape):
+            continue
+        share = clipped_share(values.reshape(-1, *port.shape), port.code)
+        if share > CLIPPED_SHARE:
+            yield f"warning: {share:.0%} of input '{port.name}' lies beyond the range it was calibrated on"
 
 
 def _files(arguments: argparse.Namespace) -> tuple[Path | None, ...]:

@@ -13,6 +13,7 @@ def verdict(result: MachineResult, curve_file: str) -> str:
     """One paragraph: what the best format gains on this machine, why, and up to which bandwidth."""
     sentences = (
         _gain(result),
+        _answers(result),
         _why(result),
         _vector(result),
         _reloads(result),
@@ -33,6 +34,21 @@ def _gain(result: MachineResult) -> str:
         f"(whole network; GEMM-only {result.gemm_speedup(best):.2f}x) and moves "
         f"{best.whole.dram_bytes_total / 1e6:.3f} MB instead of {int8.whole.dram_bytes_total / 1e6:.3f} MB "
         f"({times_less(result.traffic_ratio(best))})."
+    )
+
+
+ANSWERS_HOLD = 0.95  # cosine with the float model's outputs below which a verdict on speed alone would mislead
+
+
+def _answers(result: MachineResult) -> str:
+    """What the gain costs, where programs were executed."""
+    best, int8 = result.best, result.baseline
+    if best.output_cosine is None or int8.output_cosine is None or best is int8:
+        return ""
+    lost = "" if best.output_cosine >= ANSWERS_HOLD else ": without fine-tuning this format does not keep the answers"
+    return (
+        f"Its outputs have a cosine of {best.output_cosine:.4f} with the float model's, int8's {int8.output_cosine:.4f}"
+        f"{lost}."
     )
 
 

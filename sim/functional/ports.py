@@ -24,6 +24,8 @@ def port_box(port: Port, batch: int) -> Box:
 
 def check_names(inputs: Mapping[str, Array], program: Program) -> None:
     """Raise ``SimError`` unless there is one array for each input of the program."""
+    if not isinstance(inputs, Mapping):
+        raise SimError(f"inputs: a {type(inputs).__name__}; allowed: a dict from input name to array")
     known = [port.name for port in program.inputs]
     for name in inputs:
         if name not in known:
