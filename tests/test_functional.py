@@ -12,6 +12,7 @@ import torch
 from functional_cases import SIZE, program_of, sram_program
 from weight_cases import random_layer, stream_of
 
+from accel.arithmetic import to_bytes
 from accel.isa import VECTOR_CODE, Instruction, decode_program, encode_program
 from accel.program import Port
 from accel.quantisation import TensorScale
@@ -81,6 +82,11 @@ def vector_case(rng, name):
 
 
 @pytest.mark.parametrize("name", VECTOR_CODE)
+def test_codes_of_either_type_are_inputs() -> None:
+    assert to_bytes(np.array([-128, -1, 0, 127], np.int8)).tolist() == [128, 255, 0, 127]
+    assert to_bytes(np.array([0, 255], np.uint8)).tolist() == [0, 255]
+
+
 def test_vector_functions_equal_plain_integers(name):
     for seed in range(60):
         rng = random.Random(f"{name}{seed}")

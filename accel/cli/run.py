@@ -75,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(_files(arguments), [arguments.program, arguments.input, *model_files(arguments.against or "")])
     program = read_program(arguments.program)
     inputs = _inputs(program, arguments.input)
-    say(_warnings(program, inputs))
+    if program.calibrated or arguments.uncalibrated:  # else it is refused
+        say(_warnings(program, inputs))
     comparison = started(program, inputs, arguments)
     begin = time.perf_counter()
     found = _execute(program, inputs, arguments, comparison)
