@@ -75,12 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(_files(arguments), [arguments.program, arguments.input, *model_files(arguments.against or "")])
     program = read_program(arguments.program)
     inputs = _inputs(program, arguments.input)
-    if program.calibrated or arguments.uncalibrated:  # else it is refused
-        say(_warnings(program, inputs))
     comparison = started(program, inputs, arguments)
     begin = time.perf_counter()
     found = _execute(program, inputs, arguments, comparison)
     seconds = time.perf_counter() - begin
+    say(_warnings(program, inputs))
     divergence = judged(comparison, arguments)
     _write(found, divergence, arguments)
     _print(found, divergence, seconds, as_json=arguments.json)
