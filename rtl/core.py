@@ -1,0 +1,242 @@
+"""The decoder's pipeline: jobs, beats and codewords in, vectors of int8 weights out."""
+
+from __future__ import annotations
+
+import math
+
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.codebook import READ_CYCLES, Codebooks, codeword_layout
+from rtl.configuration import DecoderConfig
+from rtl.credit_queue import CreditQueue
+from rtl.extractor import Barrel, BarrelShape
+from rtl.fork import Fork
+from rtl.jobs import job_layout
+from rtl.placer import Placer, placed_layout
+from rtl.sequencer import GroupSource, TileSource, group_layout
+from rtl.splitter import Splitter, beat_layout
+from rtl.words import Words
+
+
+def output_layout(config: DecoderConfig) -> data.StructLayout:
+    """An output beat: int8 weights, first one in the low byte, of ``extra + 1`` vectors; ``last`` ends a tile."""
+    return data.StructLayout(
+        {"weights": 8 * config.output_bytes, "extra": range(config.lookups), "last": 1}
+    )
+
+
+class Core(wiring.Component):
+    """Streams around one pipeline that starts a group when its words, its codebook and a place at the end are there.
+
+    ``starved`` (no words) and ``blocked`` (output not taken) are flags of the cycle at hand; errors pulse.
+    """
+
+    def __init__(self, config: DecoderConfig, memory_style: str = "distributed") -> None:
+        self._config, self._style = config, memory_style
+        ports = {
+            "job": In(stream.Signature(job_layout(config))),
+            "beat": In(stream.Signature(beat_layout(config.input_bits))),
+            "output": Out(stream.Signature(output_layout(config))),
+            **dict.fromkeys(("busy", "starved", "blocked", "error_early", "error_late"), Out(1)),
+        }
+        if config.has_codebook:
+            ports["codeword"] = In(stream.Signature(codeword_layout(config)))
+            ports |= dict.fromkeys(("error_overflow", "error_range"), Out(1))
+        super().__init__(ports)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.tiles = tiles = TileSource(config)
+        m.submodules.groups = groups = GroupSource(config)
+        m.submodules.placer = placer = Placer(config)
+        m.submodules.splitter = splitter = Splitter(config)
+        m.submodules.end = end = CreditQueue(output_layout(config), 16, self._style)
+        wiring.connect(m, tiles.tile, groups.tile)
+        wiring.connect(m, groups.group, placer.group)
+        wiring.connect(m, wiring.flipped(self.beat), splitter.beat)
+        wiring.connect(m, end.output, wiring.flipped(self.output))
+        self._share_jobs(m, splitter, tiles)
+        issue, ready = Signal(), Signal()
+        group = placer.placed.p.group
+        m.d.comb += [
+            issue.eq(placer.placed.valid & end.credit & ready),
+            placer.placed.ready.eq(issue),
+            end.start.eq(issue),
+            self.starved.eq(placer.placed.valid & end.credit & ~ready),
+            self.blocked.eq(self.output.valid & ~self.output.ready),
+            self.error_early.eq(splitter.error_early),
+            self.error_late.eq(splitter.error_late),
+        ]
+        fields = {name: self._extract(m, name, splitter, placer, issue) for name in self._names()}
+        m.d.comb += ready.eq(Cat(there for _, _, there in fields.values()).all())
+        self._finish(m, fields, group, issue, end, tiles)
+        return m
+
+    def _names(self) -> tuple[str, ...]:
+        return ("code", "side") if self._config.side_bits else ("code",)
+
+    def _extract(
+        self, m: Module, name: str, splitter: Splitter, placer: Placer, issue: Signal
+    ) -> tuple[Value, int, Value]:
+        """The window of a group's codes (side bits), how many cycles after ``issue`` it comes, and whether its words
+        are there."""
+        config = self._config
+        shape = barrel_shape(config, name)
+        m.submodules[f"{name}_words"] = words = Words(config.input_bits, shape.bits, self._style)
+        m.submodules[f"{name}_barrel"] = barrel = Barrel(shape)
+        place = placer.placed.p[name]
+        m.d.comb += [
+            words.write.eq(getattr(splitter, f"{name}_write")),
+            words.write_data.eq(getattr(splitter, f"{name}_word")),
+            getattr(splitter, f"{name}_room").eq(words.room),
+            words.place.eq(place),
+            words.issue.eq(issue),
+            barrel.current.eq(words.current),
+            barrel.following.eq(words.following),
+            barrel.shift.eq(place.shift),
+        ]
+        with m.Switch(placer.placed.p.group.code_bits):
+            for row in config.formats.values():
+                length = row.side_length if name == "side" else row.code_length
+                with m.Case(row.code_bits):
+                    m.d.comb += barrel.format.eq(shape.lengths.index(length))
+        return barrel.window, len(shape.stages), words.ready
+
+    def _share_jobs(self, m: Module, splitter: Splitter, tiles: TileSource) -> None:
+        m.submodules.fork = fork = Fork(job_layout(self._config))
+        wiring.connect(m, wiring.flipped(self.job), fork.input)
+        wiring.connect(m, fork.output[0], splitter.job)
+        wiring.connect(m, fork.output[1], tiles.job)
+
+    def _finish(
+        self,
+        m: Module,
+        fields: dict[str, tuple[Value, int, Value]],
+        group: data.View,
+        issue: Signal,
+        end: CreditQueue,
+        tiles: TileSource,
+    ) -> None:
+        """From windows to weights: codes apart, codewords, signs."""
+        config = self._config
+        taken = max(cycles for _, cycles, _ in fields.values())
+        windows = {name: delayed(m, window, taken - cycles, name) for name, (window, cycles, _) in fields.items()}
+        tag = Cat(issue, group.as_value())
+        at_window = data.View(tag_layout(config), delayed(m, tag, taken, "tag"))
+        codes = split_codes(m, config, windows["code"], at_window.group.code_bits)
+        at_codes = data.View(tag_layout(config), delayed(m, at_window.as_value(), 1, "tag_code"))
+        if config.has_codebook:
+            codewords = self._look_up(m, codes, at_codes, tiles)
+        else:
+            codewords = [delayed(m, code, READ_CYCLES, f"code{i}") for i, code in enumerate(codes)]
+            m.d.comb += [tiles.codebook_loaded.eq(1), tiles.idle.eq(1)]
+        at_words = data.View(tag_layout(config), delayed(m, at_codes.as_value(), READ_CYCLES, "tag_words"))
+        side = delayed(m, windows["side"], 1 + READ_CYCLES, "side_words") if "side" in windows else None
+        weights = apply_signs(m, config, codewords, side)
+        at_end = data.View(tag_layout(config), delayed(m, at_words.as_value(), SIGN_CYCLES, "tag_end"))
+        m.d.comb += [
+            end.write.eq(at_end.valid),
+            end.write_data.weights.eq(weights),
+            end.write_data.extra.eq(at_end.group.extra),
+            end.write_data.last.eq(at_end.group.tile_end),
+        ]
+
+    def _look_up(self, m: Module, codes: list[Value], tag: data.View, tiles: TileSource) -> list[Value]:
+        m.submodules.codebooks = books = Codebooks(self._config)
+        wiring.connect(m, wiring.flipped(self.codeword), books.load)
+        last = Signal()
+        # The bank is given back when its last lookup is over: what is written from then on is not read.
+        m.d.sync += last.eq(tag.valid & tag.group.layer_end)
+        m.d.comb += [
+            tiles.codebook_loaded.eq(books.loaded),
+            tiles.idle.eq(books.idle),
+            books.begin.eq(tiles.layer_begins),
+            books.release.eq(last | tiles.layer_dropped),
+            books.bank.eq(tag.group.bank),
+            *(port.eq(code) for port, code in zip(books.codes, codes, strict=True)),
+            self.error_overflow.eq(books.error_overflow),
+            self.error_range.eq(books.error_range),
+        ]
+        return list(books.codewords)
+
+
+SIGN_CYCLES = 2
+
+
+def tag_layout(config: DecoderConfig) -> data.StructLayout:
+    """What accompanies a group through the pipeline."""
+    return data.StructLayout({"valid": 1, "group": group_layout(config)})
+
+
+def barrel_shape(config: DecoderConfig, name: str) -> BarrelShape:
+    """Where windows of codes or side bits may begin, over all code widths of a build."""
+    rows = config.formats.values()
+    sides = name == "side"
+    bits = {row: config.side_bits if sides else row.code_bits for row in rows}
+    lengths = {row: row.side_length if sides else row.code_length for row in rows}
+    grain = math.gcd(*bits.values(), *lengths.values())
+    most = config.lookups * max(bits.values())
+    return BarrelShape(config.input_bits, most, grain, tuple(sorted(set(lengths.values()))))
+
+
+def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
+    """``value``, ``cycles`` registers later."""
+    for cycle in range(cycles):
+        register = Signal(len(value), name=f"{name}_{cycle + 1}")
+        m.d.sync += register.eq(value)
+        value = register
+    return value
+
+
+def split_codes(m: Module, config: DecoderConfig, window: Value, code_bits: Value) -> list[Value]:
+    """The codes of a window, each in its place, zero above its width: one register stage."""
+    width = config.codec.code_bits
+    codes = [Signal(width, name=f"code{lane}") for lane in range(config.lookups)]
+    with m.Switch(code_bits):
+        for row in config.formats.values():
+            with m.Case(row.code_bits):
+                m.d.sync += [
+                    code.eq(window[lane * row.code_bits : (lane + 1) * row.code_bits]) for lane, code in enumerate(codes)
+                ]
+    return codes
+
+
+def apply_signs(m: Module, config: DecoderConfig, codewords: list[Value], side: Value | None) -> Value:
+    """Negate magnitudes whose sign bit is set, in ``SIGN_CYCLES``: all bits above the lowest set one are inverted."""
+    weights = Cat(codewords)
+    if side is None:
+        return delayed(m, weights, SIGN_CYCLES, "weights")
+    results = []
+    for index in range(len(side)):
+        magnitude, sign = weights[8 * index : 8 * index + 7], side[index]
+        results.append(negated(m, magnitude, sign, f"weight{index}"))
+    return Cat(results)
+
+
+def negated(m: Module, magnitude: Value, sign: Value, name: str) -> Value:
+    """``-magnitude`` where ``sign``, else itself: 7 bits to 8, two register stages of at most four inputs each."""
+    bits = Signal(7, name=f"{name}_bits")
+    negative, flip3, flip5 = Signal(name=f"{name}_sign"), Signal(name=f"{name}_flip3"), Signal(name=f"{name}_flip5")
+    m.d.sync += [
+        bits[0].eq(magnitude[0]),
+        bits[1].eq(magnitude[1] ^ (sign & magnitude[0])),
+        bits[2].eq(magnitude[2] ^ (sign & magnitude[:2].any())),
+        bits[3:].eq(magnitude[3:]),
+        flip3.eq(sign & magnitude[:3].any()),
+        negative.eq(sign),
+        flip5.eq(magnitude[3:5].any()),
+    ]
+    result = Signal(8, name=name)
+    later = flip3 | (negative & flip5)
+    m.d.sync += [
+        result[:3].eq(bits[:3]),
+        result[3].eq(bits[3] ^ flip3),
+        result[4].eq(bits[4] ^ (flip3 | (negative & bits[3]))),
+        result[5].eq(bits[5] ^ later),
+        result[6].eq(bits[6] ^ (later | (negative & bits[5]))),
+        result[7].eq(later | (negative & bits[5:7].any())),
+    ]
+    return result

@@ -1,0 +1,130 @@
+"""Fields of fixed stride from a stream of words: where a group of them lies (pointer), and the barrel that takes it out.
+
+The position of a group depends on the sequence of groups only, not on data: the pointer runs ahead of the words, so that
+what the words have to wait for are flags in registers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+
+def place_layout(word_bits: int) -> data.StructLayout:
+    """Where a group lies: ``shift`` in the current word; ``straddle``: its end lies in the next one; ``leave``: the
+    current word is done with; ``leave_both``: so is the next one."""
+    return data.StructLayout(
+        {"shift": range(word_bits), "straddle": 1, "leave": 1, "leave_both": 1}
+    )
+
+
+class Pointer(wiring.Component):
+    """The place of each group of ``step`` bits in words of ``length`` bits.
+
+    Combinational from the position register: ``place`` is that of the group whose ``step`` is given; ``advance`` moves
+    on to the next one. ``end`` marks the last group of a strip: the next one begins with a new word.
+    """
+
+    def __init__(self, word_bits: int, most_step: int) -> None:
+        self._word_bits = word_bits
+        super().__init__(
+            {
+                "step": In(range(most_step + 1)),
+                "length": In(range(word_bits + 1)),
+                "end": In(1),
+                "advance": In(1),
+                "place": Out(place_layout(word_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        position, total, excess = Signal(range(self._word_bits)), Signal(range(2 * self._word_bits)), Signal(range(-self._word_bits, self._word_bits))
+        over, beyond = Signal(), Signal()
+        m.d.comb += [
+            total.eq(position + self.step),
+            excess.eq(total - self.length),
+            over.eq(~excess[-1]),
+            beyond.eq(over & (excess != 0)),
+            self.place.shift.eq(position),
+            self.place.straddle.eq(beyond),
+            self.place.leave.eq(over | self.end),
+            self.place.leave_both.eq(beyond & self.end),
+        ]
+        with m.If(self.advance):
+            m.d.sync += position.eq(Mux(self.end, 0, Mux(over, excess, total)))
+        return m
+
+
+@dataclass(frozen=True, slots=True)
+class BarrelShape:
+    """``bits`` of a window begin at a shift below ``word_bits`` that is a multiple of ``grain``; ``lengths``: the bits
+    of a word in use, by format."""
+
+    word_bits: int
+    bits: int
+    grain: int
+    lengths: tuple[int, ...]
+
+    @property
+    def stages(self) -> tuple[tuple[int, int], ...]:
+        """``(lowest shift bit, shift bits)`` of every register stage, coarsest first: at most 8 to 1 each."""
+        low = (self.grain & -self.grain).bit_length() - 1
+        high = (max(self.lengths) - 1).bit_length()
+        count = max(1, -(-(high - low) // STAGE_SHIFT_BITS))
+        edges = [low + (high - low) * i // count for i in range(count + 1)]
+        return tuple((a, b - a) for a, b in reversed(list(zip(edges, edges[1:], strict=False))))
+
+
+STAGE_SHIFT_BITS = 3
+
+
+class Barrel(wiring.Component):
+    """Takes ``bits`` from two neighbouring words at ``shift``, in ``len(shape.stages)`` cycles, one window a cycle.
+
+    ``short``: which of ``lengths`` is in use, so that the next word begins at that bit of the window.
+    """
+
+    def __init__(self, shape: BarrelShape) -> None:
+        self._shape = shape
+        super().__init__(
+            {
+                "current": In(shape.word_bits),
+                "following": In(shape.word_bits),
+                "format": In(range(max(2, len(shape.lengths)))),
+                "shift": In(range(shape.word_bits)),
+                "window": Out(shape.bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        shape = self._shape
+        joined = Signal(2 * shape.word_bits)
+        with m.Switch(self.format):
+            for index, length in enumerate(shape.lengths):
+                with m.Case(index):
+                    m.d.comb += joined.eq(Cat(self.current[:length], self.following))
+        bits: Value = joined
+        shift: Value = self.shift
+        for low, count in shape.stages:
+            kept = shape.bits + (1 << low) - 1 if low > _lowest(shape) else shape.bits
+            choices = [bits[step << low :][:kept] for step in range(1 << count)]
+            stage, later = Signal(kept, name=f"window{low}"), Signal(len(shift), name=f"shift{low}")
+            with m.Switch(shift[low : low + count] if count else 0):
+                for step, choice in enumerate(choices):
+                    with m.Case(step):
+                        m.d.sync += stage.eq(choice)
+            m.d.sync += later.eq(shift)
+            bits, shift = stage, later
+        m.d.comb += self.window.eq(bits)
+        return m
+
+
+def _lowest(shape: BarrelShape) -> int:
+    return shape.stages[-1][0]

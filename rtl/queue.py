@@ -1,0 +1,58 @@
+"""A queue in a small memory with a registered output, and its room as a flag: no path from its reader to its writer."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Shape, ShapeLike, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+
+class Queue(wiring.Component):
+    """First in, first out, ``depth`` entries in memory (a power of two) and one in the output register.
+
+    - ``write``, ``write_data``: stores an entry at the clock edge; only while ``room`` allows.
+    - ``room``: at least one more entry fits, whatever was written in the cycle before. It answers the fill level one
+      cycle late, so the last place stays empty unless writes pause.
+    - ``valid``, ``data``: the oldest entry, from the second cycle after it was written; ``take`` removes it.
+    """
+
+    def __init__(self, shape: ShapeLike, depth: int = 16, memory_style: str = "distributed") -> None:
+        assert depth & (depth - 1) == 0
+        self._shape, self._depth, self._style = shape, depth, memory_style
+        super().__init__(
+            {
+                "write": In(1),
+                "write_data": In(shape),
+                "room": Out(1, init=1),
+                "valid": Out(1),
+                "data": Out(shape),
+                "take": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bits = Shape.cast(self._shape).width
+        m.submodules.ram = ram = memory.Memory(
+            shape=bits, depth=self._depth, init=[], attrs={"ram_style": self._style}
+        )
+        write, read = ram.write_port(), ram.read_port(domain="sync")
+        head, tail, level = (Signal(range(n), name=s) for n, s in (
+            (self._depth, "head"), (self._depth, "tail"), (self._depth + 1, "level")))
+        fetch = Signal()
+        m.d.comb += [
+            write.en.eq(self.write), write.addr.eq(tail), write.data.eq(self.write_data),
+            fetch.eq((level != 0) & (~self.valid | self.take)),
+            read.en.eq(fetch), read.addr.eq(head), self.data.eq(read.data),
+        ]
+        m.d.sync += [
+            tail.eq(tail + self.write),
+            head.eq(head + fetch),
+            level.eq(level + self.write - fetch),
+            self.room.eq(level <= self._depth - 2),
+        ]
+        with m.If(fetch):
+            m.d.sync += self.valid.eq(1)
+        with m.Elif(self.take):
+            m.d.sync += self.valid.eq(0)
+        return m
