@@ -41,6 +41,10 @@ class SimError(AccelError):
     """The program cannot be simulated on the machine."""
 
 
+class ToolError(AccelError):
+    """An external tool is missing, fails, or does not end in time."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` when an allowed word is close to ``word``, else an empty string."""
     matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)

@@ -1,1 +1,5 @@
-"""Hardware side. Here now: ``rtl.export``, which writes the weight streams of a program as files for a testbench."""
+"""Hardware side: Verilog of generators written in Amaranth, its size and speed on FPGAs, weight streams for testbenches.
+
+``verilog`` writes Verilog, ``fpga`` measures it (``devices``, ``harness``, ``fpga_report``), ``netlist`` makes what was
+synthesised simulable, ``tools`` runs tools of others, ``export`` writes the weight streams of a program.
+"""

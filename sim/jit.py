@@ -16,6 +16,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from accel import cache
+
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
@@ -33,8 +35,7 @@ def source_digest() -> str:
 @functools.cache
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or ``None`` if no such folder can be written."""
-    base = os.environ.get("ACCEL_CACHE") or Path.home() / ".cache" / "accel"
-    folder = Path(base) / "numba" / source_digest()
+    folder = cache.cache_folder("numba") / source_digest()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -7,7 +7,6 @@ the files in it (distributions rebuild packages). Neither is installed; nothing 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from accel import cache
 from accel.atomic import open_atomic
 from accel.errors import FormatError, ModelError
 
@@ -86,8 +86,7 @@ Package = Wheel | DebianPackage
 
 def cache_folder() -> Path:
     """Where fetched files are kept: ``$ACCEL_CACHE/zoo``, else ``~/.cache/accel/zoo``."""
-    root = os.environ.get("ACCEL_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "accel") / "zoo"
+    return cache.cache_folder("zoo")
 
 
 def fetch_files(
