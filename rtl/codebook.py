@@ -72,7 +72,7 @@ class Codebooks(wiring.Component):
             {
                 "load": In(stream.Signature(codeword_layout(config))),
                 "loaded": Out(1),
-                "idle": Out(1),
+                "idle": Out(1, init=1),
                 "begin": In(1),
                 "release": In(1),
                 "error_overflow": Out(1),
@@ -89,17 +89,23 @@ class Codebooks(wiring.Component):
         entries = config.codec.codebook_entries
         address, overflow, bank = Signal(range(entries)), Signal(), Signal()
         free, unused = Signal(range(BANKS + 1), init=BANKS), Signal(range(BANKS + 1))
+        free_next, unused_next = Signal.like(free), Signal.like(unused)
         taken, done = Signal(), Signal()
         m.d.comb += [
             self.load.ready.eq(free != 0),
-            self.loaded.eq(unused != 0),
-            self.idle.eq(free + unused == BANKS),
+            free_next.eq(free - done + self.release),
+            unused_next.eq(unused + done - self.begin),
             taken.eq(self.load.valid & self.load.ready),
             done.eq(taken & load.last),
             self.error_overflow.eq(taken & overflow),
             self.error_range.eq(taken & self._out_of_range()),
         ]
-        m.d.sync += [free.eq(free - done + self.release), unused.eq(unused + done - self.begin)]
+        m.d.sync += [
+            free.eq(free_next),
+            unused.eq(unused_next),
+            self.loaded.eq(unused_next != 0),
+            self.idle.eq(free_next + unused_next == BANKS),
+        ]
         with m.If(taken):
             m.d.sync += [
                 address.eq((address + 1) & ~load.last.replicate(len(address))),

@@ -66,7 +66,9 @@ class DecoderConfig:
     codec: Codec
     lookups: int = 1
     input_bits: int = 64
-    count_bits: int = 16
+    beat_count_bits: int = 16
+    tile_count_bits: int = 12
+    group_count_bits: int = 12
 
     def __post_init__(self) -> None:
         _require("lookups", self.lookups, LOOKUPS)
@@ -122,6 +124,11 @@ class DecoderConfig:
     def code_width_bits(self) -> int:
         """Bits of a number that says how wide a code is."""
         return self.codec.code_bits.bit_length()
+
+    @property
+    def record_word_bits(self) -> int:
+        """Bits of the number of code or side words in a superblock, less one."""
+        return max(max(row.code_words, row.side_words) for row in self.formats.values()).bit_length()
 
     @property
     def output_bytes(self) -> int:

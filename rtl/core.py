@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.codebook import READ_CYCLES, Codebooks, codeword_layout
-from rtl.configuration import DecoderConfig
+from rtl.configuration import DecoderConfig, WordFormat
 from rtl.credit_queue import CreditQueue
 from rtl.extractor import Barrel, BarrelShape
-from rtl.fork import Fork
 from rtl.jobs import job_layout
-from rtl.placer import Placer, placed_layout
+from rtl.placer import Placer
+from rtl.queue import Queue
 from rtl.sequencer import GroupSource, TileSource, group_layout
+from rtl.skid import SkidBuffer
 from rtl.splitter import Splitter, beat_layout
 from rtl.words import Words
 
 
 def output_layout(config: DecoderConfig) -> data.StructLayout:
     """An output beat: int8 weights, first one in the low byte, of ``extra + 1`` vectors; ``last`` ends a tile."""
-    return data.StructLayout(
-        {"weights": 8 * config.output_bytes, "extra": range(config.lookups), "last": 1}
-    )
+    return data.StructLayout({"weights": 8 * config.output_bytes, "extra": range(config.lookups), "last": 1})
 
 
 class Core(wiring.Component):
@@ -55,7 +55,9 @@ class Core(wiring.Component):
         m.submodules.splitter = splitter = Splitter(config)
         m.submodules.end = end = CreditQueue(output_layout(config), 16, self._style)
         wiring.connect(m, tiles.tile, groups.tile)
-        wiring.connect(m, groups.group, placer.group)
+        m.submodules.skid = skid = SkidBuffer(group_layout(config))
+        wiring.connect(m, groups.group, skid.input)
+        wiring.connect(m, skid.output, placer.group)
         wiring.connect(m, wiring.flipped(self.beat), splitter.beat)
         wiring.connect(m, end.output, wiring.flipped(self.output))
         self._share_jobs(m, splitter, tiles)
@@ -100,16 +102,25 @@ class Core(wiring.Component):
         ]
         with m.Switch(placer.placed.p.group.code_bits):
             for row in config.formats.values():
-                length = row.side_length if name == "side" else row.code_length
+                joint = joint_of(config, row, name)
                 with m.Case(row.code_bits):
-                    m.d.comb += barrel.format.eq(shape.lengths.index(length))
+                    m.d.comb += barrel.joint.eq(shape.joints.index(joint) if joint in shape.joints[1:] else 0)
         return barrel.window, len(shape.stages), words.ready
 
     def _share_jobs(self, m: Module, splitter: Splitter, tiles: TileSource) -> None:
-        m.submodules.fork = fork = Fork(job_layout(self._config))
-        wiring.connect(m, wiring.flipped(self.job), fork.input)
-        wiring.connect(m, fork.output[0], splitter.job)
-        wiring.connect(m, fork.output[1], tiles.job)
+        """Both sides of the pipeline get every job, each at its own pace."""
+        rooms = []
+        for name, reader in (("splitter", splitter), ("tiles", tiles)):
+            m.submodules[f"{name}_jobs"] = queue = Queue(job_layout(self._config), memory_style=self._style)
+            m.d.comb += [
+                queue.write.eq(self.job.valid & self.job.ready),
+                queue.write_data.eq(self.job.payload),
+                reader.job.valid.eq(queue.valid),
+                reader.job.payload.eq(queue.data),
+                queue.take.eq(reader.job.ready),
+            ]
+            rooms.append(queue.room)
+        m.d.comb += self.job.ready.eq(Cat(rooms).all())
 
     def _finish(
         self,
@@ -171,15 +182,23 @@ def tag_layout(config: DecoderConfig) -> data.StructLayout:
     return data.StructLayout({"valid": 1, "group": group_layout(config)})
 
 
+def joint_of(config: DecoderConfig, row: WordFormat, name: str) -> tuple[int, int]:
+    """``(length, reach)`` of words of codes or side bits (``BarrelShape``)."""
+    bits, length = (config.side_bits, row.side_length) if name == "side" else (row.code_bits, row.code_length)
+    whole = config.lookups == 1 and length % bits == 0
+    return length, 0 if whole else config.lookups * bits - math.gcd(bits, length)
+
+
 def barrel_shape(config: DecoderConfig, name: str) -> BarrelShape:
     """Where windows of codes or side bits may begin, over all code widths of a build."""
     rows = config.formats.values()
-    sides = name == "side"
-    bits = {row: config.side_bits if sides else row.code_bits for row in rows}
-    lengths = {row: row.side_length if sides else row.code_length for row in rows}
-    grain = math.gcd(*bits.values(), *lengths.values())
-    most = config.lookups * max(bits.values())
-    return BarrelShape(config.input_bits, most, grain, tuple(sorted(set(lengths.values()))))
+    widths = {config.side_bits if name == "side" else row.code_bits for row in rows}
+    joints = {joint_of(config, row, name) for row in rows}
+    # A full word needs no joining of its own: the widest reach covers all.
+    full = max((reach for length, reach in joints if length == config.input_bits), default=0)
+    short = sorted(joint for joint in joints if joint[0] < config.input_bits and joint[1])
+    grain = math.gcd(*widths, *(length for length, _ in joints))
+    return BarrelShape(config.input_bits, config.lookups * max(widths), grain, ((config.input_bits, full), *short))
 
 
 def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
@@ -194,14 +213,30 @@ def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
 def split_codes(m: Module, config: DecoderConfig, window: Value, code_bits: Value) -> list[Value]:
     """The codes of a window, each in its place, zero above its width: one register stage."""
     width = config.codec.code_bits
+    used = Cat(code_bits > index for index in range(width))
     codes = [Signal(width, name=f"code{lane}") for lane in range(config.lookups)]
-    with m.Switch(code_bits):
-        for row in config.formats.values():
-            with m.Case(row.code_bits):
-                m.d.sync += [
-                    code.eq(window[lane * row.code_bits : (lane + 1) * row.code_bits]) for lane, code in enumerate(codes)
-                ]
+    for lane, code in enumerate(codes):
+        m.d.sync += code.eq(chosen(window, code_bits, {row: lane * row for row in config.formats}, width) & used)
     return codes
+
+
+def chosen(window: Value, code_bits: Value, starts: Mapping[int, int], width: int) -> Value:
+    """``width`` bits from the start that belongs to ``code_bits``, as two-way multiplexers; anything if none does."""
+    parts = [_part(window, starts.get(row), width) for row in range(1 << len(code_bits))]
+    for bit in code_bits:
+        parts = [_either(bit, *pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    assert parts[0] is not None, "a build has a width"
+    return parts[0]
+
+
+def _part(window: Value, start: int | None, width: int) -> Value | None:
+    return None if start is None else window[start : start + width]
+
+
+def _either(bit: Value, low: Value | None, high: Value | None) -> Value | None:
+    if low is None or high is None:
+        return low if high is None else high
+    return Mux(bit, high, low)
 
 
 def apply_signs(m: Module, config: DecoderConfig, codewords: list[Value], side: Value | None) -> Value:

@@ -6,8 +6,6 @@ what the words have to wait for are flags in registers.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
@@ -18,9 +16,7 @@ from amaranth.lib.wiring import In, Out
 def place_layout(word_bits: int) -> data.StructLayout:
     """Where a group lies: ``shift`` in the current word; ``straddle``: its end lies in the next one; ``leave``: the
     current word is done with; ``leave_both``: so is the next one."""
-    return data.StructLayout(
-        {"shift": range(word_bits), "straddle": 1, "leave": 1, "leave_both": 1}
-    )
+    return data.StructLayout({"shift": range(word_bits), "straddle": 1, "leave": 1, "leave_both": 1})
 
 
 class Pointer(wiring.Component):
@@ -44,7 +40,11 @@ class Pointer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        position, total, excess = Signal(range(self._word_bits)), Signal(range(2 * self._word_bits)), Signal(range(-self._word_bits, self._word_bits))
+        position, total, excess = (
+            Signal(range(self._word_bits)),
+            Signal(range(2 * self._word_bits)),
+            Signal(range(-self._word_bits, self._word_bits)),
+        )
         over, beyond = Signal(), Signal()
         m.d.comb += [
             total.eq(position + self.step),
@@ -57,25 +57,28 @@ class Pointer(wiring.Component):
             self.place.leave_both.eq(beyond & self.end),
         ]
         with m.If(self.advance):
-            m.d.sync += position.eq(Mux(self.end, 0, Mux(over, excess, total)))
+            m.d.sync += position.eq(Mux(over, excess, total)[: len(position)] & ~self.end.replicate(len(position)))
         return m
 
 
 @dataclass(frozen=True, slots=True)
 class BarrelShape:
-    """``bits`` of a window begin at a shift below ``word_bits`` that is a multiple of ``grain``; ``lengths``: the bits
-    of a word in use, by format."""
+    """``bits`` of a window begin at a shift below ``word_bits`` that is a multiple of ``grain``.
+
+    ``joints``: for each way words are used, ``(length, reach)``: the bits of a word in use, and how many of the next
+    one a window can want.
+    """
 
     word_bits: int
     bits: int
     grain: int
-    lengths: tuple[int, ...]
+    joints: tuple[tuple[int, int], ...]
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:
         """``(lowest shift bit, shift bits)`` of every register stage, coarsest first: at most 8 to 1 each."""
         low = (self.grain & -self.grain).bit_length() - 1
-        high = (max(self.lengths) - 1).bit_length()
+        high = (max(length for length, _ in self.joints) - 1).bit_length()
         count = max(1, -(-(high - low) // STAGE_SHIFT_BITS))
         edges = [low + (high - low) * i // count for i in range(count + 1)]
         return tuple((a, b - a) for a, b in reversed(list(zip(edges, edges[1:], strict=False))))
@@ -87,7 +90,7 @@ STAGE_SHIFT_BITS = 3
 class Barrel(wiring.Component):
     """Takes ``bits`` from two neighbouring words at ``shift``, in ``len(shape.stages)`` cycles, one window a cycle.
 
-    ``short``: which of ``lengths`` is in use, so that the next word begins at that bit of the window.
+    ``joint``: which of ``shape.joints`` is in use.
     """
 
     def __init__(self, shape: BarrelShape) -> None:
@@ -96,7 +99,7 @@ class Barrel(wiring.Component):
             {
                 "current": In(shape.word_bits),
                 "following": In(shape.word_bits),
-                "format": In(range(max(2, len(shape.lengths)))),
+                "joint": In(range(max(2, len(shape.joints)))),
                 "shift": In(range(shape.word_bits)),
                 "window": Out(shape.bits),
             }
@@ -106,24 +109,28 @@ class Barrel(wiring.Component):
         m = Module()
         shape = self._shape
         joined = Signal(2 * shape.word_bits)
-        with m.Switch(self.format):
-            for index, length in enumerate(shape.lengths):
+        m.d.comb += joined.eq(Cat(self.current, self.following))
+        with m.Switch(self.joint):
+            for index, (length, reach) in enumerate(shape.joints):
                 with m.Case(index):
-                    m.d.comb += joined.eq(Cat(self.current[:length], self.following))
+                    m.d.comb += joined[length : length + reach].eq(self.following)
         bits: Value = joined
         shift: Value = self.shift
         for low, count in shape.stages:
             kept = shape.bits + (1 << low) - 1 if low > _lowest(shape) else shape.bits
-            choices = [bits[step << low :][:kept] for step in range(1 << count)]
             stage, later = Signal(kept, name=f"window{low}"), Signal(len(shift), name=f"shift{low}")
-            with m.Switch(shift[low : low + count] if count else 0):
-                for step, choice in enumerate(choices):
-                    with m.Case(step):
-                        m.d.sync += stage.eq(choice)
+            m.d.sync += stage.eq(shifted(bits, shift[low : low + count], low))
             m.d.sync += later.eq(shift)
             bits, shift = stage, later
         m.d.comb += self.window.eq(bits)
         return m
+
+
+def shifted(bits: Value, shift: Value, low: int) -> Value:
+    """``bits >> (shift << low)`` as two-way multiplexers, a layer a bit of ``shift``: what FPGA cells are made of."""
+    for index in reversed(range(len(shift))):
+        bits = Mux(shift[index], bits[1 << (low + index) :], bits)
+    return bits
 
 
 def _lowest(shape: BarrelShape) -> int:

@@ -1,4 +1,4 @@
-"""A job: what the decoder is told about one strip of a weight stream."""
+"""A job: what the decoder is told about one strip of a weight stream, in the form its counters want."""
 
 from __future__ import annotations
 
@@ -6,19 +6,52 @@ from amaranth.lib import data
 
 from rtl.configuration import DecoderConfig
 
-COUNTS = ("beats", "code_end", "side_end", "tiles", "vectors", "last_vectors")
+
+def run_layout(config: DecoderConfig) -> data.StructLayout:
+    """Groups of a tile, all full but the last one, which has ``extra`` vectors besides its first.
+
+    There are ``groups_less_2`` + 2 groups, or a ``single`` one.
+    """
+    return data.StructLayout({"groups_less_2": config.group_count_bits, "single": 1, "extra": range(config.lookups)})
+
+
+def strip_layout(config: DecoderConfig) -> data.StructLayout:
+    """How the beats of a strip split up.
+
+    - ``beats_less_2`` + 2 beats, padding to whole blocks included; blocks have several.
+    - ``code_last_less_1`` + 1: number of the last beat that holds a code of one of its vectors; 0 if ``code_single``.
+      Likewise for side bits.
+    - ``aligned``: codes and side bits in every beat; else ``code_words_less_1`` + 1 words of codes and
+      ``side_words_less_1`` + 1 of side bits take turns.
+    """
+    counts = ("beats_less_2", "code_last_less_1", "side_last_less_1")
+    words = ("code_words_less_1", "side_words_less_1")
+    return data.StructLayout(
+        {
+            **dict.fromkeys(counts, config.beat_count_bits),
+            "code_single": 1,
+            "side_single": 1,
+            "aligned": 1,
+            **dict.fromkeys(words, config.record_word_bits),
+        }
+    )
 
 
 def job_layout(config: DecoderConfig) -> data.StructLayout:
-    """Fields of a job. Words are counted from the strip's start.
+    """A strip: ``code_bits`` a code, ``tiles_less_2`` + 2 tiles or a ``single`` one, all ``run`` but the last one.
 
-    - ``code_bits``: width of a code.
-    - ``beats``: input beats of the strip, padding to whole blocks included.
-    - ``code_end``, ``side_end``: beats up to the last one that holds a code (side bits) of one of its vectors.
-    - ``tiles``, ``vectors``, ``last_vectors``: tiles of the strip, vectors of each, and of the last.
-    - ``first``, ``last``: whether it is the first (last) strip of a layer.
-    - ``drop``: take the strip's beats and make nothing of them.
+    ``first`` and ``last`` mark the strips of a layer; of one to ``drop``, beats are taken and nothing is made.
     """
-    flags = ("first", "last", "drop")
-    widths = {"code_bits": config.code_width_bits, **dict.fromkeys(COUNTS, config.count_bits), **dict.fromkeys(flags, 1)}
-    return data.StructLayout(widths)
+    return data.StructLayout(
+        {
+            "code_bits": config.code_width_bits,
+            "strip": strip_layout(config),
+            "tiles_less_2": config.tile_count_bits,
+            "single": 1,
+            "run": run_layout(config),
+            "last_run": run_layout(config),
+            "first": 1,
+            "last": 1,
+            "drop": 1,
+        }
+    )

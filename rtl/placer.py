@@ -55,9 +55,7 @@ class Placer(wiring.Component):
         sides = [("side", Const(self._config.side_bits))] if self._config.side_bits else []
         return [("code", self.group.p.code_bits), *sides]
 
-    def _place(
-        self, m: Module, name: str, bits: Value, go_step: Value, go_place: Value, group: data.View
-    ) -> data.View:
+    def _place(self, m: Module, name: str, bits: Value, go_step: Value, go_place: Value, group: data.View) -> data.View:
         config = self._config
         widest = config.side_bits if name == "side" else config.codec.code_bits
         pointer = Pointer(config.input_bits, config.lookups * widest)

@@ -8,11 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 
 class Queue(wiring.Component):
-    """First in, first out, ``depth`` entries in memory (a power of two) and one in the output register.
+    """First in, first out: up to ``depth - 1`` entries in memory (a power of two) and one in the output register.
 
     - ``write``, ``write_data``: stores an entry at the clock edge; only while ``room`` allows.
-    - ``room``: at least one more entry fits, whatever was written in the cycle before. It answers the fill level one
-      cycle late, so the last place stays empty unless writes pause.
+    - ``room``: one more entry fits. It is two cycles late, so it is withdrawn while ``LATE_WRITES`` still fit.
     - ``valid``, ``data``: the oldest entry, from the second cycle after it was written; ``take`` removes it.
     """
 
@@ -33,26 +32,35 @@ class Queue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits = Shape.cast(self._shape).width
-        m.submodules.ram = ram = memory.Memory(
-            shape=bits, depth=self._depth, init=[], attrs={"ram_style": self._style}
-        )
+        m.submodules.ram = ram = memory.Memory(shape=bits, depth=self._depth, init=[], attrs={"ram_style": self._style})
         write, read = ram.write_port(), ram.read_port(domain="sync")
-        head, tail, level = (Signal(range(n), name=s) for n, s in (
-            (self._depth, "head"), (self._depth, "tail"), (self._depth + 1, "level")))
-        fetch = Signal()
+        head, tail, fetch = Signal(range(self._depth)), Signal(range(self._depth)), Signal()
         m.d.comb += [
-            write.en.eq(self.write), write.addr.eq(tail), write.data.eq(self.write_data),
-            fetch.eq((level != 0) & (~self.valid | self.take)),
-            read.en.eq(fetch), read.addr.eq(head), self.data.eq(read.data),
+            write.en.eq(self.write),
+            write.addr.eq(tail),
+            write.data.eq(self.write_data),
+            fetch.eq((head != tail) & (~self.valid | self.take)),
+            read.en.eq(fetch),
+            read.addr.eq(head),
+            self.data.eq(read.data),
         ]
         m.d.sync += [
             tail.eq(tail + self.write),
             head.eq(head + fetch),
-            level.eq(level + self.write - fetch),
-            self.room.eq(level <= self._depth - 2),
+            self.valid.eq(fetch | (self.valid & ~self.take)),
         ]
-        with m.If(fetch):
-            m.d.sync += self.valid.eq(1)
-        with m.Elif(self.take):
-            m.d.sync += self.valid.eq(0)
+        self._count(m, fetch)
         return m
+
+    def _count(self, m: Module, fetch: Signal) -> None:
+        """How full it is, from registers: what goes in and out decides nothing in the same cycle."""
+        level, written, fetched = Signal(range(self._depth)), Signal(), Signal()
+        m.d.sync += [
+            written.eq(self.write),
+            fetched.eq(fetch),
+            level.eq(level + written - fetched),
+            self.room.eq(level <= self._depth - 1 - LATE_WRITES),
+        ]
+
+
+LATE_WRITES = 3

@@ -7,7 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.configuration import DecoderConfig
-from rtl.jobs import job_layout
+from rtl.jobs import job_layout, run_layout
 
 
 def group_layout(config: DecoderConfig) -> data.StructLayout:
@@ -26,16 +26,9 @@ def group_layout(config: DecoderConfig) -> data.StructLayout:
 
 
 def tile_layout(config: DecoderConfig) -> data.StructLayout:
-    """A tile: ``groups``, the last one of ``extra`` vectors besides the first; all groups before it are full."""
+    """A tile of a strip: its groups, and whether it is the last one of its strip and its layer."""
     return data.StructLayout(
-        {
-            "code_bits": config.code_width_bits,
-            "groups": config.count_bits,
-            "extra": range(config.lookups),
-            "strip_end": 1,
-            "layer_end": 1,
-            "bank": 1,
-        }
+        {"code_bits": config.code_width_bits, "run": run_layout(config), "strip_end": 1, "layer_end": 1, "bank": 1}
     )
 
 
@@ -61,30 +54,27 @@ class TileSource(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         job, tile = self.job.p, self.tile.p
-        index, bank = Signal(self._config.count_bits, init=1), Signal()
-        end, go, waits, allowed = Signal(), Signal(), Signal(), Signal()
-        vectors = Signal(self._config.count_bits)
-        shift = (self._config.lookups - 1).bit_length()
+        index, last, started, bank = Signal(self._config.tile_count_bits), Signal(), Signal(), Signal()
+        go, end, waits = Signal(), Signal(), Signal()
         m.d.comb += [
-            end.eq((index == job.tiles) | job.drop),
-            go.eq(self.job.valid & (~self.tile.valid | self.tile.ready) & (~waits | allowed)),
-            allowed.eq(self.codebook_loaded & (self.idle | ~job.drop)),
-            waits.eq(job.first & (index == 1)),
+            end.eq(last | job.single),
+            waits.eq(job.first & ~started & ~(self.codebook_loaded & (self.idle | ~job.drop))),
+            go.eq(self.job.valid & (~self.tile.valid | self.tile.ready) & ~waits),
             self.job.ready.eq(go & end),
-            vectors.eq(Mux(index == job.tiles, job.last_vectors, job.vectors)),
-            self.layer_begins.eq(go & waits),
-            self.layer_dropped.eq(go & job.drop & job.last),
+            self.layer_begins.eq(go & job.first & ~started),
+            self.layer_dropped.eq(go & end & job.drop & job.last),
         ]
         with m.If(self.tile.ready):
             m.d.sync += self.tile.valid.eq(0)
         with m.If(go):
             m.d.sync += [
                 self.tile.valid.eq(~job.drop),
-                index.eq(Mux(end, 1, index + 1)),
+                started.eq(~end),
+                index.eq(Mux(end, 0, index + 1)),
+                last.eq((index == job.tiles_less_2) & ~end),
                 bank.eq(bank ^ (end & job.last)),
                 tile.code_bits.eq(job.code_bits),
-                tile.groups.eq((vectors + self._config.lookups - 1) >> shift),
-                tile.extra.eq(vectors - 1),
+                tile.run.eq(Mux(end, job.last_run, job.run)),
                 tile.strip_end.eq(end),
                 tile.layer_end.eq(end & job.last),
                 tile.bank.eq(bank),
@@ -107,9 +97,9 @@ class GroupSource(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         tile, group = self.tile.p, self.group.p
-        index, end, go = Signal(self._config.count_bits, init=1), Signal(), Signal()
+        index, last, end, go = Signal(self._config.group_count_bits), Signal(), Signal(), Signal()
         m.d.comb += [
-            end.eq(index == tile.groups),
+            end.eq(last | tile.run.single),
             go.eq(self.tile.valid & (~self.group.valid | self.group.ready)),
             self.tile.ready.eq(go & end),
         ]
@@ -118,9 +108,10 @@ class GroupSource(wiring.Component):
         with m.If(go):
             m.d.sync += [
                 self.group.valid.eq(1),
-                index.eq(Mux(end, 1, index + 1)),
+                index.eq(Mux(end, 0, index + 1)),
+                last.eq((index == tile.run.groups_less_2) & ~end),
                 group.code_bits.eq(tile.code_bits),
-                group.extra.eq(Mux(end, tile.extra, self._config.lookups - 1)),
+                group.extra.eq(Mux(end, tile.run.extra, self._config.lookups - 1)),
                 group.tile_end.eq(end),
                 group.strip_end.eq(end & tile.strip_end),
                 group.layer_end.eq(end & tile.layer_end),
