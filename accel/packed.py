@@ -24,7 +24,7 @@ import numpy.typing as npt
 import accel
 from accel.codecs import Codec, EncodedLayer, VectorAxis, codes_shape, parse_codec
 from accel.codecs.bits import pack_bits, packed_bytes, unpack_bits
-from accel.codecs.records import unpack_signs
+from accel.codecs.records import SideBits, unpack_side
 from accel.container import Tensor, one_line, read_container, write_container
 from accel.errors import AccelError, FormatError, listed, nearest
 from accel.graph import OPERATORS, Graph, gemm_shape, graph_from_json, graph_to_json, weight_name
@@ -145,8 +145,8 @@ def _tensors(packed: Packed) -> dict[str, Tensor]:
     for name, layer in packed.layers.items():
         tensors[f"codes:{name}"] = pack_bits(layer.codes, layer.codec.code_bits)
         tensors[f"scale:{name}"] = layer.scale
-        if layer.negative is not None:
-            tensors[f"signs:{name}"] = np.packbits(layer.negative.reshape(-1), bitorder="little")
+        if layer.side is not None:
+            tensors[_side_tensor(layer.codec, name)] = np.packbits(layer.side.reshape(-1), bitorder="little")
         if layer.codebook is not None:
             tensors[f"codebook:{name}"] = layer.codebook
     return tensors
@@ -190,21 +190,23 @@ def _layer(name: str, row: Any, graph: Graph, tensors: dict[str, Tensor]) -> Enc
     grid = codes_shape(codec, shape, axis)
     vectors = math.prod(grid)
     code_stream = _stream(tensors, f"codes:{name}", packed_bytes(vectors, codec.code_bits))
-    negative = _negative(tensors, name, codec, grid)
+    side = _side(tensors, name, codec, grid)
     codebook = _taken(tensors, f"codebook:{name}") if codec.codebook_entries else None
     scale = _taken(tensors, f"scale:{name}")
     codes = unpack_bits(code_stream, codec.code_bits, vectors).reshape(grid)
-    return EncodedLayer(codec, shape, axis, codes, negative, codebook, scale)
+    return EncodedLayer(codec, shape, axis, codes, side, codebook, scale)
 
 
-def _negative(
-    tensors: dict[str, Tensor], name: str, codec: Codec, grid: tuple[int, int]
-) -> npt.NDArray[np.bool_] | None:
-    if not codec.has_signs:
+def _side_tensor(codec: Codec, name: str) -> str:
+    return f"signs:{name}" if codec.has_signs else f"masks:{name}"
+
+
+def _side(tensors: dict[str, Tensor], name: str, codec: Codec, grid: tuple[int, int]) -> SideBits | None:
+    vectors, side_bits = math.prod(grid), codec.layout.side_bits
+    if not side_bits:
         return None
-    vectors, length = math.prod(grid), codec.vector_length
-    stream = _stream(tensors, f"signs:{name}", packed_bytes(vectors * length, 1))
-    return unpack_signs(stream, vectors, length).reshape(*grid, length)
+    stream = _stream(tensors, _side_tensor(codec, name), packed_bytes(vectors * side_bits, 1))
+    return unpack_side(stream, vectors, side_bits).reshape(*grid, side_bits)
 
 
 def _stream(tensors: dict[str, Tensor], name: str, size: int) -> npt.NDArray[np.uint8]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from accel.codecs import Codec, EncodedLayer, codes_shape, parse_codec
 from accel.codecs.bits import pack_bits, unpack_bits
-from accel.codecs.records import RecordLayout, pack_records, unpack_records, unpack_signs
+from accel.codecs.records import pack_records, unpack_records, unpack_side
 
 REQUIRED_MB_PER_S = 500
 SHAPE = (4096, 4096)
@@ -47,8 +47,8 @@ def _measure(codec: Codec) -> tuple[float, ...]:
     """Seconds of each of ``OPERATIONS``; what was unpacked is checked against what was packed."""
     layer = _random_layer(codec)
     codes = layer.codes.reshape(-1)
-    negative = None if layer.negative is None else layer.negative.reshape(-1, codec.vector_length)
-    layout = RecordLayout(codec.code_bits, codec.vector_length, codec.has_signs)
+    negative = None if layer.side is None else layer.side.reshape(-1, codec.vector_length)
+    layout = codec.layout
     pack_s, records = _best(lambda: pack_records(codes, negative, layout))
     unpack_s, unpacked = _best(lambda: unpack_records(records, codes.size, layout))
     assert _same(unpacked, (codes, negative)), codec
@@ -72,12 +72,12 @@ def _random_layer(codec: Codec) -> EncodedLayer:
 
 
 def _pack_canonical(layer: EncodedLayer) -> tuple[_Stream, _Stream | None]:
-    signs = None if layer.negative is None else np.packbits(layer.negative.reshape(-1), bitorder="little")
+    signs = None if layer.side is None else np.packbits(layer.side.reshape(-1), bitorder="little")
     return pack_bits(layer.codes, layer.codec.code_bits), signs
 
 
 def _unpack_canonical(codes: _Stream, signs: _Stream | None, vectors: int, codec: Codec) -> _Unpacked:
-    negative = None if signs is None else unpack_signs(signs, vectors, codec.vector_length)
+    negative = None if signs is None else unpack_side(signs, vectors, codec.vector_length)
     return unpack_bits(codes, codec.code_bits, vectors), negative
 
 

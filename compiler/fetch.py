@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC, Instruction
+from accel.tiles import record_fields
 from compiler.emission import Emission, WeightSource
 from compiler.moves import contiguous, move
 from compiler.place import dram_operands, staged_view
@@ -92,9 +93,7 @@ def _fetch_codebook(state: Emission, index: int, source: WeightSource, layer: in
 
 
 def _ldw(source: WeightSource, address: int, blocks: int) -> Instruction:
-    layout = source.tiling.layout
-    values = {"address": address, "blocks": blocks, "code_bits": layout.code_bits}
-    return Instruction("LDW", values | {"vector_length": layout.vector_length, "signed": int(layout.has_signs)})
+    return Instruction("LDW", {"address": address, "blocks": blocks, **record_fields(source.layer.codec)})
 
 
 def fetch_ahead(state: Emission, index: int) -> None:

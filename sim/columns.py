@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs.records import RecordLayout
-from accel.isa import BLOCK_BYTES, BY_MNEMONIC, INSTRUCTIONS, OPCODE_BITS, QUEUES, VECTOR_FUNCTIONS
+from accel.isa import BLOCK_BYTES, BY_MNEMONIC, INSTRUCTIONS, OPCODE_BITS, QUEUES, VECTOR_FUNCTIONS, Instruction
+from accel.tiles import RECORD_FIELDS, layout_of
 from sim.decode import Column, Decoded, Rows
 from sim.lookups import Lookups
 from sim.params import Params
@@ -178,18 +179,23 @@ def _fill_decode(code: Code, dec: Rows, lookups: Lookups) -> None:
         code[name][dec.index] = dec[name]
     code["vector_length"][dec.index] = dec["vector_length"]
     code["groups"][dec.index] = dec["groups_per_tile"]
-    shapes = np.stack([dec["code_bits"], dec["vector_length"], dec["signed"]], axis=1)
-    kinds, which = np.unique(shapes, axis=0, return_inverse=True)
-    records = [_record(RecordLayout(int(bits), int(length), bool(signed))) for bits, length, signed in kinds]
-    sizes = np.array(records, np.int64).reshape(-1, 3)[which.reshape(-1)]
+    layouts, which = record_layouts(dec)
+    sizes = np.array([_record(layout) for layout in layouts], np.int64).reshape(-1, 3)[which]
     for name, size in zip(("vectors_per_record", "record_bits", "padded_bytes"), sizes.T, strict=True):
         code[name][dec.index] = size
 
 
+def record_layouts(dec: Rows) -> tuple[list[RecordLayout], Column]:
+    """The layouts that occur among DECs, and which of them each one has."""
+    kinds, which = np.unique(np.stack([dec[name] for name in RECORD_FIELDS], axis=1), axis=0, return_inverse=True)
+    decs = (Instruction("DEC", dict(zip(RECORD_FIELDS, kind, strict=True))) for kind in kinds.tolist())
+    return [layout_of(dec) for dec in decs], which.reshape(-1)
+
+
 def _record(layout: RecordLayout) -> tuple[int, int, int]:
-    """Vectors and bits that count as one when a tile's last byte is looked for: records with signs, else codes. And the
-    bytes a strip is padded to a multiple of: whole records."""
-    if layout.has_signs:
+    """Vectors and bits that count as one when a tile's last byte is looked for: records with side bits, else codes. And
+    the bytes a strip is padded to a multiple of: whole records."""
+    if layout.side_bits:
         return layout.vectors_per_record, layout.record_bytes * 8, layout.record_bytes
     return 1, layout.code_bits, layout.record_bytes
 

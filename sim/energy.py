@@ -12,7 +12,7 @@ from accel.energy import COMPONENTS, DEFAULT_ENERGY, EnergyTable
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS
 from accel.machine import Machine
 from accel.systolic import DATAFLOWS
-from sim.columns import in_force, vector_elements, vector_operations, vector_windows
+from sim.columns import in_force, record_layouts, vector_elements, vector_operations, vector_windows
 from sim.decode import Decoded, Rows
 
 ACCUMULATOR_BYTES = 4  # int32
@@ -87,7 +87,8 @@ def count_accesses(decoded: Decoded, dram_bytes: int, machine: Machine) -> Mappi
 
 def _ring_bytes_read(dec: Rows) -> int:
     """Record bytes DEC takes in, padding of vectors included, of blocks not."""
-    bits = dec["code_bits"] + dec["signed"] * dec["vector_length"]
+    layouts, which = record_layouts(dec)
+    bits = np.array([layout.code_bits + layout.side_bits for layout in layouts], np.int64)[which]
     return int((_codes(dec) * bits // _BITS).sum())
 
 

@@ -62,7 +62,7 @@ def slow_decode(layer):
     for place, sources in slow_vectors(layer.shape, layer.codec, layer.vector_axis):
         for i, at in enumerate(sources):
             if at is not None:
-                sign = -1 if layer.negative is not None and layer.negative[place][i] else 1
+                sign = -1 if layer.side is not None and layer.side[place][i] else 1
                 weights[at] = sign * int(layer.codebook[layer.codes[place], i])
     return weights
 
@@ -86,9 +86,9 @@ def test_vector_codecs_agree_with_the_slow_twin(case):
     codes, negative = slow_encode(weights, codec, codebook, scale, axis)
     np.testing.assert_array_equal(layer.codes, codes)
     if negative is None:
-        assert layer.negative is None
+        assert layer.side is None
     else:
-        np.testing.assert_array_equal(layer.negative, negative)
+        np.testing.assert_array_equal(layer.side, negative)
     np.testing.assert_array_equal(codec.decode(layer), slow_decode(layer))
 
 

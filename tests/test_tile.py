@@ -65,7 +65,7 @@ def strip_bits(layer: EncodedLayer, shape: tuple[int, ...], tiling: Tiling, firs
         for row, column in tile_vectors(tiling, left, top):
             out, reduction = first + column, source_index(row, shape, layer.vector_axis)
             at = (out // d, reduction) if layer.vector_axis == "out" else (out, reduction // d)
-            signs = [] if layer.negative is None else [int(bit) for bit in layer.negative[at]]
+            signs = [] if layer.side is None else [int(bit) for bit in layer.side[at]]
             vectors.append((int(layer.codes[at]) & (1 << layout.code_bits) - 1, signs))
     bits: list[int] = []
     blank = (0, [0] * d if layout.has_signs else [])

@@ -121,7 +121,7 @@ def test_a_superblock_by_hand() -> None:
 @pytest.mark.parametrize("array", [8, 32, 64])
 def test_default_fifos_slow_nothing_down(spelling: str, lookups: int, array: int) -> None:
     codec = parse_codec(spelling)
-    layout = RecordLayout(codec.code_bits, codec.vector_length, codec.has_signs)
+    layout = codec.layout
     codes = array * array // codec.vector_length
     for tile in range(5):
         found = compiled(layout, Decoder(8192, lookups), tile * codes, [0] * codes)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from accel.codecs import parse_codec
-from accel.codecs.records import RecordLayout, pack_records
+from accel.codecs.records import pack_records
 from accel.isa import Instruction, encode_program
 from accel.machine import load_machine
 from accel.metrics import TRAFFIC
@@ -29,21 +29,21 @@ def tile_codes(layer, rows, columns):
     else:
         cut = np.s_[columns, rows.start // d : -(-rows.stop // d)]
     codes = layer.codes[cut].T.reshape(-1)
-    negative = None if layer.negative is None else layer.negative[cut].transpose(1, 0, 2).reshape(-1, d)
+    negative = None if layer.side is None else layer.side[cut].transpose(1, 0, 2).reshape(-1, d)
     return codes, negative
 
 
 def stream_of(layer, tile_rows, tile_columns):
     """Bytes of all strips, each padded to whole blocks."""
     out, reduction = layer.shape
-    layout = RecordLayout(layer.codec.code_bits, layer.codec.vector_length, layer.codec.has_signs)
+    layout = layer.codec.layout
     strips = []
     for first in range(0, out, tile_columns):
         columns = slice(first, min(first + tile_columns, out))
         tiles = [
             tile_codes(layer, slice(r, min(r + tile_rows, reduction)), columns) for r in range(0, reduction, tile_rows)
         ]
-        negative = np.concatenate([signs for _, signs in tiles]) if layer.negative is not None else None
+        negative = np.concatenate([signs for _, signs in tiles]) if layer.side is not None else None
         data = pack_records(np.concatenate([codes for codes, _ in tiles]), negative, layout)
         strips.append(np.pad(data, (0, -data.size % 64)))
     return np.concatenate(strips)

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs.bits import packed_bytes
+from accel.codecs.masks import Mask
+from accel.codecs.records import RecordLayout, SideBits, side_bits
 from accel.errors import CodecError, listed
 
 VectorAxis = Literal["out", "in"]
@@ -33,16 +35,18 @@ class EncodedLayer:
     """One weight matrix in compressed form, before any packing into bits.
 
     ``shape`` is ``(out, reduction)`` of the real matrix; ``codes`` cover the axis padded to a multiple of the vector
-    length: ``[ceil(out/d), reduction]`` for axis ``out``, ``[out, ceil(reduction/d)]`` for ``in``. ``negative`` (bool,
-    same layout with a trailing axis of length d) is present only for sign-splitting codecs. ``codebook`` is
-    ``int8[k, d]`` or ``None`` for integer codecs. ``scale`` is float32 ``[1]`` (per tensor) or ``[out]`` (per channel).
+    length: ``[ceil(out/d), reduction]`` for axis ``out``, ``[out, ceil(reduction/d)]`` for ``in``. ``side`` (bool, same
+    layout with a trailing axis of ``side_bits``) is what each vector stores beside its code: signs (1 = negative) or
+    mask indices (``accel.codecs.masks``); ``None`` for codecs without. ``codebook`` is ``int8[k, d]`` (``[k, r]`` if
+    there is a ``projection``), or ``None`` for integer codecs. ``scale`` is float32 ``[1]`` (per tensor) or ``[out]``
+    (per channel).
     """
 
     codec: Codec
     shape: tuple[int, int]
     vector_axis: VectorAxis
     codes: Codes
-    negative: npt.NDArray[np.bool_] | None
+    side: SideBits | None
     codebook: Codebook | None
     scale: npt.NDArray[np.float32]
 
@@ -77,9 +81,20 @@ class Codec(ABC):
         """Codewords per layer (k); 0 for integer codecs."""
 
     @property
-    @abstractmethod
     def has_signs(self) -> bool:
         """Whether one sign bit a weight (1 = negative) is stored beside the code."""
+        return False
+
+    @property
+    def mask(self) -> Mask | None:
+        """Shape of the masks whose indices are stored beside the code, if any."""
+        return None
+
+    @property
+    def layout(self) -> RecordLayout:
+        """The records of its weight streams."""
+        beside = side_bits(self.vector_length, self.has_signs, self.mask)
+        return RecordLayout(self.code_bits, self.vector_length, beside)
 
     @abstractmethod
     def encode(
@@ -101,8 +116,9 @@ class Codec(ABC):
 
     @property
     def bits_per_weight(self) -> float:
-        """Stored bits per weight, codebook and scale apart (design table: log2 k / d, +1 with signs)."""
-        return self.code_bits / self.vector_length + (1 if self.has_signs else 0)
+        """Stored bits per weight, codebook and scale apart: log2 k / d, +1 with signs, + the bits of a mask index over
+        the weights it stands for."""
+        return (self.code_bits + self.layout.side_bits) / self.vector_length
 
     @property
     def codebook_bytes(self) -> int:
@@ -132,11 +148,11 @@ def stored_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis, 
     """Bytes one layer takes by kind (``weights`` for integer codecs or ``indices``, ``signs``, ``codebooks``,
     ``scales``), densely packed. ``scales`` is the number of float32 scales (1, or one an output channel)."""
     vectors = math.prod(codes_shape(codec, shape, vector_axis))
-    code_bytes = packed_bytes(vectors, codec.code_bits)
+    code_bytes, side_bytes = packed_bytes(vectors, codec.code_bits), packed_bytes(vectors * codec.layout.side_bits, 1)
     return {
         "weights": 0 if codec.codebook_entries else code_bytes,
-        "indices": code_bytes if codec.codebook_entries else 0,
-        "signs": packed_bytes(vectors * codec.vector_length, 1) if codec.has_signs else 0,
+        "indices": (code_bytes if codec.codebook_entries else 0) + (side_bytes if codec.mask else 0),
+        "signs": side_bytes if codec.has_signs else 0,
         "codebooks": codec.codebook_bytes,
         "scales": scales * np.dtype(np.float32).itemsize,
     }
@@ -196,7 +212,8 @@ def check_layer(layer: EncodedLayer) -> None:
     codes = codes_shape(codec, layer.shape, layer.vector_axis)
     entries = (codec.codebook_entries, codec.vector_length) if codec.codebook_entries else None
     _check_array(codec, "codes", layer.codes, codes, np.uint16)
-    _check_array(codec, "signs", layer.negative, (*codes, codec.vector_length) if codec.has_signs else None, np.bool_)
+    side = (*codes, codec.layout.side_bits) if codec.layout.side_bits else None
+    _check_array(codec, "side bits", layer.side, side, np.bool_)
     _check_array(codec, "codebook", layer.codebook, entries, np.int8)
     _check_array(codec, "scale", layer.scale, (1,) if layer.scale.shape == (1,) else (layer.shape[0],), np.float32)
     if not np.isfinite(layer.scale).all():

@@ -20,6 +20,7 @@ from accel.codecs.base import (
     to_vectors,
 )
 from accel.codecs.bits import MAX_BITS
+from accel.codecs.masks import Flags
 from accel.codecs.records import MAX_VECTOR_LENGTH
 from accel.errors import CodecError
 
@@ -68,10 +69,6 @@ class VQ(CodebookCodec):
     family: ClassVar[str] = "vq"
     lowest: ClassVar[int] = -127
 
-    @property
-    def has_signs(self) -> bool:
-        return False
-
     def encode(
         self,
         weights: npt.NDArray[np.float32],
@@ -111,20 +108,25 @@ def look_up(codebook: Codebook, codes: npt.NDArray[np.uint16]) -> Codebook:
     return codebook.take(codes.reshape(-1), axis=0)
 
 
-def nearest_codewords(vectors: npt.NDArray[np.float64], codebook: Codebook) -> npt.NDArray[np.uint16]:
+def nearest_codewords(
+    vectors: npt.NDArray[np.float64], codebook: Codebook, kept: Flags | None = None
+) -> npt.NDArray[np.uint16]:
     """Index of the codeword nearest to each of ``vectors[n, d]``, ties to the lowest; memory is bounded by blocks.
 
-    ``|x - c|^2`` is ranked by ``|c|^2 / 2 - x.c``. In double precision the products with 8-bit codewords are exact and
-    so, for weights of similar magnitude, are the sums: ties do not depend on the BLAS or its threads.
+    With ``kept[n, d]`` only those weights count; the others of ``vectors`` must be 0. ``|x - c|^2`` is ranked by
+    ``|c|^2 / 2 - x.c``, the norm being that of the weights kept. In double precision the products with 8-bit codewords
+    are exact and so, for weights of similar magnitude, are the sums: ties do not depend on the BLAS or its threads.
     """
     words = codebook.astype(np.float64)
-    half_norms = (words * words).sum(axis=1) / 2
+    half_squares = (words * words).T / 2
+    half_norms = half_squares.sum(axis=0)
     codes = np.empty(len(vectors), np.uint16)
     rows = max(1, _BLOCK_DISTANCES // len(codebook))
     for start in range(0, len(vectors), rows):
-        ranking = vectors[start : start + rows] @ words.T
-        np.subtract(half_norms, ranking, out=ranking)
-        codes[start : start + rows] = ranking.argmin(axis=1)
+        block = slice(start, start + rows)
+        ranking = vectors[block] @ words.T
+        np.subtract(half_norms if kept is None else kept[block] @ half_squares, ranking, out=ranking)
+        codes[block] = ranking.argmin(axis=1)
     return codes
 
 
