@@ -158,8 +158,12 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
         _DRAM, ("blocks", 24, "64-byte blocks"), *_CODE, *_MASK,
     ),
     _row(
-        "LDC", 3, "load", "DRAM to a codebook bank",
-        _DRAM, ("bytes", 21, "bytes of the codebook"), ("bank", 1, "codebook bank"),
+        "LDC", 3, "load", "DRAM to a codebook bank. With rank = R: C int8[k, R], then P int8[R, vector_length], k "
+        "being bytes/R - vector_length; the bank gets k codewords clip(round(C*P / 2^shift), -127, 127), rounded as "
+        "above",
+        _DRAM, ("bytes", 21, "bytes loaded"), ("bank", 1, "codebook bank"),
+        ("rank", 7, "numbers in a codeword of C; 0: the bytes are the codebook"),
+        ("vector_length", 7, "weights per codeword; 0 with rank = 0"), ("shift", 5, "bits rounded off"),
     ),
     _row(
         "GTH", 4, "load", "gather rows of a DRAM table by the int32 indices in SRAM (embeddings); starts when all "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from accel.arithmetic import LARGEST_NORM_ROW, MANTISSA_BITS
 from accel.errors import AccelError, IsaError
+from accel.fold import check_fold
 from accel.footprint import (
     CODEBOOK_SPAN,
     WITH_EXPONENTS,
@@ -85,6 +86,11 @@ def _check_ldw(load: Instruction, state: QueueState, machine: Machine) -> None:
     if load["address"] % BLOCK_BYTES:
         raise IsaError(f"address = {load['address']:#x}; allowed: multiples of {BLOCK_BYTES}")
     layout_of(load)
+
+
+def _check_ldc(load: Instruction, state: QueueState, machine: Machine) -> None:
+    _check_bank(load, state, machine)
+    check_fold(load)
 
 
 def _check_bank(user: Instruction, state: QueueState, machine: Machine) -> None:
@@ -189,7 +195,7 @@ _POSITIVE: Mapping[str, tuple[str, ...]] = {
 
 _RULES: Mapping[str, Callable[[Instruction, QueueState, Machine], None]] = {
     "LDW": _check_ldw,
-    "LDC": _check_bank,
+    "LDC": _check_ldc,
     "DEC": _check_dec,
     "GMO": _check_gmo,
     "GEM": _check_gem,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from accel.fold import fold_fields
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC, Instruction
 from accel.tiles import record_fields
 from compiler.emission import Emission, WeightSource
@@ -87,8 +88,8 @@ def _fetch_codebook(state: Emission, index: int, source: WeightSource, layer: in
     codec, bank = source.layer.codec, state.codebooks % state.resources.machine.decoder.codebook_buffers
     state.bank_of[index] = bank
     if codec.codebook_entries:
-        values = {"address": source.codebook_address, "bytes": codec.codebook_bytes, "bank": bank}
-        state.add(layer, Instruction("LDC", values))
+        values = {"address": source.codebook_address, "bytes": codec.stored_codebook_bytes, "bank": bank}
+        state.add(layer, Instruction("LDC", values | fold_fields(source.layer)))
         state.codebooks += 1
 
 

@@ -25,11 +25,19 @@ def region_at(dec: Instruction, where: str) -> Region:
         raise SimError(f"{where}: {error}") from error
 
 
-def decode_region(data: Bytes, dec: Instruction, region: Region, codebook: Weights | None) -> Weights:
+def decode_region(data: Bytes, dec: Instruction, region: Region, codebook: Weights | None, where: str) -> Weights:
     """``int8[columns, rows]`` of one DEC from the ``region.stored_bytes`` bytes it walks.
 
-    ``codebook`` is ``int8[2**code_bits, d]``, or ``None`` for integers.
+    ``codebook`` is ``int8[2**code_bits, d]``, or ``None`` for integers. Raises ``SimError`` naming ``where`` for mask
+    indices that no mask has.
     """
+    try:
+        return _decode_strips(data, dec, region, codebook)
+    except CodecError as error:
+        raise SimError(f"{where}: {error}") from error
+
+
+def _decode_strips(data: Bytes, dec: Instruction, region: Region, codebook: Weights | None) -> Weights:
     out = np.empty((dec["columns"], dec["rows"]), np.int8)
     offset = 0
     for index in range(region.strips):

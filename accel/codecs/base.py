@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from accel.codecs.bits import packed_bytes
 from accel.codecs.masks import Mask
+from accel.codecs.projection import Projection
 from accel.codecs.records import RecordLayout, SideBits, side_bits
 from accel.errors import CodecError, listed
 
@@ -37,9 +38,9 @@ class EncodedLayer:
     ``shape`` is ``(out, reduction)`` of the real matrix; ``codes`` cover the axis padded to a multiple of the vector
     length: ``[ceil(out/d), reduction]`` for axis ``out``, ``[out, ceil(reduction/d)]`` for ``in``. ``side`` (bool, same
     layout with a trailing axis of ``side_bits``) is what each vector stores beside its code: signs (1 = negative) or
-    mask indices (``accel.codecs.masks``); ``None`` for codecs without. ``codebook`` is ``int8[k, d]`` (``[k, r]`` if
-    there is a ``projection``), or ``None`` for integer codecs. ``scale`` is float32 ``[1]`` (per tensor) or ``[out]``
-    (per channel).
+    mask indices (``accel.codecs.masks``); ``None`` for codecs without. ``codebook`` is ``int8[k, d]``, or ``None`` for
+    integer codecs; with a ``projection`` it is ``int8[k, r]`` and folded to ``[k, d]`` before use. ``scale`` is float32
+    ``[1]`` (per tensor) or ``[out]`` (per channel).
     """
 
     codec: Codec
@@ -49,6 +50,7 @@ class EncodedLayer:
     side: SideBits | None
     codebook: Codebook | None
     scale: npt.NDArray[np.float32]
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
         self.codec.validate(self)
@@ -79,6 +81,16 @@ class Codec(ABC):
     @abstractmethod
     def codebook_entries(self) -> int:
         """Codewords per layer (k); 0 for integer codecs."""
+
+    @property
+    def codebook_shape(self) -> tuple[int, int] | None:
+        """Shape of the codebook as stored; ``None`` for integer codecs."""
+        return (self.codebook_entries, self.vector_length) if self.codebook_entries else None
+
+    @property
+    def projection_shape(self) -> tuple[int, int] | None:
+        """Shape ``(r, m)`` of the projection stored with the codebook, if it is folded from two factors."""
+        return None
 
     @property
     def has_signs(self) -> bool:
@@ -125,6 +137,11 @@ class Codec(ABC):
         """Bytes of one layer's codebook as the decoder holds it (one int8 per element)."""
         return self.codebook_entries * self.vector_length
 
+    @property
+    def stored_codebook_bytes(self) -> int:
+        """Bytes of one layer's codebook in files and DRAM: its factors, if it is folded from two."""
+        return sum(math.prod(shape) for shape in (self.codebook_shape, self.projection_shape) if shape)
+
 
 def codes_shape(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> tuple[int, int]:
     """Shape of ``EncodedLayer.codes`` for a matrix of ``shape``; the vector axis is rounded up to whole vectors."""
@@ -153,9 +170,16 @@ def stored_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis, 
         "weights": 0 if codec.codebook_entries else code_bytes,
         "indices": (code_bytes if codec.codebook_entries else 0) + (side_bytes if codec.mask else 0),
         "signs": side_bytes if codec.has_signs else 0,
-        "codebooks": codec.codebook_bytes,
+        "codebooks": codec.stored_codebook_bytes,
         "scales": scales * np.dtype(np.float32).itemsize,
     }
+
+
+def stored_codebook(layer: EncodedLayer) -> Codebook | None:
+    """The ``stored_codebook_bytes`` of a layer as they lie in DRAM: codebook, then projection; ``None`` without."""
+    if layer.codebook is None or layer.projection is None:
+        return layer.codebook
+    return np.concatenate([layer.codebook.reshape(-1), layer.projection.matrix.reshape(-1)])
 
 
 def layer_bytes(layer: EncodedLayer) -> dict[str, int]:
@@ -210,11 +234,12 @@ def check_layer(layer: EncodedLayer) -> None:
     if len(layer.shape) != 2 or min(layer.shape) < 1:
         raise CodecError(f"{codec}: weight shape {layer.shape}; expected two positive sizes (out, reduction)")
     codes = codes_shape(codec, layer.shape, layer.vector_axis)
-    entries = (codec.codebook_entries, codec.vector_length) if codec.codebook_entries else None
     _check_array(codec, "codes", layer.codes, codes, np.uint16)
     side = (*codes, codec.layout.side_bits) if codec.layout.side_bits else None
     _check_array(codec, "side bits", layer.side, side, np.bool_)
-    _check_array(codec, "codebook", layer.codebook, entries, np.int8)
+    _check_array(codec, "codebook", layer.codebook, codec.codebook_shape, np.int8)
+    projection = None if layer.projection is None else layer.projection.matrix
+    _check_array(codec, "projection", projection, codec.projection_shape, np.int8)
     _check_array(codec, "scale", layer.scale, (1,) if layer.scale.shape == (1,) else (layer.shape[0],), np.float32)
     if not np.isfinite(layer.scale).all():
         raise CodecError(f"{codec}: a scale is NaN or infinite")

@@ -20,11 +20,11 @@ from accel.codecs.base import (
 )
 from accel.codecs.masks import Mask, kept_weights, largest_kept, mask_indices, pack_masks
 from accel.codecs.records import SideBits
-from accel.codecs.vq import CodebookCodec, look_up, nearest_codewords, required_codebook
+from accel.codecs.vq import VectorCodec, look_up, nearest_codewords, required_codebook
 
 
 @dataclass(frozen=True, slots=True)
-class MVQ(CodebookCodec):
+class MVQ(VectorCodec):
     """Codewords hold -127..127; beside each code, D/M mask indices (``accel.codecs.masks``)."""
 
     family: ClassVar[str] = "mvq"
@@ -32,7 +32,7 @@ class MVQ(CodebookCodec):
     nm: Mask
 
     def __post_init__(self) -> None:
-        CodebookCodec.__post_init__(self)
+        VectorCodec.__post_init__(self)
         self.nm.vector_bits(self.d)
 
     @property
@@ -67,7 +67,7 @@ class MVQ(CodebookCodec):
 
     def validate(self, layer: EncodedLayer) -> None:
         """Besides shapes and codewords: every mask index must name a mask."""
-        CodebookCodec.validate(self, layer)
+        VectorCodec.validate(self, layer)
         assert layer.side is not None, "its shape was checked"
         mask_indices(layer.side.reshape(-1, self.layout.side_bits), self.nm)
 

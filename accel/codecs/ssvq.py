@@ -17,11 +17,11 @@ from accel.codecs.base import (
     normalised,
     to_vectors,
 )
-from accel.codecs.vq import CodebookCodec, look_up, nearest_codewords, required_codebook
+from accel.codecs.vq import VectorCodec, look_up, nearest_codewords, required_codebook
 
 
 @dataclass(frozen=True, slots=True)
-class SSVQ(CodebookCodec):
+class SSVQ(VectorCodec):
     """Magnitudes 0..127 by codeword, sign bit 1 = negative."""
 
     family: ClassVar[str] = "ssvq"

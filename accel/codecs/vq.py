@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -29,23 +29,19 @@ _BLOCK_DISTANCES = 1 << 19  # distances held at once: 4 MiB, within the last-lev
 
 @dataclass(frozen=True, slots=True)
 class CodebookCodec(Codec):
-    """What ``vq`` and ``ssvq`` share: k codewords of d weights, k a power of two; raises ``CodecError`` otherwise."""
+    """What codecs with a codebook share: k codewords, k a power of two; raises ``CodecError`` otherwise."""
 
     lowest: ClassVar[int]
     k: int
-    d: int
 
     def __post_init__(self) -> None:
         if not 2 <= self.k <= 1 << MAX_BITS or self.k & (self.k - 1):
             raise CodecError(
                 f"{self}: k={self.k} is not a power of two from 2 to {1 << MAX_BITS}{_near_powers(self.k)}"
             )
-        if not 1 <= self.d <= MAX_VECTOR_LENGTH:
-            raise CodecError(f"{self}: d={self.d} weights a vector; allowed: 1 to {MAX_VECTOR_LENGTH}")
-
-    @property
-    def vector_length(self) -> int:
-        return self.d
+        if not 1 <= self.vector_length <= MAX_VECTOR_LENGTH:
+            name = fields(self)[1].name
+            raise CodecError(f"{self}: {name}={self.vector_length} weights a vector; allowed: 1 to {MAX_VECTOR_LENGTH}")
 
     @property
     def code_bits(self) -> int:
@@ -55,6 +51,10 @@ class CodebookCodec(Codec):
     def codebook_entries(self) -> int:
         return self.k
 
+    def codewords(self, layer: EncodedLayer) -> Codebook:
+        """The codebook ``int8[k, vector_length]`` that codes are looked up in."""
+        return required_codebook(self, layer.codebook)
+
     def validate(self, layer: EncodedLayer) -> None:
         """Besides shapes: codeword elements must lie in ``lowest..127``."""
         check_layer(layer)
@@ -63,7 +63,18 @@ class CodebookCodec(Codec):
 
 
 @dataclass(frozen=True, slots=True)
-class VQ(CodebookCodec):
+class VectorCodec(CodebookCodec):
+    """Codebook codecs whose codewords are stored as they are: d weights each."""
+
+    d: int
+
+    @property
+    def vector_length(self) -> int:
+        return self.d
+
+
+@dataclass(frozen=True, slots=True)
+class VQ(VectorCodec):
     """Plain vector quantisation; codewords hold -127..127."""
 
     family: ClassVar[str] = "vq"
@@ -77,22 +88,36 @@ class VQ(CodebookCodec):
         vector_axis: VectorAxis = "out",
     ) -> EncodedLayer:
         """Nearest codeword in L2 of every vector of ``weights / scale``; ties go to the lowest index."""
-        codebook = required_codebook(self, codebook)
-        vectors = to_vectors(normalised(weights, scale), self.d, vector_axis)
+        codes = nearest_codes(self, weights, required_codebook(self, codebook), scale, vector_axis)
         shape = (int(weights.shape[0]), int(weights.shape[1]))
-        codes = nearest_codewords(vectors, codebook).reshape(codes_shape(self, shape, vector_axis))
         return EncodedLayer(self, shape, vector_axis, codes, None, codebook, scale)
 
     def decode(self, layer: EncodedLayer) -> npt.NDArray[np.int8]:
         """Look every index up."""
-        return from_vectors(
-            look_up(required_codebook(self, layer.codebook), layer.codes), layer.shape, layer.vector_axis
-        )
+        return decode_vectors(self, layer)
+
+
+def nearest_codes(
+    codec: CodebookCodec,
+    weights: npt.NDArray[np.float32],
+    codewords: Codebook,
+    scale: npt.NDArray[np.float32],
+    vector_axis: VectorAxis,
+) -> npt.NDArray[np.uint16]:
+    """``EncodedLayer.codes``: for each vector of ``weights / scale`` the nearest of ``codewords[k, vector_length]``."""
+    vectors = to_vectors(normalised(weights, scale), codec.vector_length, vector_axis)
+    shape = (int(weights.shape[0]), int(weights.shape[1]))
+    return nearest_codewords(vectors, codewords).reshape(codes_shape(codec, shape, vector_axis))
+
+
+def decode_vectors(codec: CodebookCodec, layer: EncodedLayer) -> npt.NDArray[np.int8]:
+    """``int8[out, reduction]``: every index looked up."""
+    return from_vectors(look_up(codec.codewords(layer), layer.codes), layer.shape, layer.vector_axis)
 
 
 def required_codebook(codec: Codec, codebook: Codebook | None) -> Codebook:
     """``codebook``, or ``CodecError`` if it is missing or of another shape or type."""
-    expected = (codec.codebook_entries, codec.vector_length)
+    expected = codec.codebook_shape or (0, 0)
     if codebook is None or codebook.shape != expected or codebook.dtype != np.int8:
         found = None if codebook is None else f"{codebook.dtype}{list(codebook.shape)}"
         raise CodecError(f"{codec}: codebook {found}; expected int8{list(expected)}")

@@ -56,7 +56,7 @@ class WeightFlow:
         codebook = _codebook(work, memories)
         key = (data.tobytes(), None if codebook is None else codebook.tobytes(), *(dec[n] for n in (*_FORMAT, *_CUT)))
         if key not in self.regions:
-            self.regions[key] = decode_region(data, dec, region, codebook)
+            self.regions[key] = decode_region(data, dec, region, codebook, work.where)
             while len(self.regions) > _KEPT_REGIONS:
                 self.regions.popitem(last=False)
         self._queue(work, self.regions[key])
