@@ -63,6 +63,8 @@ def test_description_tells_a_decoder_everything(tmp_path: Path) -> None:
         "code_bits": 4,
         "d": 4,
         "signed": False,
+        "side_bits": 0,
+        "mask": None,
         "axis": "out",
         "rows": 16,
         "columns": 8,
