@@ -20,8 +20,9 @@ WRONG_AT = int(os.environ.get("STAND_IN_WRONG_AT", "-1"))  # a cycle in which th
 async def reads_what_was_written(dut: Any) -> None:
     """Words and sums arrive ``LATENCY`` enabled cycles after their address."""
     words, pending = [0] * WORDS, [0] * LATENCY
-    dut.rst.value = 0
+    dut.rst.value, dut.write_enable.value, dut.enable.value = 0, 0, 0
     Clock(dut.clk, 10, "ns").start()
+    await FallingEdge(dut.clk)  # the first rising edge comes before any input has a value
     for cycle in range(CYCLES):
         write, read, data = (random.randrange(limit) for limit in (HOT, HOT, 1 << BITS))
         write, read = (address + (WORDS - HOT) * (cycle & 1) for address in (write, read))

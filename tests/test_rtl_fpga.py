@@ -58,12 +58,9 @@ def no_tools(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_median_and_worst_seed() -> None:
     assert (REPORT.fmax_median_mhz, REPORT.fmax_worst_mhz) == (194.4, 192.0)
-    assert REPORT.worst and (REPORT.worst.seed, REPORT.worst.start, REPORT.worst.end) == (
-        3,
-        PATH[0].start,
-        PATH[-1].end,
-    )
-    assert REPORT.worst.delay_ns("routing") == 1.25
+    worst = REPORT.worst
+    assert worst and (worst.seed, worst.start, worst.end) == (3, PATH[0].start, PATH[-1].end)
+    assert worst.delay_ns("routing") == 1.25
 
 
 def test_document_is_read_back_and_holds_derived_figures() -> None:
@@ -145,16 +142,15 @@ def test_second_time_comes_from_the_cache(kept: Path, no_tools: list[str]) -> No
     assert not no_tools
 
 
-@pytest.mark.parametrize("options", [{"seeds": 2}, {"speed": "8"}, {"target_mhz": 100}, {"top": "decoder "}])
+@pytest.mark.parametrize("options", [{"seeds": 2}, {"speed": "8"}, {"target_mhz": 100}])
 def test_other_conditions_are_measured_anew(kept: Path, no_tools: list[str], options: dict[str, Any]) -> None:
-    with pytest.raises((ToolError, AssertionError)):
+    with pytest.raises(ToolError, match="must not run"):
         measure(MODULE, DEVICES["ecp5-25k"], **options)
 
 
-@pytest.mark.parametrize("verilog", [MODULE.replace("q", "r")])
-def test_another_module_is_measured_anew(kept: Path, no_tools: list[str], verilog: str) -> None:
+def test_another_module_is_measured_anew(kept: Path, no_tools: list[str]) -> None:
     with pytest.raises(ToolError, match="must not run"):
-        measure(verilog, DEVICES["ecp5-25k"])
+        measure(MODULE.replace("q", "r"), DEVICES["ecp5-25k"])
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"device": "ecp5-25k"}'])
