@@ -6,7 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from accel.cli.options import add_json, check_outputs, output_file, output_folder, positive_integer, print_json, say
+from accel.cli.options import add_json, output_file, output_folder, positive_integer, print_json, say
+from accel.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:
     from rtl.fpga_report import FpgaReport
@@ -110,12 +111,20 @@ def _request(arguments: argparse.Namespace) -> FpgaRequest:
     from rtl.devices import device_named
     from rtl.generate import FpgaRequest
 
-    check_outputs([arguments.report], [str(arguments.output)])
+    _check_report(arguments)
     return FpgaRequest(tuple(map(device_named, arguments.fpga)), arguments.speed, arguments.seeds, arguments.target)
 
 
+def _check_report(arguments: argparse.Namespace) -> None:
+    if arguments.report is None:
+        return
+    if not arguments.fpga:
+        raise ConfigError("--report without --fpga: there is nothing to report")
+    if arguments.report.resolve() == arguments.output.resolve():
+        raise ConfigError(f"'{arguments.report}' is both -o and --report; write them to two files")
+
+
 def _fabric(name: str) -> Any:
-    from accel.errors import ConfigError, listed, nearest
     from rtl.devices import FABRICS
 
     if name not in FABRICS:
