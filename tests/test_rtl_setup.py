@@ -21,7 +21,7 @@ def without_icarus(ci: bool) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False).stdout
 
 
-@pytest.mark.parametrize(("ci", "verdict"), [(False, "1 skipped"), (True, "1 failed")])
+@pytest.mark.parametrize(("ci", "verdict"), [(False, "1 skipped"), (True, "1 error")])
 def test_missing_tools_are_told(ci: bool, verdict: str) -> None:
     out = without_icarus(ci)
     assert verdict in out, out
