@@ -62,7 +62,8 @@ def decoder_verilog(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
 
     Raises ``ConfigError`` for an impossible decoder and ``ToolError`` if Amaranth is missing.
     """
-    return to_verilog(_generator().create_decoder(config), header=asdict(config), fabric=fabric)
+    facts = {name: value for name, value in asdict(config).items() if value is not None}
+    return to_verilog(_generator().create_decoder(config), header=facts, fabric=fabric)
 
 
 @dataclass(frozen=True, slots=True)

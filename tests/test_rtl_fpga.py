@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,12 @@ REPORT = FpgaReport(
 STEP = {"from": {"cell": "a", "port": "Q"}, "to": {"cell": "b", "port": "DI"}, "delay": 2.5, "type": "routing"}
 ASYNC = {"from": "<async>", "to": "posedge clk", "path": []}
 CLOCKED = {"from": "posedge clk", "to": "posedge clk", "path": [STEP]}
+
+
+@pytest.fixture(autouse=True)
+def logs_of_failures_go_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed run leaves its folder behind: here, inside the test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
