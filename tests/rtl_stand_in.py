@@ -17,7 +17,7 @@ LATENCY = 3  # enabled cycles from an address to its sum
 
 
 class StandIn(wiring.Component):
-    """``word`` is the word at the ``read_address`` of two enabled cycles ago, ``total`` the sum of its low two bytes."""
+    """``word`` is that at the ``read_address`` of two enabled cycles ago, ``total`` the sum of its low two bytes."""
 
     def __init__(self) -> None:
         super().__init__(

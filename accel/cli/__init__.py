@@ -15,12 +15,27 @@ from types import ModuleType
 from typing import Never
 
 from accel import __version__
-from accel.cli import codecs, compare, compile, compress, dram, gemm, isa, machines, models, report, run, sim, validate
+from accel.cli import (
+    codecs,
+    compare,
+    compile,
+    compress,
+    dram,
+    gemm,
+    isa,
+    machines,
+    models,
+    report,
+    rtl,
+    run,
+    sim,
+    validate,
+)
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
     *(compress, compile, run, sim, compare, report),
-    *(gemm, dram, validate),
+    *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )
 BAD_INPUT = 2

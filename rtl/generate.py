@@ -1,0 +1,100 @@
+"""From the parameters of a decoder to its Verilog, and to what it takes on FPGAs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, cast
+
+from accel.codecs import parse_codec
+from accel.errors import ConfigError, ToolError, listed
+from rtl.devices import GENERIC, Device, Fabric
+from rtl.fpga import check_seeds, measure
+from rtl.fpga_report import FpgaReport
+from rtl.tools import require, require_package
+from rtl.verilog import to_verilog
+
+INPUT_BITS = (64, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """What a decoder is generated from.
+
+    ``codec``: spelled as everywhere (``ssvq:k=256,d=8``). ``lookups_per_cycle``: vectors decoded a cycle.
+    ``input_bits``: width of the weight stream. ``max_entries``: codewords there is room for (default: the codec's).
+    Raises ``CodecError`` or ``ConfigError``.
+    """
+
+    codec: str
+    lookups_per_cycle: int = 1
+    input_bits: int = 64
+    max_entries: int | None = None
+
+    def __post_init__(self) -> None:
+        entries = parse_codec(self.codec).codebook_entries
+        if self.input_bits not in INPUT_BITS:
+            raise ConfigError(f"input of {self.input_bits} bits; allowed: {listed(map(str, INPUT_BITS))}")
+        if self.max_entries is not None and self.max_entries < entries:
+            raise ConfigError(f"room for {self.max_entries} codewords; {self.codec} needs {entries}")
+
+
+class DecoderGenerator(Protocol):
+    """The part of ``rtl.decoder`` that is used here."""
+
+    def create_decoder(self, config: DecoderConfig) -> Any:
+        """An Amaranth component with flat ports; raises ``ConfigError`` for what cannot be built."""
+
+
+def _generator() -> DecoderGenerator:
+    require_package("amaranth")
+    try:
+        return cast(DecoderGenerator, importlib.import_module("rtl.decoder"))
+    except ModuleNotFoundError as error:
+        if error.name != "rtl.decoder":
+            raise
+        raise ToolError("this version of accel has no generator of decoders") from error
+
+
+def decoder_verilog(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
+    """Verilog of module ``decoder``, made of what ``fabric`` has; its header holds all parameters.
+
+    Raises ``ConfigError`` for an impossible decoder and ``ToolError`` if Amaranth is missing.
+    """
+    facts = {name: value for name, value in asdict(config).items() if value is not None}
+    return to_verilog(_generator().create_decoder(config), header=facts, fabric=fabric)
+
+
+@dataclass(frozen=True, slots=True)
+class FpgaRequest:
+    """Devices to measure on, and how: see ``rtl.fpga.measure``.
+
+    Raises ``ConfigError`` for what is impossible and ``ToolError`` for a missing tool, before any work is done.
+    """
+
+    devices: Sequence[Device]
+    speed: str | None = None
+    seeds: int = 3
+    target_mhz: int | None = None
+
+    def __post_init__(self) -> None:
+        check_seeds(self.seeds)
+        for device in self.devices:
+            device.speed(self.speed)
+            require(device.family.tools)
+
+
+def measure_decoder(
+    config: DecoderConfig, request: FpgaRequest, progress: Callable[[float, float, str], None]
+) -> Iterator[FpgaReport]:
+    """One report a device, each of the decoder as made for the device's fabric. Raises as ``measure`` does."""
+    for device in request.devices:
+        yield measure(
+            decoder_verilog(config, device.family.fabric),
+            device,
+            speed=request.speed,
+            seeds=request.seeds,
+            target_mhz=request.target_mhz,
+            progress=progress,
+        )
