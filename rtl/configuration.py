@@ -45,7 +45,7 @@ class WordFormat:
 
 def word_format(layout: RecordLayout, input_bits: int) -> WordFormat:
     """The format of one record layout, for FIFO words made of ``input_bits`` of the stream."""
-    code, side = layout.code_bits, layout.sign_bits
+    code, side = layout.code_bits, layout.side_bits
     if not side:
         return WordFormat("plain", code, code, 1, 0, input_bits, 0)
     if layout.is_aligned:
@@ -98,14 +98,14 @@ class DecoderConfig:
 
     @property
     def side_bits(self) -> int:
-        """Bits stored beside the code of one vector (signs)."""
-        return RecordLayout(self.codec.code_bits, self.vector_length, self.codec.has_signs).sign_bits
+        """Bits stored beside the code of one vector: signs, or the indices of a mask."""
+        return self.codec.layout.side_bits
 
     @cached_property
     def formats(self) -> Mapping[int, WordFormat]:
         """By code width: how the stream is cut. Widths whose ``lookups`` vectors exceed one word are left out."""
         widths = range(1, self.codec.code_bits + 1) if self.has_codebook else (self.codec.code_bits,)
-        layouts = [RecordLayout(width, self.vector_length, self.codec.has_signs) for width in widths]
+        layouts = [RecordLayout(width, self.vector_length, self.side_bits) for width in widths]
         formats = {layout.code_bits: word_format(layout, self.input_bits) for layout in layouts}
         return MappingProxyType({width: row for width, row in formats.items() if self._fits(row)})
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.codecs.masks import masks
 from rtl.codebook import READ_CYCLES, Codebooks, codeword_layout
 from rtl.configuration import DecoderConfig, WordFormat
 from rtl.credit_queue import CreditQueue
@@ -145,9 +146,8 @@ class Core(wiring.Component):
             codewords = [delayed(m, code, READ_CYCLES, f"code{i}") for i, code in enumerate(codes)]
             m.d.comb += [tiles.codebook_loaded.eq(1), tiles.idle.eq(1)]
         at_words = data.View(tag_layout(config), delayed(m, at_codes.as_value(), READ_CYCLES, "tag_words"))
-        side = delayed(m, windows["side"], 1 + READ_CYCLES, "side_words") if "side" in windows else None
-        weights = apply_signs(m, config, codewords, side)
-        at_end = data.View(tag_layout(config), delayed(m, at_words.as_value(), SIGN_CYCLES, "tag_end"))
+        weights = apply_side(m, config, Cat(codewords), windows.get("side"))
+        at_end = data.View(tag_layout(config), delayed(m, at_words.as_value(), SIDE_CYCLES, "tag_end"))
         m.d.comb += [
             end.write.eq(at_end.valid),
             end.write_data.weights.eq(weights),
@@ -174,7 +174,8 @@ class Core(wiring.Component):
         return list(books.codewords)
 
 
-SIGN_CYCLES = 2
+SIDE_CYCLES = 2
+SIDE_AHEAD = 1 + READ_CYCLES
 
 
 def tag_layout(config: DecoderConfig) -> data.StructLayout:
@@ -239,16 +240,35 @@ def _either(bit: Value, low: Value | None, high: Value | None) -> Value | None:
     return Mux(bit, high, low)
 
 
-def apply_signs(m: Module, config: DecoderConfig, codewords: list[Value], side: Value | None) -> Value:
-    """Negate magnitudes whose sign bit is set, in ``SIGN_CYCLES``: all bits above the lowest set one are inverted."""
-    weights = Cat(codewords)
+def apply_side(m: Module, config: DecoderConfig, codewords: Value, side: Value | None) -> Value:
+    """Weights from codewords and side bits, the former ``SIDE_CYCLES`` later; side bits come ``SIDE_AHEAD`` earlier."""
     if side is None:
-        return delayed(m, weights, SIGN_CYCLES, "weights")
-    results = []
-    for index in range(len(side)):
-        magnitude, sign = weights[8 * index : 8 * index + 7], side[index]
-        results.append(negated(m, magnitude, sign, f"weight{index}"))
-    return Cat(results)
+        return delayed(m, codewords, SIDE_CYCLES, "weights")
+    if config.codec.mask:
+        kept = delayed(m, mask_bits(m, config, side), SIDE_AHEAD - 1, "kept")
+        masked = Cat(codewords[8 * index : 8 * index + 8] & kept[index].replicate(8) for index in range(len(kept)))
+        return delayed(m, masked, SIDE_CYCLES, "weights")
+    signs = delayed(m, side, SIDE_AHEAD, "signs")
+    magnitudes = [codewords[8 * index : 8 * index + 7] for index in range(len(signs))]
+    return Cat(
+        negated(m, value, sign, f"weight{n}") for n, (value, sign) in enumerate(zip(magnitudes, signs, strict=True))
+    )
+
+
+def mask_bits(m: Module, config: DecoderConfig, side: Value) -> Value:
+    """A bit for every weight, from the combination indices of its group: one cycle later. Nothing is kept of a group
+    whose index no mask has."""
+    mask = config.codec.mask
+    assert mask is not None
+    table = masks(mask.kept, mask.group).tolist()
+    kept: list[Value] = []
+    for number, start in enumerate(range(0, len(side), mask.index_bits)):
+        rom = memory.Memory(shape=mask.group, depth=1 << mask.index_bits, init=table)
+        m.submodules[f"masks{number}"] = rom
+        port = rom.read_port()
+        m.d.comb += port.addr.eq(side[start : start + mask.index_bits])
+        kept.append(port.data)
+    return Cat(kept)
 
 
 def negated(m: Module, magnitude: Value, sign: Value, name: str) -> Value:
