@@ -60,7 +60,7 @@ class Codebooks(wiring.Component):
     """Codebooks come in by ``load``, codeword 0 first, and are used in the same order.
 
     ``loaded``: one is there that no layer has begun with; ``begin`` takes it, ``release`` gives its bank back;
-    ``idle``: none is taken.
+    ``idle``: none was taken a cycle ago.
     ``error_overflow`` pulses for a codeword beyond the build's k, which is ignored; ``error_range`` for one with an
     element a codec may not hold (-128, or any negative one for magnitudes).
     """
@@ -89,22 +89,20 @@ class Codebooks(wiring.Component):
         entries = config.codec.codebook_entries
         address, overflow, bank = Signal(range(entries)), Signal(), Signal()
         free, unused = Signal(range(BANKS + 1), init=BANKS), Signal(range(BANKS + 1))
-        free_next, unused_next = Signal.like(free), Signal.like(unused)
         taken, done = Signal(), Signal()
         m.d.comb += [
-            self.load.ready.eq(free != 0),
-            free_next.eq(free - done + self.release),
-            unused_next.eq(unused + done - self.begin),
+            self.load.ready.eq((free != 0) & ~done),
+            self.loaded.eq(unused != 0),
             taken.eq(self.load.valid & self.load.ready),
-            done.eq(taken & load.last),
             self.error_overflow.eq(taken & overflow),
             self.error_range.eq(taken & self._out_of_range()),
         ]
+        # A codebook counts a cycle after its end, and none begins in that cycle.
         m.d.sync += [
-            free.eq(free_next),
-            unused.eq(unused_next),
-            self.loaded.eq(unused_next != 0),
-            self.idle.eq(free_next + unused_next == BANKS),
+            done.eq(taken & load.last),
+            free.eq(free - done + self.release),
+            unused.eq(unused + done - self.begin),
+            self.idle.eq(free + unused == BANKS),
         ]
         with m.If(taken):
             m.d.sync += [

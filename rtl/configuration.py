@@ -6,6 +6,7 @@ the record format (``accel.codecs.records``) alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,10 @@ class WordFormat:
     side_words: int
     code_length: int
     side_length: int
+
+    def field(self, name: str, side_bits: int) -> tuple[int, int]:
+        """Bits of one vector's ``code`` or ``side``, and of a word of them."""
+        return (side_bits, self.side_length) if name == "side" else (self.code_bits, self.code_length)
 
 
 def word_format(layout: RecordLayout, input_bits: int) -> WordFormat:
@@ -112,6 +117,16 @@ class DecoderConfig:
     def _fits(self, row: WordFormat) -> bool:
         sides = not self.side_bits or self.lookups * self.side_bits <= row.side_length
         return self.lookups * row.code_bits <= row.code_length and sides
+
+    def reach(self, row: WordFormat, name: str) -> int:
+        """Bits of the next word that a group of the fields ``name`` (``code``, ``side``) can want."""
+        bits, length = row.field(name, self.side_bits)
+        whole = self.lookups == 1 and length % bits == 0
+        return 0 if whole else self.lookups * bits - math.gcd(bits, length)
+
+    def straddles(self, name: str) -> bool:
+        """Whether any group of these fields can lie in two words."""
+        return any(self.reach(row, name) for row in self.formats.values())
 
     @property
     def codebook_memory(self) -> Literal["none", "distributed", "block"]:

@@ -65,10 +65,11 @@ class Core(wiring.Component):
         issue, ready = Signal(), Signal()
         group = placer.placed.p.group
         m.d.comb += [
-            issue.eq(placer.placed.valid & end.credit & ready),
+            issue.eq(placer.placed.valid & ready),
             placer.placed.ready.eq(issue),
-            end.start.eq(issue),
-            self.starved.eq(placer.placed.valid & end.credit & ~ready),
+            placer.credit.eq(end.credit),
+            end.start.eq(placer.start),
+            self.starved.eq(placer.placed.valid & ~ready),
             self.blocked.eq(self.output.valid & ~self.output.ready),
             self.error_early.eq(splitter.error_early),
             self.error_late.eq(splitter.error_late),
@@ -96,6 +97,8 @@ class Core(wiring.Component):
             words.write_data.eq(getattr(splitter, f"{name}_word")),
             getattr(splitter, f"{name}_room").eq(words.room),
             words.place.eq(place),
+            words.straddle_issued.eq(placer.straddles[f"{name}_issued"]),
+            words.straddle_else.eq(placer.straddles[f"{name}_else"]),
             words.issue.eq(issue),
             barrel.current.eq(words.current),
             barrel.following.eq(words.following),
@@ -109,19 +112,18 @@ class Core(wiring.Component):
         return barrel.window, len(shape.stages), words.ready
 
     def _share_jobs(self, m: Module, splitter: Splitter, tiles: TileSource) -> None:
-        """Both sides of the pipeline get every job, each at its own pace."""
-        rooms = []
-        for name, reader in (("splitter", splitter), ("tiles", tiles)):
-            m.submodules[f"{name}_jobs"] = queue = Queue(job_layout(self._config), memory_style=self._style)
-            m.d.comb += [
-                queue.write.eq(self.job.valid & self.job.ready),
-                queue.write_data.eq(self.job.payload),
-                reader.job.valid.eq(queue.valid),
-                reader.job.payload.eq(queue.data),
-                queue.take.eq(reader.job.ready),
-            ]
-            rooms.append(queue.room)
-        m.d.comb += self.job.ready.eq(Cat(rooms).all())
+        """The splitter takes a job when it begins with it; for the other side of the pipeline it is kept."""
+        m.submodules.jobs = jobs = Queue(job_layout(self._config), memory_style=self._style)
+        m.d.comb += [
+            splitter.job.payload.eq(self.job.payload),
+            splitter.job.valid.eq(self.job.valid & jobs.room),
+            self.job.ready.eq(splitter.job.ready),
+            jobs.write.eq(splitter.job.ready),
+            jobs.write_data.eq(self.job.payload),
+            tiles.job.valid.eq(jobs.valid),
+            tiles.job.payload.eq(jobs.data),
+            jobs.take.eq(tiles.job.ready),
+        ]
 
     def _finish(
         self,
@@ -164,7 +166,7 @@ class Core(wiring.Component):
         m.d.comb += [
             tiles.codebook_loaded.eq(books.loaded),
             tiles.idle.eq(books.idle),
-            books.begin.eq(tiles.layer_begins),
+            books.begin.eq(tiles.layer_begun),
             books.release.eq(last | tiles.layer_dropped),
             books.bank.eq(tag.group.bank),
             *(port.eq(code) for port, code in zip(books.codes, codes, strict=True)),
@@ -185,9 +187,7 @@ def tag_layout(config: DecoderConfig) -> data.StructLayout:
 
 def joint_of(config: DecoderConfig, row: WordFormat, name: str) -> tuple[int, int]:
     """``(length, reach)`` of words of codes or side bits (``BarrelShape``)."""
-    bits, length = (config.side_bits, row.side_length) if name == "side" else (row.code_bits, row.code_length)
-    whole = config.lookups == 1 and length % bits == 0
-    return length, 0 if whole else config.lookups * bits - math.gcd(bits, length)
+    return row.field(name, config.side_bits)[1], config.reach(row, name)
 
 
 def barrel_shape(config: DecoderConfig, name: str) -> BarrelShape:

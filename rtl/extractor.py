@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,19 +19,25 @@ def place_layout(word_bits: int) -> data.StructLayout:
     return data.StructLayout({"shift": range(word_bits), "straddle": 1, "leave": 1, "leave_both": 1})
 
 
+def step_layout(word_bits: int) -> data.StructLayout:
+    """What the pointer adds to its position: the ``bits`` of a group, the same less the length of a word, and that
+    less one."""
+    negative = signed((2 * word_bits).bit_length())
+    return data.StructLayout({"bits": range(word_bits + 1), "less_length": negative, "less_length_1": negative})
+
+
 class Pointer(wiring.Component):
-    """The place of each group of ``step`` bits in words of ``length`` bits.
+    """The place of each group in words of some length.
 
     Combinational from the position register: ``place`` is that of the group whose ``step`` is given; ``advance`` moves
     on to the next one. ``end`` marks the last group of a strip: the next one begins with a new word.
     """
 
-    def __init__(self, word_bits: int, most_step: int) -> None:
+    def __init__(self, word_bits: int) -> None:
         self._word_bits = word_bits
         super().__init__(
             {
-                "step": In(range(most_step + 1)),
-                "length": In(range(word_bits + 1)),
+                "step": In(step_layout(word_bits)),
                 "end": In(1),
                 "advance": In(1),
                 "place": Out(place_layout(word_bits)),
@@ -40,24 +46,21 @@ class Pointer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        position, total, excess = (
-            Signal(range(self._word_bits)),
-            Signal(range(2 * self._word_bits)),
-            Signal(range(-self._word_bits, self._word_bits)),
-        )
-        over, beyond = Signal(), Signal()
+        position = Signal(range(self._word_bits))
+        bits = len(position)
+        total, excess, beyond = (Signal(bits + 2, name=name) for name in ("total", "excess", "beyond"))
+        # Three sums side by side: whether the word's end is reached, or passed, is the sign of one.
         m.d.comb += [
-            total.eq(position + self.step),
-            excess.eq(total - self.length),
-            over.eq(~excess[-1]),
-            beyond.eq(over & (excess != 0)),
+            total.eq(position + self.step.bits),
+            excess.eq(position + self.step.less_length),
+            beyond.eq(position + self.step.less_length_1),
             self.place.shift.eq(position),
-            self.place.straddle.eq(beyond),
-            self.place.leave.eq(over | self.end),
-            self.place.leave_both.eq(beyond & self.end),
+            self.place.straddle.eq(~beyond[-1]),
+            self.place.leave.eq(~excess[-1] | self.end),
+            self.place.leave_both.eq(~beyond[-1] & self.end),
         ]
         with m.If(self.advance):
-            m.d.sync += position.eq(Mux(over, excess, total)[: len(position)] & ~self.end.replicate(len(position)))
+            m.d.sync += position.eq(Mux(self.end, 0, Mux(excess[-1], total, excess)[:bits]))
         return m
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.configuration import DecoderConfig
-from rtl.extractor import Pointer, place_layout
+from rtl.extractor import Pointer, place_layout, step_layout
 from rtl.sequencer import group_layout
 
 
@@ -17,8 +17,16 @@ def placed_layout(config: DecoderConfig) -> data.StructLayout:
     return data.StructLayout({"group": group_layout(config), "code": place, "side": place})
 
 
+NEXT_STRADDLES = ("code_issued", "code_else", "side_issued", "side_else")
+
+
 class Placer(wiring.Component):
-    """Groups in, the same groups with their places out, one a cycle, two cycles later."""
+    """Groups in, the same groups with their places out, one a cycle, two cycles later.
+
+    A group is let in (``start``) only with ``credit`` for its results: when it is issued nothing but its words counts.
+    ``straddles``: what ``placed.code.straddle`` will be in the next cycle if ``placed`` is taken, and if it is not;
+    likewise for side bits.
+    """
 
     def __init__(self, config: DecoderConfig) -> None:
         self._config = config
@@ -26,60 +34,52 @@ class Placer(wiring.Component):
             {
                 "group": In(stream.Signature(group_layout(config))),
                 "placed": Out(stream.Signature(placed_layout(config))),
+                "credit": In(1),
+                "start": Out(1),
+                "straddles": Out(data.StructLayout(dict.fromkeys(NEXT_STRADDLES, 1))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, placed = self._config, self.placed
-        stepped, group = Signal(), Signal(group_layout(config))
-        go_step, go_place = Signal(), Signal()
+        stepped, group, go = Signal(), Signal(group_layout(config), reset_less=True), Signal()
         m.d.comb += [
-            go_place.eq(stepped & (~placed.valid | placed.ready)),
-            go_step.eq(self.group.valid & (~stepped | go_place)),
-            self.group.ready.eq(go_step),
+            go.eq(~placed.valid | placed.ready),
+            self.group.ready.eq(go & self.credit),
+            self.start.eq(self.group.valid & self.group.ready),
         ]
-        with m.If(placed.ready):
-            m.d.sync += placed.valid.eq(0)
-        with m.If(go_place):
-            m.d.sync += [placed.valid.eq(1), placed.p.group.eq(group), stepped.eq(0)]
-        with m.If(go_step):
-            m.d.sync += [stepped.eq(1), group.eq(self.group.p)]
-        for name, bits in self._fields():
-            place = self._place(m, name, bits, go_step, go_place, group)
-            with m.If(go_place):
-                m.d.sync += placed.p[name].eq(place)
+        with m.If(go):
+            m.d.sync += [
+                stepped.eq(self.group.valid & self.credit),
+                group.eq(self.group.p),
+                placed.valid.eq(stepped),
+                placed.p.group.eq(group),
+            ]
+        for name in ("code", "side") if config.side_bits else ("code",):
+            step = self._step(m, name, go)
+            m.submodules[f"{name}_pointer"] = pointer = Pointer(config.input_bits)
+            m.d.comb += [pointer.step.eq(step), pointer.end.eq(group.strip_end), pointer.advance.eq(go & stepped)]
+            place = pointer.place
+            straddle = place.straddle & config.straddles(name)
+            m.d.comb += [
+                self.straddles[f"{name}_issued"].eq(straddle),
+                self.straddles[f"{name}_else"].eq(Mux(placed.valid, placed.p[name].straddle, straddle)),
+            ]
+            with m.If(go):
+                m.d.sync += [placed.p[name].eq(place), placed.p[name].straddle.eq(straddle)]
         return m
 
-    def _fields(self) -> list[tuple[str, Value | Const]]:
-        sides = [("side", Const(self._config.side_bits))] if self._config.side_bits else []
-        return [("code", self.group.p.code_bits), *sides]
-
-    def _place(self, m: Module, name: str, bits: Value, go_step: Value, go_place: Value, group: data.View) -> data.View:
-        config = self._config
-        widest = config.side_bits if name == "side" else config.codec.code_bits
-        pointer = Pointer(config.input_bits, config.lookups * widest)
-        m.submodules[f"{name}_pointer"] = pointer
-        step = Signal(range(config.lookups * widest + 1), name=f"{name}_step")
-        length = Signal(range(config.input_bits + 1), name=f"{name}_length")
-        with m.If(go_step):
-            m.d.sync += [step.eq(times(self.group.p.extra, bits)), length.eq(config.input_bits)]
-            with m.Switch(self.group.p.code_bits):
-                for row in config.formats.values():
-                    with m.Case(row.code_bits):
-                        m.d.sync += length.eq(row.side_length if name == "side" else row.code_length)
-        m.d.comb += [
-            pointer.step.eq(step),
-            pointer.length.eq(length),
-            pointer.end.eq(group.strip_end),
-            pointer.advance.eq(go_place),
-        ]
-        return pointer.place
-
-
-def times(extra: Value, bits: Value) -> Value:
-    """``(extra + 1) * bits`` by shifts and sums: a multiplier block would be too much for three bits."""
-    total: Value = bits
-    for index in range(len(extra)):
-        total = total + (Mux(extra[index], bits, 0) << index)
-    return total
+    def _step(self, m: Module, name: str, go: Signal) -> data.View:
+        """How far each group goes: a table of code widths and vectors."""
+        step = Signal(step_layout(self._config.input_bits), name=f"{name}_step", reset_less=True)
+        group = self.group.p
+        with m.If(go), m.Switch(Cat(group.extra, group.code_bits)):
+            for row in self._config.formats.values():
+                each, length = row.field(name, self._config.side_bits)
+                for extra in range(self._config.lookups):
+                    bits = (extra + 1) * each
+                    values = {"bits": bits, "less_length": bits - length, "less_length_1": bits - length - 1}
+                    with m.Case(extra | row.code_bits << len(group.extra)):
+                        m.d.sync += [step[key].eq(value) for key, value in values.items()]
+        return step

@@ -7,11 +7,14 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 
+LATE_WRITES = 3
+
+
 class Queue(wiring.Component):
     """First in, first out: up to ``depth - 1`` entries in memory (a power of two) and one in the output register.
 
     - ``write``, ``write_data``: stores an entry at the clock edge; only while ``room`` allows.
-    - ``room``: one more entry fits. It is two cycles late, so it is withdrawn while ``LATE_WRITES`` still fit.
+    - ``room``: one more entry fits. It may be answered two cycles late, so it is withdrawn while ``LATE_WRITES`` still fit.
     - ``valid``, ``data``: the oldest entry, from the second cycle after it was written; ``take`` removes it.
     """
 
@@ -45,22 +48,13 @@ class Queue(wiring.Component):
             self.data.eq(read.data),
         ]
         m.d.sync += [
-            tail.eq(tail + self.write),
-            head.eq(head + fetch),
             self.valid.eq(fetch | (self.valid & ~self.take)),
         ]
-        self._count(m, fetch)
+        with m.If(self.write):
+            m.d.sync += tail.eq(tail + 1)
+        with m.If(fetch):
+            m.d.sync += head.eq(head + 1)
+        # From registers alone: what goes in and out decides nothing in the same cycle.
+        level = (tail - head)[: len(tail)]
+        m.d.sync += self.room.eq(level <= self._depth - 1 - LATE_WRITES)
         return m
-
-    def _count(self, m: Module, fetch: Signal) -> None:
-        """How full it is, from registers: what goes in and out decides nothing in the same cycle."""
-        level, written, fetched = Signal(range(self._depth)), Signal(), Signal()
-        m.d.sync += [
-            written.eq(self.write),
-            fetched.eq(fetch),
-            level.eq(level + written - fetched),
-            self.room.eq(level <= self._depth - 1 - LATE_WRITES),
-        ]
-
-
-LATE_WRITES = 3

@@ -46,7 +46,7 @@ class TileSource(wiring.Component):
                 "codebook_loaded": In(1),
                 "idle": In(1),
                 "tile": Out(stream.Signature(tile_layout(config))),
-                "layer_begins": Out(1),
+                "layer_begun": Out(1),
                 "layer_dropped": Out(1),
             }
         )
@@ -55,14 +55,20 @@ class TileSource(wiring.Component):
         m = Module()
         job, tile = self.job.p, self.tile.p
         index, last, started, bank = Signal(self._config.tile_count_bits), Signal(), Signal(), Signal()
-        go, end, waits = Signal(), Signal(), Signal()
+        go, end, waits, granted, begins = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             end.eq(last | job.single),
-            waits.eq(job.first & ~started & ~(self.codebook_loaded & (self.idle | ~job.drop))),
+            waits.eq(job.first & ~started & ~granted),
             go.eq(self.job.valid & (~self.tile.valid | self.tile.ready) & ~waits),
             self.job.ready.eq(go & end),
-            self.layer_begins.eq(go & job.first & ~started),
+            begins.eq(go & job.first & ~started),
+        ]
+        # A layer is let in by a cycle of its own: counting codebooks and moving on would be one long path.
+        may_begin = self.codebook_loaded & ~begins & ~self.layer_begun & (self.idle | ~job.drop)
+        m.d.sync += [
+            self.layer_begun.eq(begins),
             self.layer_dropped.eq(go & end & job.drop & job.last),
+            granted.eq(self.job.valid & job.first & ~started & may_begin),
         ]
         with m.If(self.tile.ready):
             m.d.sync += self.tile.valid.eq(0)
@@ -70,8 +76,8 @@ class TileSource(wiring.Component):
             m.d.sync += [
                 self.tile.valid.eq(~job.drop),
                 started.eq(~end),
-                index.eq(Mux(end, 0, index + 1)),
-                last.eq((index == job.tiles_less_2) & ~end),
+                index.eq(index + 1),
+                last.eq(index == job.tiles_less_2),
                 bank.eq(bank ^ (end & job.last)),
                 tile.code_bits.eq(job.code_bits),
                 tile.run.eq(Mux(end, job.last_run, job.run)),
@@ -79,11 +85,13 @@ class TileSource(wiring.Component):
                 tile.layer_end.eq(end & job.last),
                 tile.bank.eq(bank),
             ]
+        with m.If(go & end):
+            m.d.sync += [index.eq(0), last.eq(0)]
         return m
 
 
 class GroupSource(wiring.Component):
-    """One group after the other of each tile."""
+    """One group after the other of each tile, in the cycle in which it is asked for."""
 
     def __init__(self, config: DecoderConfig) -> None:
         self._config = config
@@ -97,24 +105,21 @@ class GroupSource(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         tile, group = self.tile.p, self.group.p
-        index, last, end, go = Signal(self._config.group_count_bits), Signal(), Signal(), Signal()
+        index, last, end = Signal(self._config.group_count_bits), Signal(), Signal()
         m.d.comb += [
             end.eq(last | tile.run.single),
-            go.eq(self.tile.valid & (~self.group.valid | self.group.ready)),
-            self.tile.ready.eq(go & end),
+            self.tile.ready.eq(self.group.ready & end),
+            self.group.valid.eq(self.tile.valid),
+            group.code_bits.eq(tile.code_bits),
+            group.extra.eq(Mux(end, tile.run.extra, self._config.lookups - 1)),
+            group.tile_end.eq(end),
+            group.strip_end.eq(end & tile.strip_end),
+            group.layer_end.eq(end & tile.layer_end),
+            group.bank.eq(tile.bank),
         ]
-        with m.If(self.group.ready):
-            m.d.sync += self.group.valid.eq(0)
+        go = self.group.valid & self.group.ready
         with m.If(go):
-            m.d.sync += [
-                self.group.valid.eq(1),
-                index.eq(Mux(end, 0, index + 1)),
-                last.eq((index == tile.run.groups_less_2) & ~end),
-                group.code_bits.eq(tile.code_bits),
-                group.extra.eq(Mux(end, tile.run.extra, self._config.lookups - 1)),
-                group.tile_end.eq(end),
-                group.strip_end.eq(end & tile.strip_end),
-                group.layer_end.eq(end & tile.layer_end),
-                group.bank.eq(tile.bank),
-            ]
+            m.d.sync += [index.eq(index + 1), last.eq(index == tile.run.groups_less_2)]
+        with m.If(go & end):
+            m.d.sync += [index.eq(0), last.eq(0)]
         return m
