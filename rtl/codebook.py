@@ -110,14 +110,22 @@ class Codebooks(wiring.Component):
                 overflow.eq((overflow | address.all()) & ~load.last),
                 bank.eq(bank ^ load.last),
             ]
+        # Writing takes a cycle more: the way from the stream to all copies is long.
+        entry = Signal(data.StructLayout({"address": range(BANKS * entries), "weights": 8 * config.vector_length}))
+        write = Signal()
+        m.d.sync += [
+            write.eq(taken & ~overflow),
+            entry.address.eq(Cat(address, bank)),
+            entry.weights.eq(load.weights),
+        ]
         for lane in range(config.lookups):
             m.submodules[f"copy{lane}"] = copy = LookupMemory(
                 BANKS * entries, 8 * config.vector_length, config.codebook_memory
             )
             m.d.comb += [
-                copy.write.eq(taken & ~overflow),
-                copy.write_address.eq(Cat(address, bank)),
-                copy.write_data.eq(load.weights),
+                copy.write.eq(write),
+                copy.write_address.eq(entry.address),
+                copy.write_data.eq(entry.weights),
                 copy.read_address.eq(Cat(self.codes[lane], self.bank)),
                 self.codewords[lane].eq(copy.read_data),
             ]

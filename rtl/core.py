@@ -89,7 +89,7 @@ class Core(wiring.Component):
         are there."""
         config = self._config
         shape = barrel_shape(config, name)
-        m.submodules[f"{name}_words"] = words = Words(config.input_bits, shape.bits, self._style)
+        m.submodules[f"{name}_words"] = words = Words(config.input_bits, self._style)
         m.submodules[f"{name}_barrel"] = barrel = Barrel(shape)
         place = placer.placed.p[name]
         m.d.comb += [
@@ -97,8 +97,6 @@ class Core(wiring.Component):
             words.write_data.eq(getattr(splitter, f"{name}_word")),
             getattr(splitter, f"{name}_room").eq(words.room),
             words.place.eq(place),
-            words.straddle_issued.eq(placer.straddles[f"{name}_issued"]),
-            words.straddle_else.eq(placer.straddles[f"{name}_else"]),
             words.issue.eq(issue),
             barrel.current.eq(words.current),
             barrel.following.eq(words.following),

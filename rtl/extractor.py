@@ -87,7 +87,7 @@ class BarrelShape:
         return tuple((a, b - a) for a, b in reversed(list(zip(edges, edges[1:], strict=False))))
 
 
-STAGE_SHIFT_BITS = 3
+STAGE_SHIFT_BITS = 2
 
 
 class Barrel(wiring.Component):

@@ -15,26 +15,22 @@ def run_layout(config: DecoderConfig) -> data.StructLayout:
     return data.StructLayout({"groups_less_2": config.group_count_bits, "single": 1, "extra": range(config.lookups)})
 
 
+def extent_layout(config: DecoderConfig) -> data.StructLayout:
+    """How far codes (side bits) reach: the last beat that holds one of a vector is number ``last_less_2`` + 2, or it is
+    the first (``single``) or second one (``double``)."""
+    return data.StructLayout({"last_less_2": config.beat_count_bits, "single": 1, "double": 1})
+
+
 def strip_layout(config: DecoderConfig) -> data.StructLayout:
     """How the beats of a strip split up.
 
-    - ``beats_less_2`` + 2 beats, padding to whole blocks included; blocks have several.
-    - ``code_last_less_1`` + 1: number of the last beat that holds a code of one of its vectors; 0 if ``code_single``.
-      Likewise for side bits.
+    - ``beats_less_3`` + 3 beats, padding to whole blocks of 64 bytes included.
     - ``aligned``: codes and side bits in every beat; else ``code_words_less_1`` + 1 words of codes and
       ``side_words_less_1`` + 1 of side bits take turns.
     """
-    counts = ("beats_less_2", "code_last_less_1", "side_last_less_1")
-    words = ("code_words_less_1", "side_words_less_1")
-    return data.StructLayout(
-        {
-            **dict.fromkeys(counts, config.beat_count_bits),
-            "code_single": 1,
-            "side_single": 1,
-            "aligned": 1,
-            **dict.fromkeys(words, config.record_word_bits),
-        }
-    )
+    words = dict.fromkeys(("code_words_less_1", "side_words_less_1"), config.record_word_bits)
+    extents = dict.fromkeys(("code", "side"), extent_layout(config))
+    return data.StructLayout({"beats_less_3": config.beat_count_bits, **extents, "aligned": 1, **words})
 
 
 def job_layout(config: DecoderConfig) -> data.StructLayout:

@@ -42,17 +42,17 @@ class Splitter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         beat, job = self.beat.p, Signal(job_layout(self._config), reset_less=True)
-        accept, fresh, missed, made_up = Signal(), Signal(), Signal(), Signal()
+        accept, fresh, missed, over = Signal(), Signal(), Signal(), Signal()
         # A beat is taken (``open``) or made up (``given``). Between strips there is one of nothing, made up and last.
         opened, given, last, loaded, surplus = Signal(), Signal(init=1), Signal(init=1), Signal(), Signal()
-        index = Signal(self._config.beat_count_bits)
+        index, nearly_last = Signal(self._config.beat_count_bits), Signal()
         wants_code, wants_side = self._wants(m, job, index, accept, last)
         has_room = (~wants_code | self.code_room) & (~wants_side | self.side_room)
         m.d.comb += [
             accept.eq(has_room & ((opened & self.beat.valid) | given)),
             fresh.eq(accept & last),
             missed.eq(fresh & opened & ~beat.last),
-            made_up.eq(given | beat.last),
+            over.eq(surplus & self.beat.valid & beat.last),
             self.beat.ready.eq(surplus | (opened & has_room)),
             self.error_early.eq(accept & opened & beat.last & ~last),
             self.error_late.eq(missed),
@@ -62,7 +62,7 @@ class Splitter(wiring.Component):
             self.code_write.eq(accept & wants_code),
             self.side_write.eq(accept & wants_side),
             self.job.ready.eq(fresh & self.job.valid),
-            surplus.eq(missed | (surplus & ~(self.beat.valid & beat.last))),
+            surplus.eq(missed | (surplus & ~over)),
         ]
         with m.If(fresh):
             m.d.sync += [job.eq(self.job.payload), loaded.eq(self.job.valid), index.eq(0)]
@@ -70,45 +70,46 @@ class Splitter(wiring.Component):
             m.d.sync += index.eq(index + 1)
         with m.If(accept):
             m.d.sync += [
-                last.eq(Mux(last, ~self.job.valid, index == job.strip.beats_less_2)),
-                opened.eq(Mux(last, self.job.valid & ~missed, ~made_up)),
-                given.eq(Mux(last, ~self.job.valid & ~missed, made_up)),
+                nearly_last.eq((index == job.strip.beats_less_3) & ~last),
+                last.eq(Mux(last, ~self.job.valid, nearly_last)),
             ]
-        with m.Elif(surplus & self.beat.valid & beat.last):
-            m.d.sync += [opened.eq(loaded), given.eq(~loaded)]
+        with m.If(accept | over):
+            with m.If(surplus):
+                m.d.sync += [opened.eq(loaded), given.eq(~loaded)]
+            with m.Elif(last):
+                late = opened & ~beat.last
+                m.d.sync += [opened.eq(self.job.valid & ~late), given.eq(~self.job.valid & ~late)]
+            with m.Else():
+                m.d.sync += [opened.eq(~given & ~beat.last), given.eq(given | beat.last)]
         self._gather(m, job)
         return m
 
     def _wants(
         self, m: Module, job: data.View, index: Signal, accept: Signal, last: Signal
-    ) -> tuple[Signal, Signal]:
+    ) -> tuple[Value, Value]:
         """Whether the beat at hand has a word of codes, of side bits: known when it comes.
 
         ``done``: the beat at hand is the last one with any, or there was none before.
         """
-        strip, first = job.strip, self.job.p
-        wants_code, wants_side, code_done, side_done = Signal(), Signal(), Signal(), Signal()
-        in_sides = self._next_in_sides(m, strip, accept, last)
-        with m.If(accept & last):
-            m.d.sync += [wants_code.eq(self.job.valid & ~first.drop), code_done.eq(first.drop | first.strip.code_single)]
-        with m.Elif(accept):
-            m.d.sync += [
-                wants_code.eq((strip.aligned | ~in_sides) & ~code_done),
-                code_done.eq(code_done | (index == strip.code_last_less_1)),
-            ]
-        if not self._config.side_bits:
-            return wants_code, wants_side
-        with m.If(accept & last):
-            m.d.sync += [
-                wants_side.eq(self.job.valid & first.strip.aligned & ~first.drop),
-                side_done.eq(first.drop | first.strip.side_single),
-            ]
-        with m.Elif(accept):
-            m.d.sync += [
-                wants_side.eq((strip.aligned | in_sides) & ~side_done),
-                side_done.eq(side_done | (index == strip.side_last_less_1)),
-            ]
-        return wants_code, wants_side
+        in_sides = self._next_in_sides(m, job.strip, accept, last)
+        wants = {}
+        for name, is_next in (("code", ~in_sides), ("side", in_sides)) if self._config.side_bits else (("code", Const(1)),):
+            first, part = self.job.p.strip[name], job.strip[name]
+            wants[name], done, nearly = Signal(name=f"wants_{name}"), Signal(), Signal()
+            at_once = self.job.p.strip.aligned if name == "side" else 1
+            with m.If(accept & last):
+                m.d.sync += [
+                    wants[name].eq(self.job.valid & at_once & ~self.job.p.drop),
+                    done.eq(self.job.p.drop | first.single),
+                    nearly.eq(first.double),
+                ]
+            with m.Elif(accept):
+                m.d.sync += [
+                    wants[name].eq((job.strip.aligned | is_next) & ~done),
+                    done.eq(done | nearly),
+                    nearly.eq(index == part.last_less_2),
+                ]
+        return wants["code"], wants.get("side", Const(0))
 
     def _next_in_sides(self, m: Module, strip: data.View, accept: Signal, last: Signal) -> Value:
         """Whether the next word of a superblock is one of side bits."""

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.extractor import place_layout
-from rtl.queue import Queue
+from rtl.queue import LATE_WRITES
+
+DEPTH = 16
+MOST_GONE = 2  # words that one group may be done with
 
 
 class Words(wiring.Component):
-    """A queue of words and a register for the current one.
+    """A queue of words of which the two oldest can be seen.
 
-    ``ready``: the words of the group that lies at ``place`` are there. ``issue`` takes the group; what
-    ``place.straddle`` will be in the next cycle is ``straddle_issued`` if it does, ``straddle_else`` if not, so that most
-    of ``ready`` is decided before. A word that is not
-    yet in the register when a group begins it is taken from the queue straight away: a new strip costs no cycle. Such a
-    group begins with its word, so only ``group_bits`` can be wanted of it.
+    ``ready``: the words of the group that lies at ``place`` are there; ``issue`` takes the group, and with it the words
+    it leaves behind. A word counts from the second cycle after it was written. ``room`` is that of ``rtl.queue``.
     """
 
-    def __init__(self, word_bits: int, group_bits: int, memory_style: str) -> None:
-        self._word_bits, self._group_bits, self._style = word_bits, group_bits, memory_style
+    def __init__(self, word_bits: int, memory_style: str) -> None:
+        self._word_bits, self._style = word_bits, memory_style
         super().__init__(
             {
                 "write": In(1),
                 "write_data": In(word_bits),
-                "room": Out(1),
+                "room": Out(1, init=1),
                 "place": In(place_layout(word_bits)),
-                "straddle_issued": In(1),
-                "straddle_else": In(1),
                 "issue": In(1),
                 "ready": Out(1),
                 "current": Out(word_bits),
@@ -39,24 +37,31 @@ class Words(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.queue = queue = Queue(self._word_bits, memory_style=self._style)
-        held, enough = Signal(), Signal()
-        word = Signal(self._word_bits, reset_less=True)
-        # A group straddles only from a word that is held: it begins behind the start of its word.
-        after = Mux(self.place.leave, held & queue.valid & ~self.place.leave_both, 1)
-        m.d.comb += [
-            queue.write.eq(self.write),
-            queue.write_data.eq(self.write_data),
-            self.room.eq(queue.room),
-            self.ready.eq(queue.valid | enough),
-            self.current.eq(Cat(Mux(held, word, queue.data)[: self._group_bits], word[self._group_bits :])),
-            self.following.eq(queue.data),
-            queue.take.eq(self.issue & (self.place.leave | ~held)),
-        ]
+        tail, one, two, go = Signal(range(DEPTH)), Signal(), Signal(), Signal()
+        heads = [Signal(range(DEPTH), init=ahead, name=f"head{ahead}") for ahead in range(MOST_GONE)]
+        level = (tail - heads[0])[: len(tail)]
+        m.d.comb += [go.eq(self.issue & self.place.leave), self.ready.eq(two | (one & ~self.place.straddle))]
+        left = Signal(2)
+        m.d.comb += left.eq(Mux(self.place.leave_both, 2, 1))
         m.d.sync += [
-            held.eq(Mux(self.issue, after, held)),
-            enough.eq(Mux(self.issue, after & ~self.straddle_issued, held & ~self.straddle_else)),
+            self.room.eq(level <= DEPTH - 1 - LATE_WRITES),
+            one.eq(Mux(go, level > left, level > 0)),
+            two.eq(Mux(go, level > left + 1, level > 1)),
         ]
-        with m.If(queue.take):
-            m.d.sync += word.eq(queue.data)
+        with m.If(self.write):
+            m.d.sync += tail.eq(tail + 1)
+        for head, out in zip(heads, (self.current, self.following), strict=True):
+            with m.If(go):
+                m.d.sync += head.eq(head + left)
+            self._remember(m, tail, head, Mux(go, head + left, head), out)
         return m
+
+    def _remember(self, m: Module, tail: Signal, head: Signal, head_next: Signal, out: Signal) -> None:
+        """A copy of the words, read at ``head``: straight from LUT memory; from block RAM a cycle ahead, which shows
+        the same, as no word is looked at in the first cycle after it was written."""
+        ram = memory.Memory(shape=self._word_bits, depth=DEPTH, init=[], attrs={"ram_style": self._style})
+        m.submodules += ram
+        write = ram.write_port()
+        m.d.comb += [write.en.eq(self.write), write.addr.eq(tail), write.data.eq(self.write_data)]
+        read = ram.read_port(domain="comb" if self._style == "distributed" else "sync")
+        m.d.comb += [read.addr.eq(head if self._style == "distributed" else head_next), out.eq(read.data)]
