@@ -13,7 +13,14 @@ from accel.isa import decode_program, encode_program
 from sim import check_weights
 
 CODECS = ("int8", "int4", "vq:k=256,d=4", "vq:k=32,d=4", "ssvq:k=256,d=8", "ssvq:k=16,d=8", "ssvq:k=64,d=4")
-CODECS += ("mvq:k=32,d=16,nm=4:16", "mvq:k=16,d=8,nm=2:4", "mvq:k=8,d=4,nm=1:2", "lr2vq:k=32,m=8,r=3")
+# vectors never cross a tile: d divides the 24 columns and 16 rows of the tiles below
+CODECS += (
+    "mvq:k=32,d=8,nm=3:8",
+    "mvq:k=32,d=4,nm=2:4",
+    "mvq:k=16,d=8,nm=2:4",
+    "mvq:k=8,d=4,nm=1:2",
+    "lr2vq:k=32,m=8,r=3",
+)
 
 
 @settings(deadline=None, max_examples=60)
