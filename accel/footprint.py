@@ -21,6 +21,7 @@ from typing import Literal
 
 from accel.arithmetic import source_rows
 from accel.errors import IsaError
+from accel.fold import loaded_bytes
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS, Instruction, VectorFunction, disassemble
 
 Space = Literal["dram", "activation", "codebook"]
@@ -121,7 +122,7 @@ def codebook_interval(bank: int, size: int) -> tuple[int, int]:
 
 
 def _ldc(load: Instruction, state: QueueState) -> tuple[Access, ...]:
-    bank = codebook_interval(load["bank"], load["bytes"])
+    bank = codebook_interval(load["bank"], loaded_bytes(load))
     return _read("dram", _strided(load["address"], 1, 0, load["bytes"])), _write("codebook", bank)
 
 

@@ -121,6 +121,10 @@ _CODE = (
     ("vector_length", 7, "weights per code (d)"),
     ("signed", 1, "1: one sign bit a weight follows the codes of a record"),
 )
+_MASK = (
+    ("mask_kept", 4, "N: weights each mask keeps; the others are 0. 0: no masks"),
+    ("mask_group", 5, "M: weights a mask is for; d/M mask indices follow the codes of a record. 0: no masks"),
+)
 _MOVE = (
     ("kind", 4, "traffic kind the bytes are counted as", tuple(TRAFFIC)),
     _SRAM,
@@ -148,13 +152,18 @@ _WINDOW = (
 INSTRUCTIONS: tuple[InstructionSpec, ...] = (
     _row("LDA", 1, "load", "DRAM to activation SRAM: inputs, parameters, spilled activations", *_MOVE),
     _row(
-        "LDW", 2, "load", "DRAM to the weight ring; waits for free space block by block. Traffic is split between "
-        "indices and signs in the ratio code_bits : vector_length; with vector_length 1 it is weights",
-        _DRAM, ("blocks", 24, "64-byte blocks"), *_CODE,
+        "LDW", 2, "load", "DRAM to the weight ring; waits for free space block by block. Traffic of signed records is "
+        "split between indices and signs in the ratio code_bits : vector_length; mask indices count as indices; with "
+        "vector_length 1 and unsigned it is weights",
+        _DRAM, ("blocks", 24, "64-byte blocks"), *_CODE, *_MASK,
     ),
     _row(
-        "LDC", 3, "load", "DRAM to a codebook bank",
-        _DRAM, ("bytes", 21, "bytes of the codebook"), ("bank", 1, "codebook bank"),
+        "LDC", 3, "load", "DRAM to a codebook bank. With rank = R: C int8[k, R], then P int8[R, vector_length], k "
+        "being bytes/R - vector_length; the bank gets k codewords clip(round(C*P / 2^shift), -127, 127), rounded as "
+        "above",
+        _DRAM, ("bytes", 21, "bytes loaded"), ("bank", 1, "codebook bank"),
+        ("rank", 7, "numbers in a codeword of C; 0: the bytes are the codebook"),
+        ("vector_length", 7, "weights per codeword; 0 with rank = 0"), ("shift", 5, "bits rounded off"),
     ),
     _row(
         "GTH", 4, "load", "gather rows of a DRAM table by the int32 indices in SRAM (embeddings); starts when all "
@@ -172,6 +181,7 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
         ("groups_per_tile", 8, "convolution groups side by side: the tile fills rows*groups_per_tile array rows"),
         ("passes", 16, "times each strip is decoded"),
         ("release", 1, "1: ring bytes are freed, tile by tile, in the last pass; 0: the ring rewinds at the end"),
+        *_MASK,
     ),
     _row(
         "GMC", 6, "compute", "how GEM and GMS walk operand a: the window over an NHWC image", *_WINDOW,

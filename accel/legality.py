@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from accel.arithmetic import LARGEST_NORM_ROW, MANTISSA_BITS
-from accel.codecs.records import RecordLayout
 from accel.errors import AccelError, IsaError
+from accel.fold import check_fold
 from accel.footprint import (
     CODEBOOK_SPAN,
     WITH_EXPONENTS,
@@ -18,6 +18,7 @@ from accel.footprint import (
 )
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS, Instruction, disassemble
 from accel.machine import Machine
+from accel.tiles import layout_of
 
 INTEGER_CODE_BITS = 8  # the multipliers take int8: a wider code could only be an index
 WIDEST_BITS = 62  # of magnitudes before they are rounded (``accel.arithmetic.rounding_shift``)
@@ -84,7 +85,12 @@ def _check_bounds(found: Sequence[Access], machine: Machine, dram_bytes: int) ->
 def _check_ldw(load: Instruction, state: QueueState, machine: Machine) -> None:
     if load["address"] % BLOCK_BYTES:
         raise IsaError(f"address = {load['address']:#x}; allowed: multiples of {BLOCK_BYTES}")
-    RecordLayout(load["code_bits"], load["vector_length"], bool(load["signed"]))
+    layout_of(load)
+
+
+def _check_ldc(load: Instruction, state: QueueState, machine: Machine) -> None:
+    _check_bank(load, state, machine)
+    check_fold(load)
 
 
 def _check_bank(user: Instruction, state: QueueState, machine: Machine) -> None:
@@ -96,9 +102,9 @@ def _check_bank(user: Instruction, state: QueueState, machine: Machine) -> None:
 
 def _check_dec(dec: Instruction, state: QueueState, machine: Machine) -> None:
     _check_bank(dec, state, machine)
-    RecordLayout(dec["code_bits"], dec["vector_length"], bool(dec["signed"]))
+    layout = layout_of(dec)
     _check_tile(dec, dec["groups_per_tile"], machine)
-    integers = dec["vector_length"] == 1 and not dec["signed"] and dec["code_bits"] <= INTEGER_CODE_BITS
+    integers = dec["vector_length"] == 1 and not layout.side_bits and dec["code_bits"] <= INTEGER_CODE_BITS
     if not dec["codebook"] and not integers:
         raise IsaError(
             f"codebook = 0 with {dec['code_bits']}-bit codes of {dec['vector_length']} weights, signed = "
@@ -189,7 +195,7 @@ _POSITIVE: Mapping[str, tuple[str, ...]] = {
 
 _RULES: Mapping[str, Callable[[Instruction, QueueState, Machine], None]] = {
     "LDW": _check_ldw,
-    "LDC": _check_bank,
+    "LDC": _check_ldc,
     "DEC": _check_dec,
     "GMO": _check_gmo,
     "GEM": _check_gem,

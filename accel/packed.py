@@ -1,10 +1,11 @@
 """The packed file ``*.vq.safetensors`` (schema ``accel.packed/1``): a graph with compressed weights and its parameters.
 
-Tensors, for every weight parameter W of a conv or gemm: ``codes:W`` and ``signs:W`` (U8, bit-packed LSB first in
-row-major order of ``EncodedLayer``), ``codebook:W`` (I8 ``[k, d]``), ``scale:W`` (F32), as far as its codec
-has them. Every parameter that something else reads is ``parameter:NAME``, as given. The JSON document holds
-``tool_version``, ``source`` (sha256 of the model and a description), ``graph``, ``layers`` (codec, vector axis) and, if
-the model has been calibrated, ``quantisation`` (the scale of every activation).
+Tensors, for every weight parameter W of a conv or gemm: ``codes:W`` and ``signs:W`` or ``masks:W`` (U8, bit-packed LSB
+first in row-major order of ``EncodedLayer``), ``codebook:W`` (I8 ``[k, d]``, or ``[k, r]`` with ``projection:W``, I8
+``[r, m]``), ``scale:W`` (F32), as far as its codec has them. Every parameter that something else reads is
+``parameter:NAME``, as given. The JSON document holds ``tool_version``, ``source`` (sha256 of the model and a
+description), ``graph``, ``layers`` (codec, vector axis, shift of a projection) and, if the model has been calibrated,
+``quantisation`` (the scale of every activation).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import numpy.typing as npt
 import accel
 from accel.codecs import Codec, EncodedLayer, VectorAxis, codes_shape, parse_codec
 from accel.codecs.bits import pack_bits, packed_bytes, unpack_bits
-from accel.codecs.records import unpack_signs
+from accel.codecs.projection import MAX_FOLD_SHIFT, Projection
+from accel.codecs.records import SideBits, unpack_side
 from accel.container import Tensor, one_line, read_container, write_container
 from accel.errors import AccelError, FormatError, listed, nearest
 from accel.graph import OPERATORS, Graph, gemm_shape, graph_from_json, graph_to_json, weight_name
@@ -133,11 +135,14 @@ def _document(packed: Packed) -> dict[str, Any]:
         "tool_version": packed.tool_version,
         "source": {"sha256": packed.source.sha256, "description": dict(packed.source.description)},
         "graph": graph_to_json(packed.graph),
-        "layers": {
-            name: {"codec": str(layer.codec), "vector_axis": layer.vector_axis} for name, layer in packed.layers.items()
-        },
+        "layers": {name: _layer_row(layer) for name, layer in packed.layers.items()},
         **scales,
     }
+
+
+def _layer_row(layer: EncodedLayer) -> dict[str, Any]:
+    shift = {} if layer.projection is None else {"shift": layer.projection.shift}
+    return {"codec": str(layer.codec), "vector_axis": layer.vector_axis, **shift}
 
 
 def _tensors(packed: Packed) -> dict[str, Tensor]:
@@ -145,10 +150,12 @@ def _tensors(packed: Packed) -> dict[str, Tensor]:
     for name, layer in packed.layers.items():
         tensors[f"codes:{name}"] = pack_bits(layer.codes, layer.codec.code_bits)
         tensors[f"scale:{name}"] = layer.scale
-        if layer.negative is not None:
-            tensors[f"signs:{name}"] = np.packbits(layer.negative.reshape(-1), bitorder="little")
+        if layer.side is not None:
+            tensors[_side_tensor(layer.codec, name)] = np.packbits(layer.side.reshape(-1), bitorder="little")
         if layer.codebook is not None:
             tensors[f"codebook:{name}"] = layer.codebook
+        if layer.projection is not None:
+            tensors[f"projection:{name}"] = layer.projection.matrix
     return tensors
 
 
@@ -183,28 +190,42 @@ def _source(row: Any) -> Source:
 
 def _layer(name: str, row: Any, graph: Graph, tensors: dict[str, Tensor]) -> EncodedLayer:
     """One layer; the byte counts of all its tensors are checked before anything is unpacked."""
-    _check_names(f"entry of layer '{name}'", _object(row, name), ("codec", "vector_axis"))
+    _check_names(f"entry of layer '{name}'", _object(row, name), ("codec", "vector_axis", *{"shift"} & row.keys()))
     codec = parse_codec(_text(row["codec"], "codec"))
+    folded = ("shift",) if codec.projection_shape else ()
+    _check_names(f"entry of layer '{name}'", row, ("codec", "vector_axis", *folded))
     axis: VectorAxis = _axis(row["vector_axis"], name)
     shape = gemm_shape(graph.parameters[name])
     grid = codes_shape(codec, shape, axis)
     vectors = math.prod(grid)
     code_stream = _stream(tensors, f"codes:{name}", packed_bytes(vectors, codec.code_bits))
-    negative = _negative(tensors, name, codec, grid)
+    side = _side(tensors, name, codec, grid)
     codebook = _taken(tensors, f"codebook:{name}") if codec.codebook_entries else None
     scale = _taken(tensors, f"scale:{name}")
+    projection = _projection(tensors, name, row, codec)
     codes = unpack_bits(code_stream, codec.code_bits, vectors).reshape(grid)
-    return EncodedLayer(codec, shape, axis, codes, negative, codebook, scale)
+    return EncodedLayer(codec, shape, axis, codes, side, codebook, scale, projection)
 
 
-def _negative(
-    tensors: dict[str, Tensor], name: str, codec: Codec, grid: tuple[int, int]
-) -> npt.NDArray[np.bool_] | None:
-    if not codec.has_signs:
+def _projection(tensors: dict[str, Tensor], name: str, row: Mapping[str, Any], codec: Codec) -> Projection | None:
+    if not codec.projection_shape:
         return None
-    vectors, length = math.prod(grid), codec.vector_length
-    stream = _stream(tensors, f"signs:{name}", packed_bytes(vectors * length, 1))
-    return unpack_signs(stream, vectors, length).reshape(*grid, length)
+    shift = row["shift"]
+    if type(shift) is not int:
+        raise FormatError(f"layer '{name}': shift {ascii(shift)[:40]}; allowed: 0 to {MAX_FOLD_SHIFT}")
+    return Projection(_taken(tensors, f"projection:{name}"), shift)
+
+
+def _side_tensor(codec: Codec, name: str) -> str:
+    return f"signs:{name}" if codec.has_signs else f"masks:{name}"
+
+
+def _side(tensors: dict[str, Tensor], name: str, codec: Codec, grid: tuple[int, int]) -> SideBits | None:
+    vectors, side_bits = math.prod(grid), codec.layout.side_bits
+    if not side_bits:
+        return None
+    stream = _stream(tensors, _side_tensor(codec, name), packed_bytes(vectors * side_bits, 1))
+    return unpack_side(stream, vectors, side_bits).reshape(*grid, side_bits)
 
 
 def _stream(tensors: dict[str, Tensor], name: str, size: int) -> npt.NDArray[np.uint8]:

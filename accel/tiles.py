@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from accel.codecs.records import RecordLayout
+from accel.codecs import Codec
+from accel.codecs.masks import Mask
+from accel.codecs.records import RecordLayout, side_bits
 from accel.isa import BLOCK_BYTES, Instruction
+
+RECORD_FIELDS = ("code_bits", "vector_length", "signed", "mask_kept", "mask_group")  # of LDW and DEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,28 @@ def tile_codes(rows: int, columns: int, vector_length: int, axis_in: bool) -> in
 
 
 def record_stream_bytes(codes: int, layout: RecordLayout) -> int:
-    """Bytes the decoder needs for the first ``codes`` codes: whole records with signs, else whole bytes."""
-    return layout.stream_bytes(codes) if layout.has_signs else ceil_div(codes * layout.code_bits, 8)
+    """Bytes the decoder needs for the first ``codes`` codes: whole records with side bits, else whole bytes."""
+    return layout.stream_bytes(codes) if layout.side_bits else ceil_div(codes * layout.code_bits, 8)
+
+
+def mask_of(instruction: Instruction) -> Mask | None:
+    """The masks in the records of an LDW or DEC, if any; raises ``CodecError`` for an impossible shape."""
+    if not instruction["mask_kept"] and not instruction["mask_group"]:
+        return None
+    return Mask(instruction["mask_kept"], instruction["mask_group"])
+
+
+def layout_of(instruction: Instruction) -> RecordLayout:
+    """The records an LDW loads or a DEC decodes; raises ``CodecError`` for an impossible one."""
+    code_bits, length = instruction["code_bits"], instruction["vector_length"]
+    return RecordLayout(code_bits, length, side_bits(length, bool(instruction["signed"]), mask_of(instruction)))
+
+
+def record_fields(codec: Codec) -> dict[str, int]:
+    """What LDW and DEC say of the records of ``codec``: ``RECORD_FIELDS``."""
+    kept, group = (codec.mask.kept, codec.mask.group) if codec.mask else (0, 0)
+    values = (codec.code_bits, codec.vector_length, int(codec.has_signs), kept, group)
+    return dict(zip(RECORD_FIELDS, values, strict=True))
 
 
 @lru_cache(maxsize=1024)
@@ -112,7 +136,7 @@ class Region:
 
 def region_of(dec: Instruction) -> Region:
     """The region of a legal DEC."""
-    layout = RecordLayout(dec["code_bits"], dec["vector_length"], bool(dec["signed"]))
+    layout = layout_of(dec)
     axis_in, rows, width = bool(dec["axis_in"]), dec["rows"], dec["tile_columns"]
     strips = ceil_div(dec["columns"], width)
     last_width = dec["columns"] - (strips - 1) * width

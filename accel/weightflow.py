@@ -14,7 +14,7 @@ from accel.footprint import QueueState
 from accel.isa import BLOCK_BYTES, Instruction, disassemble
 from accel.legality import place
 from accel.machine import Machine
-from accel.tiles import Region, TileShape, ceil_div, region_of, tile_runs
+from accel.tiles import Region, TileShape, ceil_div, layout_of, region_of, tile_runs
 
 Item = TypeVar("Item")
 Run = tuple[int, Item, int]  # instruction index, item, how many of it
@@ -49,7 +49,7 @@ def _check_ring(index: int, dec: Instruction, machine: Machine) -> None:
 def _loaded_blocks(instructions: Sequence[Instruction]) -> Iterator[Run[RecordLayout]]:
     for index, load in enumerate(instructions):
         if load.mnemonic == "LDW":
-            yield index, RecordLayout(load["code_bits"], load["vector_length"], bool(load["signed"])), load["blocks"]
+            yield index, layout_of(load), load["blocks"]
 
 
 def _consumed_blocks(instructions: Sequence[Instruction]) -> Iterator[Run[RecordLayout]]:

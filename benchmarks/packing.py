@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from accel.codecs import Codec, EncodedLayer, codes_shape, parse_codec
 from accel.codecs.bits import pack_bits, unpack_bits
-from accel.codecs.records import RecordLayout, pack_records, unpack_records, unpack_signs
+from accel.codecs.records import pack_records, unpack_records, unpack_side
 
 REQUIRED_MB_PER_S = 500
 SHAPE = (4096, 4096)
@@ -47,14 +47,14 @@ def _measure(codec: Codec) -> tuple[float, ...]:
     """Seconds of each of ``OPERATIONS``; what was unpacked is checked against what was packed."""
     layer = _random_layer(codec)
     codes = layer.codes.reshape(-1)
-    negative = None if layer.negative is None else layer.negative.reshape(-1, codec.vector_length)
-    layout = RecordLayout(codec.code_bits, codec.vector_length, codec.has_signs)
-    pack_s, records = _best(lambda: pack_records(codes, negative, layout))
+    side = None if layer.side is None else layer.side.reshape(codes.size, -1)
+    layout = codec.layout
+    pack_s, records = _best(lambda: pack_records(codes, side, layout))
     unpack_s, unpacked = _best(lambda: unpack_records(records, codes.size, layout))
-    assert _same(unpacked, (codes, negative)), codec
+    assert _same(unpacked, (codes, side)), codec
     canonical_pack_s, streams = _best(lambda: _pack_canonical(layer))
     canonical_unpack_s, unpacked = _best(lambda: _unpack_canonical(*streams, codes.size, codec))
-    assert _same(unpacked, (codes, negative)), codec
+    assert _same(unpacked, (codes, side)), codec
     decode_s, _ = _best(lambda: codec.decode(layer))
     return pack_s, unpack_s, canonical_pack_s, canonical_unpack_s, decode_s
 
@@ -65,20 +65,19 @@ def _random_layer(codec: Codec) -> EncodedLayer:
     codes = rng.integers(0, 1 << codec.code_bits, grid).astype(np.uint16)
     if not codec.codebook_entries:
         codes[codes == 1 << (codec.code_bits - 1)] = 0  # the integer that symmetric codecs do not use
-    negative = rng.integers(0, 2, (*grid, codec.vector_length), np.uint8).view(np.bool_) if codec.has_signs else None
-    entries = (codec.codebook_entries, codec.vector_length)
-    codebook = rng.integers(0, 128, entries).astype(np.int8) if codec.codebook_entries else None
-    return EncodedLayer(codec, SHAPE, "out", codes, negative, codebook, np.ones(1, np.float32))
+    side = rng.integers(0, 2, (*grid, codec.vector_length), np.uint8).view(np.bool_) if codec.has_signs else None
+    codebook = rng.integers(0, 128, codec.codebook_shape).astype(np.int8) if codec.codebook_shape else None
+    return EncodedLayer(codec, SHAPE, "out", codes, side, codebook, np.ones(1, np.float32))
 
 
 def _pack_canonical(layer: EncodedLayer) -> tuple[_Stream, _Stream | None]:
-    signs = None if layer.negative is None else np.packbits(layer.negative.reshape(-1), bitorder="little")
+    signs = None if layer.side is None else np.packbits(layer.side.reshape(-1), bitorder="little")
     return pack_bits(layer.codes, layer.codec.code_bits), signs
 
 
 def _unpack_canonical(codes: _Stream, signs: _Stream | None, vectors: int, codec: Codec) -> _Unpacked:
-    negative = None if signs is None else unpack_signs(signs, vectors, codec.vector_length)
-    return unpack_bits(codes, codec.code_bits, vectors), negative
+    side = None if signs is None else unpack_side(signs, vectors, codec.layout.side_bits)
+    return unpack_bits(codes, codec.code_bits, vectors), side
 
 
 def _same(found: _Unpacked, expected: _Unpacked) -> bool:

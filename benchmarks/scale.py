@@ -75,10 +75,9 @@ def _stack(names: Sequence[str]) -> Graph:
 def _zeros(codec: Codec) -> EncodedLayer:
     shape = (WIDTH, WIDTH)
     grid = codes_shape(codec, shape, "out")
-    negative = np.zeros((*grid, codec.vector_length), np.bool_) if codec.has_signs else None
-    entries = (codec.codebook_entries, codec.vector_length)
-    codebook = np.zeros(entries, np.int8) if codec.codebook_entries else None
-    return EncodedLayer(codec, shape, "out", np.zeros(grid, np.uint16), negative, codebook, np.ones(1, np.float32))
+    side = np.zeros((*grid, codec.layout.side_bits), np.bool_) if codec.layout.side_bits else None
+    codebook = np.zeros(codec.codebook_shape, np.int8) if codec.codebook_shape else None
+    return EncodedLayer(codec, shape, "out", np.zeros(grid, np.uint16), side, codebook, np.ones(1, np.float32))
 
 
 def build(layers: int, codec: str, path: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from accel.codecs.base import stored_codebook
 from accel.errors import CompileError
 from accel.graph import weight_name
 from accel.isa import BLOCK_BYTES, encode_program
@@ -189,7 +190,8 @@ def _weight_source(image: Image, packed: Packed, name: str, tiling: Tiling) -> W
     layer = packed.layers[name]
     order = reduction_order(packed.graph.shapes[name], layer.vector_axis)
     address = image.add(pack_stream(layer, tiling, order))
-    codebook = image.add(layer.codebook) if layer.codebook is not None else 0
+    stored = stored_codebook(layer)
+    codebook = image.add(stored) if stored is not None else 0
     return WeightSource(layer, tiling, address, codebook)
 
 
@@ -274,7 +276,7 @@ def _streams(packed: Packed, resources: Resources, weight_of: Mapping[int, str])
                     tile_rows=tiling.tile_rows,
                     tile_columns=tiling.tile_columns,
                     codebook_address=source.codebook_address,
-                    codebook_bytes=encoded.codec.codebook_bytes,
+                    codebook_bytes=encoded.codec.stored_codebook_bytes,
                     digest=digest,
                 )
             )

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from accel.errors import CompileError, IsaError
 from accel.isa import Instruction
+from accel.tiles import record_fields
 from compiler.emission import Emission, Resources, WeightSource
 from compiler.emit_vector import pixel_stride, vector_instructions, window_fields
 from compiler.fetch import fetch_ahead, fetch_parameters, fetch_strip, fetch_weights, load_operands, staging_areas
@@ -207,9 +208,7 @@ def _dec(state: Emission, index: int, source: WeightSource, columns: int, passes
     return Instruction(
         "DEC",
         {
-            "code_bits": tiling.layout.code_bits,
-            "vector_length": tiling.layout.vector_length,
-            "signed": int(tiling.layout.has_signs),
+            **record_fields(codec),
             "axis_in": int(tiling.vector_axis == "in"),
             "codebook": int(codec.codebook_entries > 0),
             "bank": state.bank_of[index] if codec.codebook_entries else 0,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from accel.fold import fold_fields
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC, Instruction
+from accel.tiles import record_fields
 from compiler.emission import Emission, WeightSource
 from compiler.moves import contiguous, move
 from compiler.place import dram_operands, staged_view
@@ -86,15 +88,13 @@ def _fetch_codebook(state: Emission, index: int, source: WeightSource, layer: in
     codec, bank = source.layer.codec, state.codebooks % state.resources.machine.decoder.codebook_buffers
     state.bank_of[index] = bank
     if codec.codebook_entries:
-        values = {"address": source.codebook_address, "bytes": codec.codebook_bytes, "bank": bank}
-        state.add(layer, Instruction("LDC", values))
+        values = {"address": source.codebook_address, "bytes": codec.stored_codebook_bytes, "bank": bank}
+        state.add(layer, Instruction("LDC", values | fold_fields(source.layer)))
         state.codebooks += 1
 
 
 def _ldw(source: WeightSource, address: int, blocks: int) -> Instruction:
-    layout = source.tiling.layout
-    values = {"address": address, "blocks": blocks, "code_bits": layout.code_bits}
-    return Instruction("LDW", values | {"vector_length": layout.vector_length, "signed": int(layout.has_signs)})
+    return Instruction("LDW", {"address": address, "blocks": blocks, **record_fields(source.layer.codec)})
 
 
 def fetch_ahead(state: Emission, index: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs.base import EncodedLayer, codes_shape
-from accel.codecs.records import RecordLayout, pack_records
+from accel.codecs.records import RecordLayout, SideBits, pack_records
 from accel.errors import CompileError
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC
 from accel.machine import Machine
@@ -92,7 +92,7 @@ def _tile_blocks(tiling: Tiling) -> int:
 
 def _fitting_array(layer: EncodedLayer, groups: int, machine: Machine, name: str) -> Tiling:
     codec = layer.codec
-    layout = RecordLayout(codec.code_bits, codec.vector_length, codec.has_signs)
+    layout = codec.layout
     out, reduction = layer.shape
     if codec.codebook_bytes > machine.decoder.codebook_bytes:
         raise CompileError(
@@ -157,10 +157,10 @@ def reduction_order(weight_shape: tuple[int, ...], vector_axis: str) -> npt.NDAr
 def pack_stream(layer: EncodedLayer, tiling: Tiling, order: npt.NDArray[np.intp]) -> Bytes:
     """The layer's blocks as they lie in DRAM: gemm after gemm, strip after strip."""
     d = tiling.layout.vector_length
-    codes, negative = layer.codes.reshape(codes_shape(layer.codec, layer.shape, layer.vector_axis)), layer.negative
+    codes, side = layer.codes.reshape(codes_shape(layer.codec, layer.shape, layer.vector_axis)), layer.side
     if layer.vector_axis == "out":
         codes = codes[:, order]
-        negative = None if negative is None else negative[:, order]
+        side = None if side is None else side[:, order]
     step = d if layer.vector_axis == "out" else 1
     parts = []
     for gemm in range(tiling.gemms):
@@ -168,18 +168,15 @@ def pack_stream(layer: EncodedLayer, tiling: Tiling, order: npt.NDArray[np.intp]
             start = gemm * tiling.columns + strip * tiling.tile_columns
             stop = start + tiling.strip_columns(strip)
             lines = slice(start // step, -(-stop // step))
-            parts.append(_pack_strip(codes[lines], None if negative is None else negative[lines], tiling, strip))
+            parts.append(_pack_strip(codes[lines], None if side is None else side[lines], tiling, strip))
     return np.concatenate(parts)
 
 
-def _pack_strip(
-    codes: npt.NDArray[np.uint16], negative: npt.NDArray[np.bool_] | None, tiling: Tiling, strip: int
-) -> Bytes:
+def _pack_strip(codes: npt.NDArray[np.uint16], side: SideBits | None, tiling: Tiling, strip: int) -> Bytes:
     """One strip, array row by array row, padded to whole blocks."""
-    signs = None
-    if negative is not None:
-        signs = np.ascontiguousarray(negative.transpose(1, 0, 2)).reshape(-1, tiling.layout.vector_length)
-    data = pack_records(np.ascontiguousarray(codes.T).reshape(-1), signs, tiling.layout)
+    if side is not None:
+        side = np.ascontiguousarray(side.transpose(1, 0, 2)).reshape(-1, tiling.layout.side_bits)
+    data = pack_records(np.ascontiguousarray(codes.T).reshape(-1), side, tiling.layout)
     padded = np.zeros(tiling.strip_blocks(strip) * BLOCK_BYTES, np.uint8)
     padded[: data.size] = data
     return padded

@@ -3,7 +3,8 @@
 For each stream, three files named after its weight:
 
 - ``NAME.stream.memh``: the stream in 64-bit beats, one a line; the first byte in DRAM is the lowest of the first beat.
-- ``NAME.codebook.memh``: one codeword a line, its first weight (int8) in the lowest byte. None for integer codecs.
+- ``NAME.codebook.memh``: one codeword a line, its first weight (int8) in the lowest byte; folded for ``lr2vq``. None
+  for integer codecs.
 - ``NAME.json``: what a decoder must be told to turn one into the other, and the SHA-256 of the expected weights.
 """
 
@@ -22,7 +23,8 @@ from accel.atomic import write_bytes, write_text
 from accel.codecs import Codec, parse_codec
 from accel.codecs.records import BEAT_BITS
 from accel.errors import ConfigError, FormatError, listed, nearest
-from accel.isa import BLOCK_BYTES
+from accel.fold import loaded_codebook
+from accel.isa import BLOCK_BYTES, Instruction, decode_program
 from accel.program import Program, WeightStream
 
 _NAME_LIMIT = 120  # leaves room for the suffixes within the 255 bytes of common file systems
@@ -82,12 +84,24 @@ def _export(program: Program, stream: WeightStream, folder: Path, name: str) -> 
 
 
 def _codebook(program: Program, stream: WeightStream, codec: Codec) -> npt.NDArray[np.uint8]:
-    if stream.codebook_bytes != codec.codebook_bytes:
+    """As the decoder holds it: folded, if the program's LDC folds it."""
+    if stream.codebook_bytes != codec.stored_codebook_bytes:
         raise FormatError(
-            f"weight '{stream.weight}': codebook of {stream.codebook_bytes} bytes; {codec} takes {codec.codebook_bytes}"
+            f"weight '{stream.weight}': codebook of {stream.codebook_bytes} bytes; {codec} takes "
+            f"{codec.stored_codebook_bytes}"
         )
     data = program.image[stream.codebook_address : stream.codebook_address + stream.codebook_bytes]
+    if codec.projection_shape:
+        data = loaded_codebook(_load_of(program, stream), data, f"weight '{stream.weight}'")
     return data.reshape(-1, codec.vector_length)
+
+
+def _load_of(program: Program, stream: WeightStream) -> Instruction:
+    """The LDC that says how the codebook of ``stream`` is folded."""
+    for instruction in decode_program(program.words):
+        if instruction.mnemonic == "LDC" and instruction["address"] == stream.codebook_address:
+            return instruction
+    raise FormatError(f"weight '{stream.weight}': no LDC loads its codebook at {stream.codebook_address:#x}")
 
 
 def _description(stream: WeightStream, codec: Codec, files: list[str]) -> dict[str, Any]:
@@ -98,6 +112,8 @@ def _description(stream: WeightStream, codec: Codec, files: list[str]) -> dict[s
         "code_bits": codec.code_bits,
         "d": codec.vector_length,
         "signed": codec.has_signs,
+        "side_bits": codec.layout.side_bits,
+        "mask": _mask(codec),
         "axis": stream.vector_axis,
         "rows": stream.rows,
         "columns": stream.columns,
@@ -105,6 +121,12 @@ def _description(stream: WeightStream, codec: Codec, files: list[str]) -> dict[s
         "tile_columns": stream.tile_columns,
         "digest": stream.digest,
     }
+
+
+def _mask(codec: Codec) -> dict[str, int] | None:
+    if codec.mask is None:
+        return None
+    return {"kept": codec.mask.kept, "group": codec.mask.group, "index_bits": codec.mask.index_bits}
 
 
 def memh(words: npt.NDArray[np.uint8]) -> bytes:

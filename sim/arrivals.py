@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sim.columns import NOBODY
 from sim.jit import jit
+from sim.params import TICKS
 from sim.state import FETCH, LOAD, MOVE_OUT, PER_BLOCK, STORE, State
 
 
@@ -58,7 +59,8 @@ def retire(state: State, queue: int) -> bool:
         i = state.queues[queue].oldest
         if state.times[i].asked == 0 or state.times[i].awaited > 0:
             break
-        state.queues[queue].last_completed = max(state.queues[queue].last_completed, state.times[i].arrived)
+        done = state.times[i].arrived + state.code[i].cycles * TICKS  # of LDC: the codebook is folded
+        state.queues[queue].last_completed = max(state.queues[queue].last_completed, done)
         state.times[i].completed = state.queues[queue].last_completed
         state.queues[queue].oldest = state.code[i].successor
     return bool(state.queues[queue].oldest != oldest)

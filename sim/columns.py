@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs.records import RecordLayout
-from accel.isa import BLOCK_BYTES, BY_MNEMONIC, INSTRUCTIONS, OPCODE_BITS, QUEUES, VECTOR_FUNCTIONS
+from accel.isa import BLOCK_BYTES, BY_MNEMONIC, INSTRUCTIONS, OPCODE_BITS, QUEUES, VECTOR_FUNCTIONS, Instruction
+from accel.tiles import RECORD_FIELDS, layout_of
 from sim.decode import Column, Decoded, Rows
 from sim.lookups import Lookups
 from sim.params import Params
@@ -44,7 +45,8 @@ NO_TOKEN, NEVER = NOBODY, -2  # in ``producers``: nothing is popped from that qu
 # One record per instruction; what an instruction does not use is 0. ``successor``, ``predecessor``: neighbours in its
 # queue; ``slot_ahead``: the instruction that must have started for this one to find a free slot; ``next_array``: the
 # first GEM or GMS at or behind it in its queue; all ``NOBODY`` where there is none. Transfers move ``rows`` ranges of
-# ``row_bytes``, ``stride`` apart. ``cycles`` is vector work. ``lookups_...`` is the place of a DEC in ``sim.lookups``.
+# ``row_bytes``, ``stride`` apart. ``cycles`` is vector work, or what LDC folds after its
+# data have come. ``lookups_...`` is the place of a DEC in ``sim.lookups``.
 # The rest are instruction fields.
 FIELDS = (
     *("action", "queue", "layer", "successor", "predecessor", "slot_ahead", "next_array"),
@@ -66,7 +68,7 @@ def build_code(decoded: Decoded, instruction_layer: npt.NDArray[np.int32], param
     code["action"] = action_of_opcode[decoded.opcode]
     code["queue"], code["layer"] = decoded.queue, instruction_layer
     _link_queues(code, params.queue_depth)
-    _fill_transfers(code, decoded)
+    _fill_transfers(code, decoded, params.macs)
     _fill_decode(code, decoded["DEC"], lookups)
     _fill_gemm(code, decoded)
     code["cycles"][decoded["VEC"].index] = vector_cycles(decoded, params.lanes)
@@ -143,7 +145,7 @@ def _delayed(members: Column, places: int) -> Column:
     return np.concatenate([np.full(places, NOBODY, np.int64), members])[: len(members)]
 
 
-def _fill_transfers(code: Code, decoded: Decoded) -> None:
+def _fill_transfers(code: Code, decoded: Decoded, macs: int) -> None:
     for mnemonic in ("LDA", "STA"):
         move = decoded[mnemonic]
         dense = (move["stride"] == move["row_bytes"]) | (move["rows"] == 1)
@@ -156,7 +158,21 @@ def _fill_transfers(code: Code, decoded: Decoded) -> None:
     code["fence"][gather.index] = 1  # its indices may be what an earlier load still brings
     _put_transfer(code, gather.index, aligned, gather["rows"], gather["row_bytes"], padded)
     _put_transfer(code, blocks.index, blocks["address"], one, blocks["blocks"] * BLOCK_BYTES, 0)
-    _put_transfer(code, decoded["LDC"].index, decoded["LDC"]["address"], one, decoded["LDC"]["bytes"], 0)
+    codebook = decoded["LDC"]
+    _put_transfer(code, codebook.index, codebook["address"], one, codebook["bytes"], 0)
+    code["cycles"][codebook.index] = -(-fold_macs(codebook) // macs)
+
+
+def fold_macs(ldc: Rows) -> Column:
+    """Multiply-accumulates that fold the codebook of every LDC; 0 where it is loaded as it is."""
+    return folded_bytes(ldc) * ldc["rank"]
+
+
+def folded_bytes(ldc: Rows) -> Column:
+    """Bytes of the codebook that every LDC folds; 0 where it is loaded as it is. ``accel.fold``, a column at once."""
+    rank, length = ldc["rank"], ldc["vector_length"]
+    codewords: Column = np.maximum(ldc["bytes"] // np.maximum(rank, 1) - length, 0)
+    return np.where(rank > 0, codewords * length, 0)
 
 
 def _put_transfer(
@@ -178,18 +194,23 @@ def _fill_decode(code: Code, dec: Rows, lookups: Lookups) -> None:
         code[name][dec.index] = dec[name]
     code["vector_length"][dec.index] = dec["vector_length"]
     code["groups"][dec.index] = dec["groups_per_tile"]
-    shapes = np.stack([dec["code_bits"], dec["vector_length"], dec["signed"]], axis=1)
-    kinds, which = np.unique(shapes, axis=0, return_inverse=True)
-    records = [_record(RecordLayout(int(bits), int(length), bool(signed))) for bits, length, signed in kinds]
-    sizes = np.array(records, np.int64).reshape(-1, 3)[which.reshape(-1)]
+    layouts, which = record_layouts(dec)
+    sizes = np.array([_record(layout) for layout in layouts], np.int64).reshape(-1, 3)[which]
     for name, size in zip(("vectors_per_record", "record_bits", "padded_bytes"), sizes.T, strict=True):
         code[name][dec.index] = size
 
 
+def record_layouts(dec: Rows) -> tuple[list[RecordLayout], Column]:
+    """The layouts that occur among DECs, and which of them each one has."""
+    kinds, which = np.unique(np.stack([dec[name] for name in RECORD_FIELDS], axis=1), axis=0, return_inverse=True)
+    decs = (Instruction("DEC", dict(zip(RECORD_FIELDS, kind, strict=True))) for kind in kinds.tolist())
+    return [layout_of(dec) for dec in decs], which.reshape(-1)
+
+
 def _record(layout: RecordLayout) -> tuple[int, int, int]:
-    """Vectors and bits that count as one when a tile's last byte is looked for: records with signs, else codes. And the
-    bytes a strip is padded to a multiple of: whole records."""
-    if layout.has_signs:
+    """Vectors and bits that count as one when a tile's last byte is looked for: records with side bits, else codes. And
+    the bytes a strip is padded to a multiple of: whole records."""
+    if layout.side_bits:
         return layout.vectors_per_record, layout.record_bytes * 8, layout.record_bytes
     return 1, layout.code_bits, layout.record_bytes
 

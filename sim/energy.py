@@ -12,7 +12,15 @@ from accel.energy import COMPONENTS, DEFAULT_ENERGY, EnergyTable
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS
 from accel.machine import Machine
 from accel.systolic import DATAFLOWS
-from sim.columns import in_force, vector_elements, vector_operations, vector_windows
+from sim.columns import (
+    fold_macs,
+    folded_bytes,
+    in_force,
+    record_layouts,
+    vector_elements,
+    vector_operations,
+    vector_windows,
+)
 from sim.decode import Decoded, Rows
 
 ACCUMULATOR_BYTES = 4  # int32
@@ -45,6 +53,8 @@ def access_costs(machine: Machine, energy: EnergyTable) -> Mapping[str, Cost]:
     return memories | {
         "dram": Cost("dram", energy.dram_joules(machine.dram.standard) * _BITS),
         "signs_applied": Cost("decoder", energy.joules("add.int8")),
+        "masks_applied": Cost("decoder", energy.joules("add.int8")),
+        "fold_macs": Cost("decoder", mac),
         "macs": Cost("array", mac),
         "lane_operations": Cost("vector", mac),
     }
@@ -69,7 +79,8 @@ def count_accesses(decoded: Decoded, dram_bytes: int, machine: Machine) -> Mappi
       bring, STA reads it. VEC reads each operand (each tap of a window) and writes one byte an element.
     - Accumulators: every partial sum that leaves a tile is read, added to, and written back; output stationary, sums
       leave the array complete and there are none.
-    - Codebook: each code a DEC looks up reads one codeword of one copy; LDC writes every copy.
+    - Codebook: each code a DEC looks up reads one codeword of one copy; LDC writes every copy, folded if it folds.
+    - A mask is charged like signs: one operation a weight, kept or not. That is an upper bound; it takes no adder.
     """
     totals = dict.fromkeys(access_costs(machine, DEFAULT_ENERGY), 0) | {"dram": dram_bytes}
     totals["weight_written"] = int(decoded["LDW"]["blocks"].sum()) * BLOCK_BYTES
@@ -80,14 +91,17 @@ def count_accesses(decoded: Decoded, dram_bytes: int, machine: Machine) -> Mappi
         _count_gemm(decoded, decoded[mnemonic], totals, DATAFLOWS[machine.array.dataflow].streamed != "k")
     _count_vector(decoded, totals)
     copies = 1 if machine.decoder.codebook_banks else machine.decoder.lookups_per_cycle
-    totals["codebook_written"] = int(decoded["LDC"]["bytes"].sum()) * copies
+    ldc = decoded["LDC"]
+    totals["codebook_written"] = int(np.where(ldc["rank"] > 0, folded_bytes(ldc), ldc["bytes"]).sum()) * copies
+    totals["fold_macs"] = int(fold_macs(ldc).sum())
     _count_lookups(decoded["DEC"], totals)
     return totals
 
 
 def _ring_bytes_read(dec: Rows) -> int:
     """Record bytes DEC takes in, padding of vectors included, of blocks not."""
-    bits = dec["code_bits"] + dec["signed"] * dec["vector_length"]
+    layouts, which = record_layouts(dec)
+    bits = np.array([layout.code_bits + layout.side_bits for layout in layouts], np.int64)[which]
     return int((_codes(dec) * bits // _BITS).sum())
 
 
@@ -101,6 +115,7 @@ def _count_lookups(dec: Rows, totals: dict[str, int]) -> None:
     weights = _codes(dec) * dec["vector_length"]
     totals["codebook_read"] = int((weights * dec["codebook"]).sum())
     totals["signs_applied"] = int((weights * dec["signed"]).sum())
+    totals["masks_applied"] = int((weights * (dec["mask_group"] > 0)).sum())
 
 
 def _count_gemm(decoded: Decoded, gemm: Rows, totals: dict[str, int], accumulates: bool) -> None:

@@ -19,13 +19,13 @@ from accel.codecs.records import RecordLayout, unpack_records
 from accel.errors import SimError
 from accel.isa import BLOCK_BYTES, Instruction
 from accel.metrics import DECODER
-from accel.tiles import ceil_div, region_of, tile_codes
+from accel.tiles import RECORD_FIELDS, ceil_div, layout_of, region_of, tile_codes
 from sim.decode import Column, Rows
 from sim.params import Params
 from sim.ring import Bytes, Ring, memory_blocks
 
 Figures = npt.NDArray[np.int64]
-UNLIMITED = 1 << 40  # vectors: the sign FIFO of a codec without signs
+UNLIMITED = 1 << 40  # vectors: the sign FIFO of a codec without side bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class _Cut:
 
     @property
     def layout(self) -> RecordLayout:
-        return RecordLayout(self.dec["code_bits"], self.dec["vector_length"], bool(self.dec["signed"]))
+        return layout_of(self.dec)
 
     @property
     def strips(self) -> int:
@@ -107,7 +107,7 @@ def _cut(dec: Rows, n: int) -> _Cut:
     return _Cut(f"instruction {dec.index[n]} DEC", Instruction("DEC", values))
 
 
-_SHAPE = ("code_bits", "vector_length", "signed", "axis_in", "rows", "columns", "tile_rows", "tile_columns")
+_SHAPE = (*RECORD_FIELDS, "axis_in", "rows", "columns", "tile_rows", "tile_columns")
 
 
 def _shape_tables(dec: Rows, params: Params) -> Iterator[_Table]:
@@ -138,8 +138,8 @@ def _places(codes: int, layout: RecordLayout, params: Params) -> int:
 
 
 def _record(layout: RecordLayout) -> tuple[int, int]:
-    """Bits and vectors of what repeats in a stream: a record with signs, else a code."""
-    if layout.has_signs:
+    """Bits and vectors of what repeats in a stream: a record with side bits, else a code."""
+    if layout.side_bits:
         return layout.record_bytes * 8, layout.vectors_per_record
     return layout.code_bits, 1
 
@@ -183,11 +183,11 @@ def _figures(cut: _Cut, first: Column, count: Column, costs: Column, params: Par
     from sim.unpacker import CYCLES, NEVER, Front, least_depths, tile_figures
 
     layout = cut.layout
-    sign_depth = params.sign_fifo if layout.has_signs else UNLIMITED
+    sign_depth = params.sign_fifo if layout.side_bits else UNLIMITED
     bits, vectors = _record(layout)
     front = Front(
         layout.code_bits,
-        layout.sign_bits,
+        layout.side_bits,
         vectors,
         bits,
         params.input_bits,
@@ -206,8 +206,9 @@ def _too_small(cut: _Cut, params: Params, indices: int, signs: int) -> SimError:
     key, found, least = "index_fifo_vectors", params.index_fifo, indices
     if indices <= found:
         key, found, least = "sign_fifo_vectors", params.sign_fifo, signs
-    signed = f" with {cut.layout.sign_bits} signs each" if cut.layout.has_signs else ""
+    what = "signs" if cut.dec["signed"] else "mask bits"
+    beside = f" with {cut.layout.side_bits} {what} each" if cut.layout.side_bits else ""
     return SimError(
         f"machine key decoder.{key} = {found}: {params.lookups} look-ups a cycle of {cut.layout.code_bits}-bit codes"
-        f"{signed} from beats of {params.input_bits} bits need at least {least} ({cut.place})"
+        f"{beside} from beats of {params.input_bits} bits need at least {least} ({cut.place})"
     )

@@ -25,7 +25,7 @@ class Params(NamedTuple):
 
     The array (``accel.systolic``): ``edge_rows`` and ``edge_columns`` are what every fold's skew counts, 0 for what its
     tiles use. ``row_cycles``: cycles an array row of a weight tile takes to load; 0 where weights stream and the model
-    lets them come straight from memory.
+    lets them come straight from memory. ``macs``: multiply-accumulates a cycle, of which LDC folds.
     """
 
     block_ticks: int
@@ -51,6 +51,7 @@ class Params(NamedTuple):
     edge_columns: int = 0
     overhead_cycles: int = 0
     row_cycles: int = 1
+    macs: int = 1
 
 
 def _clock_ticks(machine: Machine) -> int:
@@ -119,5 +120,6 @@ def machine_params(machine: Machine, dram_bytes: int) -> Params:
         edge_rows=array.rows * whole,
         edge_columns=array.columns * whole,
         overhead_cycles=model.overhead_cycles,
+        macs=array.rows * array.columns,
         row_cycles=int(model.overlapped or array.dataflow == "ws"),
     )

@@ -7,7 +7,8 @@ of a strip, from vector ``first`` on; P codes are looked up together.
   one that holds the first bit of its first code on, even if it finds nothing of its own in some of them. A beat carries
   an index (the signs of a vector) if their last bit lies in it; what belongs to another tile is dropped. The bits of a
   code that straddles two beats wait in the unpacker and take no room in a FIFO.
-- A FIFO entry is one vector: its index, or all its signs. Codecs without signs have no sign FIFO. Both FIFOs are empty
+- A FIFO entry is one vector: its index, or all its signs. Mask indices are stored, read and kept in every way like
+  signs; below, "signs" means either. Codecs without them have no sign FIFO. Both FIFOs are empty
   when a tile begins: the last group of the tile before has taken what was left.
 - A beat is accepted in a cycle in which each FIFO has room for all it carries; what groups took out in earlier cycles
   makes room, what one takes out in the same cycle does not yet. At most one beat is accepted a cycle; its entries can
@@ -45,10 +46,10 @@ CYCLES, GROUPS, LOOKUP_CYCLES, INDEX_EMPTY, SIGN_EMPTY = range(len(FIGURES))
 
 
 class Front(NamedTuple):
-    """Record format and hardware: ``sign_bits`` of one vector, 0 without signs; depths in vectors."""
+    """Record format and hardware: ``side_bits`` of one vector, signs or masks, 0 without; depths in vectors."""
 
     code_bits: int
-    sign_bits: int
+    side_bits: int
     vectors_per_record: int
     record_bits: int
     input_bits: int
@@ -67,11 +68,11 @@ def _indices_before(front: Front, bit: int) -> int:
 @jit
 def _signs_before(front: Front, bit: int) -> int:
     """Vectors of a strip whose signs end before ``bit``; without signs, whose index does."""
-    if front.sign_bits == 0:
+    if front.side_bits == 0:
         return _indices_before(front, bit)
     record, rest = divmod(bit, front.record_bits)
     signs = max(0, rest - front.vectors_per_record * front.code_bits)
-    return int(record * front.vectors_per_record + signs // front.sign_bits)
+    return int(record * front.vectors_per_record + signs // front.side_bits)
 
 
 @jit
@@ -115,7 +116,7 @@ def _tile(front: Front, first: int, count: int, costs: Integers, begun: Integers
         begun[g] = max(index_at, sign_at)
         if g > 0:
             figures[INDEX_EMPTY] += index_at - free
-            figures[SIGN_EMPTY] += sign_at - free if front.sign_bits else 0
+            figures[SIGN_EMPTY] += sign_at - free if front.side_bits else 0
         cost = costs[g] if len(costs) else 1
         figures[LOOKUP_CYCLES] += cost
         free = begun[g] + cost

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import SimError
+from accel.fold import loaded_bytes, loaded_codebook
 from accel.isa import BLOCK_BYTES, QUEUES, Instruction, decode
 from accel.program import Program, WeightStream
 from accel.tiles import region_of
@@ -44,7 +45,7 @@ def check_weights(program: Program) -> None:
             seen.add(key)
             codebook = _codebook(program.image, decoded["LDC"], codebooks.get(i), dec, where)
             data = ring.read(program.image, base, region.stored_bytes // BLOCK_BYTES, where)
-            _place(matrices[stream.address], address, decode_region(data, dec, region, codebook), dec, where)
+            _place(matrices[stream.address], address, decode_region(data, dec, region, codebook, where), dec, where)
         base += region.stored_bytes // BLOCK_BYTES if region.releases else 0
     for matrix in matrices.values():
         matrix.check()
@@ -105,12 +106,12 @@ def _codebook(image: Bytes, ldc: Rows, source: int | None, dec: Instruction, whe
     if source is None:
         raise SimError(f"{where}: no token tells that a codebook is in bank {dec['bank']}")
     size = dec["vector_length"] << dec["code_bits"]
-    start, loaded = int(ldc["address"][source]), int(ldc["bytes"][source])
-    data = image[start : start + loaded]
+    number = ldc.index[source]
+    load = Instruction("LDC", {name: int(column[source]) for name, column in ldc.fields.items()})
+    data = loaded_codebook(load, image[load["address"] :][: load["bytes"]], f"instruction {number} LDC")
     if data.size < size:
-        raise SimError(
-            f"{where}: needs a codebook of {size} bytes, LDC (instruction {ldc.index[source]}) loads {loaded}"
-        )
+        loaded = loaded_bytes(load)
+        raise SimError(f"{where}: needs a codebook of {size} bytes, LDC (instruction {number}) loads {loaded}")
     return data[:size].view(np.int8).reshape(-1, dec["vector_length"])
 
 

@@ -8,6 +8,7 @@ does the DRAM channel choose among the requests that stand, and only then does t
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, defaultdict, deque
 
 from naive_dram import QUEUE, NaiveDram, Request
@@ -45,19 +46,37 @@ def transfer_blocks(i):
     return blocks
 
 
+def side_bits(i):
+    """Bits that a vector has beside its code: signs, or an index for the mask of each group."""
+    if not i["mask_group"]:
+        return i["vector_length"] if i["signed"] else 0
+    index_bits = 0
+    while 1 << index_bits < math.comb(i["mask_group"], i["mask_kept"]):
+        index_bits += 1
+    return i["vector_length"] // i["mask_group"] * index_bits
+
+
+def fold_cycles(i, array):
+    """Cycles an LDC spends, once its data are here, on the codebook it folds."""
+    if i.mnemonic != "LDC" or not i["rank"]:
+        return 0
+    codewords = (i["bytes"] - i["rank"] * i["vector_length"]) // i["rank"]
+    return ceil(codewords * i["rank"] * i["vector_length"], array.rows * array.columns)
+
+
 def vectors_and_bytes_of_record(i):
-    """Smallest group of vectors whose codes and whose signs fill whole 64-bit beats, unless one vector is a word."""
-    bits, d = i["code_bits"], i["vector_length"]
-    if bits + d in (8, 16, 32, 64):
-        return 1, (bits + d) // 8
+    """Smallest group of vectors whose codes and side bits each fill whole 64-bit beats, unless one vector is a word."""
+    bits, side = i["code_bits"], side_bits(i)
+    if bits + side in (8, 16, 32, 64):
+        return 1, (bits + side) // 8
     group = 1
-    while group * bits % 64 or group * d % 64:
+    while group * bits % 64 or group * side % 64:
         group += 1
-    return group, group * (bits + d) // 8
+    return group, group * (bits + side) // 8
 
 
 def stream_bytes(i, codes, end_of_strip):
-    if not i["signed"]:
+    if not side_bits(i):
         while end_of_strip and codes * i["code_bits"] % 8:
             codes += 1
         return ceil(codes * i["code_bits"], 8)
@@ -67,13 +86,13 @@ def stream_bytes(i, codes, end_of_strip):
 
 def bits_of_vector(i, v):
     """Where vector ``v`` of a strip lies: the first bit of its code, the end of its code, the end of its signs."""
-    bits, d = i["code_bits"], i["vector_length"]
-    if not i["signed"]:
+    bits, side = i["code_bits"], side_bits(i)
+    if not side:
         return v * bits, (v + 1) * bits, (v + 1) * bits
     group, size = vectors_and_bytes_of_record(i)
     record, place = divmod(v, group)
-    code, signs = record * size * 8 + place * bits, record * size * 8 + group * bits + place * d
-    return code, code + bits, signs + d
+    code, signs = record * size * 8 + place * bits, record * size * 8 + group * bits + place * side
+    return code, code + bits, signs + side
 
 
 class FifoTooSmallError(Exception):
@@ -88,7 +107,7 @@ def front_end(i, decoder, first, indices):
     """
     where = [bits_of_vector(i, first + n) for n in range(len(indices))]
     beat = where[0][0] // decoder.input_bits
-    room = {"index": decoder.index_fifo_vectors, "sign": decoder.sign_fifo_vectors if i["signed"] else 10**9}
+    room = {"index": decoder.index_fifo_vectors, "sign": decoder.sign_fifo_vectors if side_bits(i) else 10**9}
     beats = {"index": Counter((end - 1) // decoder.input_bits for _, end, _ in where)}
     beats["sign"] = Counter((end - 1) // decoder.input_bits for *_, end in where)
     level, taken, busy = {"index": 0, "sign": 0}, 0, 0
@@ -115,7 +134,7 @@ def front_end(i, decoder, first, indices):
         for name in level:
             level[name] += (carried[name] if accepted else 0) - leaving
         beat, busy, cycles = beat + accepted, max(0, busy - 1), cycles + (groups > 0)
-    return cycles, (groups, lookups, empty["index"], empty["sign"] if i["signed"] else 0)
+    return cycles, (groups, lookups, empty["index"], empty["sign"] if side_bits(i) else 0)
 
 
 def decoded_tiles(i):
@@ -451,7 +470,7 @@ class Naive:
                 while self.ring_here.get(self.ring_arrived // BLOCK_BYTES):
                     self.ring_arrived += BLOCK_BYTES
             if not waiting:
-                self.complete(n)
+                self.at(self.time + fold_cycles(instruction, self.machine.array) * TICKS, lambda: self.complete(n))
 
         for block in blocks:
             on_done = arrived
@@ -502,7 +521,7 @@ class Naive:
         decoder = self.machine.decoder
         if decoder.codebook_banks:
             return front_end(dec, decoder, place.start, [self.index(dec, strip, v) for v in place])
-        kind = (dec["code_bits"], dec["vector_length"], dec["signed"], place)
+        kind = (dec["code_bits"], side_bits(dec), place)
         if kind not in self.known_tiles:
             self.known_tiles[kind] = front_end(dec, decoder, place.start, [0] * len(place))
         return self.known_tiles[kind]

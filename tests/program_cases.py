@@ -20,6 +20,7 @@ from accel.machine import Array, Decoder, Dram, Machine, Sram, Vector, load_mach
 from accel.metrics import TRAFFIC
 
 DRAM_BYTES = 1 << 20
+MASKS = ({"mask_kept": 1, "mask_group": 2}, {"mask_kept": 2, "mask_group": 4}, {"mask_kept": 3, "mask_group": 8})
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ class ProgramBuilder:
         address = self.random.randrange(5000)
         self.emit(unit, mnemonic, kind=kind, address=address, rows=rows, row_bytes=row_bytes, stride=stride)
 
+    def codebook(self):
+        """What an LDC loads: bytes as they are, or factors to be folded."""
+        r = self.random
+        if r.random() < 0.5:
+            return {"bytes": r.randint(1, 200)}
+        rank, codewords = r.randint(1, 5), r.randint(1, 40)
+        length = r.randint(rank, 12)
+        return {"bytes": rank * (codewords + length), "rank": rank, "vector_length": length, "shift": r.randint(0, 20)}
+
     def front(self, unit):
         """Transfers and, if the unit has any, its weights: at most two of each, so that no queue of eight overflows."""
         for _ in range(self.random.randint(0, 2)):
@@ -86,7 +96,7 @@ class ProgramBuilder:
             if choice == "LDA":
                 self.move(unit, "LDA")
             elif choice == "LDC":
-                self.emit(unit, "LDC", address=self.random.randrange(999), bytes=self.random.randint(1, 200))
+                self.emit(unit, "LDC", address=self.random.randrange(999), **self.codebook())
             else:
                 rows, row_bytes = self.random.randint(1, 3), self.random.randint(1, 130)
                 self.emit(unit, "GTH", address=64 * self.random.randrange(9), rows=rows, row_bytes=row_bytes)
@@ -96,8 +106,9 @@ class ProgramBuilder:
     def weights(self, unit):
         """Choose a matrix and load its blocks by one or two LDW; ``self.decs`` remembers how to use them."""
         r = self.random
-        signed, codebook = r.choice([(0, 0), (0, 1), (1, 1)])
-        kind = {"code_bits": r.choice([2, 4, 5, 8]), "vector_length": r.choice([2, 4, 8]) if codebook else 1}
+        beside, codebook = r.choice([({}, 0), ({}, 1), ({"signed": 1}, 1), (r.choice(MASKS), 1)])
+        lengths = [d for d in (2, 4, 8) if d % beside.get("mask_group", 1) == 0]
+        kind = {"code_bits": r.choice([2, 4, 5, 8]), "vector_length": r.choice(lengths) if codebook else 1, **beside}
         shape = {"rows": r.randint(1, 40), "columns": r.randint(1, 40)}
         tile = {"tile_rows": r.randint(3, 16), "tile_columns": r.randint(3, 16)}
         plan = r.choice(["plain", "rewind", "two users"])
@@ -106,7 +117,7 @@ class ProgramBuilder:
         gems = [{"rows": r.randint(1, 30), "chunk": r.randint(4, 30)} for _ in range(1 if plan == "plain" else 2)]
         passes = [ceil(gem["rows"], gem["chunk"]) for gem in gems]
         axis, groups = {"axis_in": r.randint(0, 1) if codebook else 0}, {"groups_per_tile": r.choice([1, 1, 1, 2])}
-        common = {**kind, "signed": signed, "codebook": codebook, **shape, **tile, **groups, **axis}
+        common = {**kind, "codebook": codebook, **shape, **tile, **groups, **axis}
         if plan == "rewind":
             decs = [{**common, "passes": passes[0], "release": 0}, {**common, "passes": passes[1], "release": 1}]
         else:
@@ -116,7 +127,7 @@ class ProgramBuilder:
         self.decs[unit] = decs, gems
         first = r.randint(0, sizes[0][0])
         for blocks in (first, sizes[0][0] - first):
-            self.emit(unit, "LDW", address=64 * r.randrange(99), blocks=blocks, signed=signed, **kind)
+            self.emit(unit, "LDW", address=64 * r.randrange(99), blocks=blocks, **kind)
 
     def back(self, unit):
         """The work of a unit."""

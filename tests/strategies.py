@@ -9,13 +9,18 @@ from hypothesis import strategies as st
 from networks import graphs
 
 from accel.codecs import Codec, EncodedLayer, codes_shape, parse_codec
+from accel.codecs.projection import Projection
 from accel.graph import Graph, gemm_shape, weight_name
 from accel.machine import Array, Decoder, Dram, Machine, Sram, Vector, load_machine
 from accel.packed import Packed, Source, plain_parameters, weight_parameters
 
 __all__ = ["CODECS", "Coding", "codings", "encode_randomly", "graphs", "machines", "pack_randomly", "uses_of_weights"]
 
-CODECS = ("int8", "int4", "vq:k=4,d=2", "vq:k=16,d=4", "vq:k=8,d=3", "ssvq:k=16,d=8", "ssvq:k=4,d=4", "ssvq:k=256,d=8")
+CODECS = (
+    *("int8", "int4", "vq:k=4,d=2", "vq:k=16,d=4", "vq:k=8,d=3", "ssvq:k=16,d=8", "ssvq:k=4,d=4", "ssvq:k=256,d=8"),
+    *("mvq:k=4,d=4,nm=2:4", "mvq:k=16,d=8,nm=1:4", "mvq:k=8,d=6,nm=2:3", "mvq:k=1024,d=8,nm=2:4", "mvq:k=4,d=2,nm=1:2"),
+    *("lr2vq:k=4,m=2,r=1", "lr2vq:k=16,m=8,r=3", "lr2vq:k=8,m=3,r=3"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,30 @@ def encode_randomly(shape: tuple[int, int], coding: Coding, rng: np.random.Gener
     codes = rng.integers(0, 1 << codec.code_bits, grid).astype(np.uint16)
     if not codec.codebook_entries:
         codes[codes == 1 << (codec.code_bits - 1)] = 0  # the integer symmetric codecs do not use
-    low = 0 if codec.has_signs else -127
-    book = rng.integers(low, 128, (codec.codebook_entries, codec.vector_length)).astype(np.int8)
-    negative = rng.integers(0, 2, (*grid, codec.vector_length)).astype(np.bool_) if codec.has_signs else None
+    book = random_codebook(codec, rng) if codec.codebook_entries else None
     scale = rng.uniform(0.01, 1, shape[0] if coding.channel_scales else 1).astype(np.float32)
-    return EncodedLayer(codec, shape, coding.axis, codes, negative, book if codec.codebook_entries else None, scale)
+    side = random_side(codec, grid, rng)
+    return EncodedLayer(codec, shape, coding.axis, codes, side, book, scale, random_projection(codec, rng))
+
+
+def random_codebook(codec: Codec, rng: np.random.Generator) -> np.ndarray:
+    """Any legal codewords, as they are stored."""
+    return rng.integers(0 if codec.has_signs else -127, 128, codec.codebook_shape).astype(np.int8)
+
+
+def random_side(codec: Codec, grid: tuple[int, int], rng: np.random.Generator) -> np.ndarray | None:
+    """Any signs or mask indices; ``None`` for codecs without."""
+    if codec.mask is None:
+        return rng.integers(0, 2, (*grid, codec.vector_length)).astype(np.bool_) if codec.has_signs else None
+    indices = rng.integers(0, codec.mask.count, (*grid, codec.vector_length // codec.mask.group))
+    return (indices[..., None] >> np.arange(codec.mask.index_bits) & 1).astype(np.bool_).reshape(*grid, -1)
+
+
+def random_projection(codec: Codec, rng: np.random.Generator) -> Projection | None:
+    """Any projection with a shift that leaves something of most sums; ``None`` for codecs without."""
+    if codec.projection_shape is None:
+        return None
+    return Projection(rng.integers(-127, 128, codec.projection_shape).astype(np.int8), int(rng.integers(0, 10)))
 
 
 def pack_randomly(graph: Graph, coding: Coding, seed: int = 0) -> Packed:

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import random_codebook, random_projection
 
 from accel.codecs import (
     CODECS,
+    LR2VQ,
+    MVQ,
     SSVQ,
     VECTOR_AXES,
     VQ,
@@ -22,14 +25,11 @@ from accel.codecs import (
     padded_weights,
     parse_codec,
 )
+from accel.codecs.masks import Mask
+from accel.codecs.projection import Projection
 from accel.errors import CodecError
 
 ONE = np.ones(1, np.float32)
-
-
-def random_codebook(codec, rng):
-    low = 0 if codec.has_signs else -127
-    return rng.integers(low, 128, (codec.k, codec.d)).astype(np.int8)
 
 
 def slow_vectors(shape, codec, axis):
@@ -45,50 +45,103 @@ def slow_vectors(shape, codec, axis):
 
 
 def slow_encode(weights, codec, codebook, scale, axis):
+    """Codes, and of each weight whether it is negative (``ssvq``) or kept (``mvq``)."""
     codes = np.zeros(codes_shape(codec, weights.shape, axis), np.uint16)
-    negative = np.zeros((*codes.shape, codec.d), bool)
+    flags = np.zeros((*codes.shape, codec.vector_length), bool)
     for place, sources in slow_vectors(weights.shape, codec, axis):
         vector = [0.0 if at is None else float(weights[at]) / float(scale[at[0] % len(scale)]) for at in sources]
-        negative[place] = [value < 0 for value in vector]
+        counted = [True] * len(vector)
         if codec.has_signs:
+            flags[place] = [value < 0 for value in vector]
             vector = [abs(value) for value in vector]
-        distances = [sum((x - float(c)) ** 2 for x, c in zip(vector, word, strict=True)) for word in codebook]
+        elif codec.mask is not None:
+            flags[place] = counted = slow_mask(vector, codec.mask)
+        distances = [
+            sum((x - float(c)) ** 2 for x, c, counts in zip(vector, word, counted, strict=True) if counts)
+            for word in codebook
+        ]
         codes[place] = distances.index(min(distances))
-    return codes, negative if codec.has_signs else None
+    return codes, flags
+
+
+def slow_mask(vector, mask):
+    """For each weight, whether fewer than N of its group are larger, or as large and before it."""
+    kept = []
+    for i, value in enumerate(vector):
+        first = i - i % mask.group
+        group = vector[first : first + mask.group]
+        ahead = [x for j, x in enumerate(group) if abs(x) > abs(value) or (abs(x) == abs(value) and first + j < i)]
+        kept.append(len(ahead) < mask.kept)
+    return kept
+
+
+def slow_fold(codebook, projection):
+    """Codeword by codeword, in whole numbers: ties of the rounding go up."""
+    folded = np.zeros((len(codebook), projection.matrix.shape[1]), np.int8)
+    for (k, i), _ in np.ndenumerate(folded):
+        total = sum(int(c) * int(p) for c, p in zip(codebook[k], projection.matrix[:, i], strict=True))
+        rounded = (2 * total + (1 << projection.shift)) // (2 << projection.shift)
+        folded[k, i] = max(-127, min(127, rounded))
+    return folded
+
+
+def slow_flags(layer, place):
+    """The side bits of a vector, weight by weight: sign bits as they are, masks by their index."""
+    mask, bits = layer.codec.mask, [] if layer.side is None else layer.side[place].tolist()
+    if mask is None:
+        return bits
+    flags = []
+    for start in range(0, len(bits), mask.index_bits):
+        index = sum(bit << i for i, bit in enumerate(bits[start : start + mask.index_bits]))
+        patterns = [n for n in range(1 << mask.group) if n.bit_count() == mask.kept]
+        flags += [bool(patterns[index] >> position & 1) for position in range(mask.group)]
+    return flags
 
 
 def slow_decode(layer):
     weights = np.zeros(layer.shape, np.int8)
+    words = slow_fold(layer.codebook, layer.projection) if layer.projection else layer.codebook
     for place, sources in slow_vectors(layer.shape, layer.codec, layer.vector_axis):
+        flags = slow_flags(layer, place)
         for i, at in enumerate(sources):
             if at is not None:
-                sign = -1 if layer.negative is not None and layer.negative[place][i] else 1
-                weights[at] = sign * int(layer.codebook[layer.codes[place], i])
+                factor = (-1 if flags[i] else 1) if layer.codec.has_signs else int(not flags or flags[i])
+                weights[at] = factor * int(words[layer.codes[place], i])
     return weights
 
 
 @st.composite
+def vector_codecs(draw):
+    k, d = draw(st.sampled_from([2, 4, 16])), draw(st.integers(1, 9))
+    family = draw(st.sampled_from([VQ, SSVQ, MVQ, LR2VQ]))
+    if family is MVQ:
+        mask = Mask(*draw(st.sampled_from([(1, 2), (2, 3), (2, 4), (3, 8)])))
+        return MVQ(k, mask.group * draw(st.integers(1, 3)), mask)
+    return family(k, d, draw(st.integers(1, min(k, d)))) if family is LR2VQ else family(k, d)
+
+
+@st.composite
 def vector_cases(draw):
-    codec = draw(st.sampled_from([VQ, SSVQ]))(draw(st.sampled_from([2, 4, 16])), draw(st.integers(1, 9)))
+    codec = draw(vector_codecs())
     shape = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     codebook = random_codebook(codec, rng)
     codebook[1] = codebook[0]  # a tie everywhere
     weights = rng.integers(-130, 131, shape).astype(np.float32)
     scale = 2.0 ** rng.integers(-3, 4, draw(st.sampled_from([1, shape[0]])))  # powers of two: exact quotients
-    return weights, codec, codebook, scale.astype(np.float32), draw(st.sampled_from(VECTOR_AXES))
+    projection = random_projection(codec, rng)
+    return weights, codec, codebook, scale.astype(np.float32), draw(st.sampled_from(VECTOR_AXES)), projection
 
 
 @given(vector_cases())
 def test_vector_codecs_agree_with_the_slow_twin(case):
-    weights, codec, codebook, scale, axis = case
-    layer = codec.encode(weights, codebook, scale, axis)
-    codes, negative = slow_encode(weights, codec, codebook, scale, axis)
+    weights, codec, codebook, scale, axis, projection = case
+    words = slow_fold(codebook, projection) if projection else codebook
+    layer = codec.encode(weights, codebook, scale, axis, **({"projection": projection} if projection else {}))
+    codes, flags = slow_encode(weights, codec, words, scale, axis)
     np.testing.assert_array_equal(layer.codes, codes)
-    if negative is None:
-        assert layer.negative is None
-    else:
-        np.testing.assert_array_equal(layer.negative, negative)
+    for place in np.ndindex(codes.shape):
+        assert slow_flags(layer, place) == (flags[place].tolist() if codec.layout.side_bits else [])
     np.testing.assert_array_equal(codec.decode(layer), slow_decode(layer))
 
 
@@ -139,7 +192,7 @@ def test_parameters_come_in_any_order():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("svq:k=16,d=8", "unknown family 'svq'; allowed: int8, int4, vq, ssvq; did you mean 'ssvq'?"),
+        ("svq:k=16,d=8", "unknown family 'svq'; allowed: int8, int4, vq, ssvq, mvq, lr2vq; did you mean 'ssvq'?"),
         ("", "unknown family ''"),
         ("vq", "parameter k, d missing; expected e.g. 'vq:k=256,d=4'"),
         ("vq:k=16", "parameter d missing"),
@@ -156,6 +209,19 @@ def test_parameters_come_in_any_order():
         ("vq:k=131072,d=4", "nearest: 65536"),
         ("vq:k=16,d=0", "d=0 weights a vector; allowed: 1 to 64"),
         ("vq:k=16,d=65", "d=65 weights a vector; allowed: 1 to 64"),
+        ("mvq:k=16,d=8", "parameter nm missing; expected e.g. 'mvq:k=512,d=16,nm=4:16'"),
+        ("mvq:k=16,d=8,nm=4", "nm='4'; expected N:M, two whole numbers"),
+        ("mvq:k=16,d=8,nm=2:x", "nm='2:x'; expected N:M, two whole numbers"),
+        ("mvq:k=16,d=8,nm=2:4:8", "expected N:M, two whole numbers"),
+        ("mvq:k=16,d=8,nm=4:4", "mask 4:4: N=4 of M=4 kept; allowed: 1 to 3"),
+        ("mvq:k=16,d=10,nm=2:4", "mask 2:4: vectors of 10 weights; allowed: multiples of M=4"),
+        ("mvq:k=16,d=16,nm=8:16", "an index of 14 bits; allowed: at most 12 bits"),
+        ("mvq:k=15,d=16,nm=4:16", "k=15 is not a power of two"),
+        ("lr2vq:k=16,m=8", "parameter r missing; expected e.g. 'lr2vq:k=256,m=8,r=4'"),
+        ("lr2vq:k=16,m=65,r=4", "m=65 weights a vector; allowed: 1 to 64"),
+        ("lr2vq:k=16,m=8,r=9", "r=9; allowed: 1 to 8, no more than k and m"),
+        ("lr2vq:k=4,m=8,r=5", "r=5; allowed: 1 to 4, no more than k and m"),
+        ("lr2vq:k=16,m=8,r=0", "r=0; allowed: 1 to 8"),
     ],
 )
 def test_wrong_spellings_say_what_is_wrong(text, message):
@@ -166,10 +232,47 @@ def test_wrong_spellings_say_what_is_wrong(text, message):
 
 
 @pytest.mark.parametrize(
-    "text, bits", [("int8", 8), ("int4", 4), ("vq:k=256,d=4", 2), ("ssvq:k=256,d=8", 2), ("ssvq:k=16,d=8", 1.5)]
+    "text, bits",
+    [
+        *[("int8", 8), ("int4", 4), ("vq:k=256,d=4", 2), ("ssvq:k=256,d=8", 2), ("ssvq:k=16,d=8", 1.5)],
+        *[("lr2vq:k=256,m=8,r=4", 1), ("mvq:k=512,d=16,nm=4:16", 20 / 16), ("mvq:k=512,d=16,nm=2:4", 21 / 16)],
+    ],
 )
 def test_bits_per_weight_of_the_design_table(text, bits):
+    """Of masks, the stored bits: log2 of binomial(16, 4) = 1820 is 10.8 and takes 11, of binomial(4, 2) = 6, 3."""
     assert parse_codec(text).bits_per_weight == bits
+
+
+def test_masks_count_as_indices_and_factors_as_codebooks():
+    masked = MVQ(512, 16, Mask(4, 16)).encode(np.ones((64, 5), np.float32), np.ones((512, 16), np.int8), ONE)
+    expected = {"weights": 0, "indices": 23 + 28, "signs": 0, "codebooks": 8192, "scales": 4}  # 20 vectors: 9 + 11 bits
+    assert layer_bytes(masked) == expected
+    folded = legal_layer(LR2VQ(16, 8, 2))
+    assert layer_bytes(folded)["codebooks"] == 16 * 2 + 2 * 8
+    assert folded.codec.codebook_bytes == 16 * 8
+
+
+@pytest.mark.parametrize(
+    "matrix, shift, message",
+    [
+        (np.ones((1, 2), np.int16), 0, "projection int16"),
+        (np.ones(2, np.int8), 0, r"expected int8\[r, m\]"),
+        (np.ones((3, 2), np.int8), 0, "rank 3 of codewords of 2 weights; allowed: 1 to m"),
+        (np.ones((1, 65), np.int8), 0, "rank 1 of codewords of 65 weights"),
+        (np.ones((0, 2), np.int8), 0, "rank 0 of codewords"),
+        (np.ones((1, 2), np.int8), 21, "shift 21; allowed: 0 to 20"),
+        (np.ones((1, 2), np.int8), -1, "shift -1; allowed: 0 to 20"),
+        (np.full((1, 2), -128, np.int8), 0, "projection element -128; allowed: -127 to 127"),
+    ],
+)
+def test_impossible_projections_are_refused(matrix, shift, message):
+    with pytest.raises(CodecError, match=message):
+        Projection(matrix, shift)
+
+
+def test_folds_round_ties_up_and_saturate():
+    projection = Projection(np.array([[3, -3, 127]], np.int8), 1)
+    assert projection.fold(np.array([[1], [127]], np.int8)).tolist() == [[2, -1, 64], [127, -127, 127]]
 
 
 def test_bytes_by_kind():
@@ -210,8 +313,10 @@ def test_wrong_codebooks_are_refused(codebook):
 
 def legal_layer(codec):
     weights = np.random.default_rng(0).normal(0, 40, (4, 3)).astype(np.float32)
-    codebook = random_codebook(codec, np.random.default_rng(1)) if codec.codebook_entries else None
-    return codec.encode(weights, codebook, ONE)
+    rng = np.random.default_rng(1)
+    codebook = random_codebook(codec, rng) if codec.codebook_entries else None
+    folded = {"projection": random_projection(codec, rng)} if codec.projection_shape else {}
+    return codec.encode(weights, codebook, ONE, **folded)
 
 
 @pytest.mark.parametrize(
@@ -220,11 +325,20 @@ def legal_layer(codec):
         (SSVQ(4, 2), {"codes": np.full((2, 3), 4, np.uint16)}, "code 4 is out of range; allowed: below 4"),
         (SSVQ(4, 2), {"codes": np.zeros((3, 2), np.uint16)}, "codes of shape"),
         (SSVQ(4, 2), {"codes": np.zeros((2, 3), np.int64)}, "codes of type int64"),
-        (SSVQ(4, 2), {"negative": None}, "signs of shape None"),
+        (SSVQ(4, 2), {"side": None}, "side bits of shape None"),
+        (MVQ(4, 4, Mask(2, 4)), {"side": np.ones((1, 3, 3), bool)}, "mask index 7 is out of range; allowed: below 6"),
+        (MVQ(4, 4, Mask(2, 4)), {"side": np.ones((1, 3, 4), bool)}, r"side bits of shape \(1, 3, 4\); expected"),
+        (MVQ(4, 4, Mask(2, 4)), {"side": None}, "side bits of shape None"),
+        (MVQ(4, 4, Mask(2, 4)), {"codebook": np.full((4, 4), -128, np.int8)}, "codebook element -128"),
+        (LR2VQ(4, 2, 1), {"projection": None}, r"projection of shape None; expected \(1, 2\)"),
+        (LR2VQ(4, 2, 1), {"projection": Projection(np.ones((2, 2), np.int8), 0)}, "projection of shape"),
+        (LR2VQ(4, 2, 1), {"codebook": np.ones((4, 2), np.int8)}, "codebook of shape"),
+        (LR2VQ(4, 2, 1), {"codebook": np.full((4, 1), -128, np.int8)}, "codebook element -128"),
+        (VQ(4, 2), {"projection": Projection(np.ones((1, 2), np.int8), 0)}, "projection of shape"),
         (SSVQ(4, 2), {"codebook": None}, "codebook of shape None"),
         (SSVQ(4, 2), {"codebook": np.full((4, 2), -1, np.int8)}, "codebook element -1; allowed: 0 to 127"),
         (VQ(4, 2), {"codebook": np.full((4, 2), -128, np.int8)}, "codebook element -128; allowed: -127 to 127"),
-        (VQ(4, 2), {"negative": np.zeros((2, 3, 2), bool)}, "signs of shape"),
+        (VQ(4, 2), {"side": np.zeros((2, 3, 2), bool)}, "side bits of shape"),
         (VQ(4, 2), {"vector_axis": "both"}, "vector axis 'both'; allowed: out, in"),
         (VQ(4, 2), {"scale": np.array([math.nan], np.float32)}, "NaN or infinite"),
         (VQ(4, 2), {"scale": np.ones(3, np.float32)}, "scale of shape"),

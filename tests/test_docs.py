@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from strategies import Coding, pack_randomly
 
 from accel.codecs import CODECS, parse_codec
 from accel.codecs.base import EncodedLayer
@@ -112,6 +113,13 @@ def test_packed_files_are_described(tmp_path: Path) -> None:
     document, tensors = read_container(path, SCHEMA)
     free = ("description", "inputs", "parameters", "layers", "attributes", "tensors")
     assert undocumented(document, CHAPTERS["Packed"], free) - {"axis"} == set()
+    for spelling in ("mvq:k=4,d=4,nm=2:4", "lr2vq:k=4,m=2,r=1"):
+        other = pack_randomly(packed().graph, Coding(spelling, "out", True))
+        write_packed(other, path)
+        found, more = read_container(path, SCHEMA)
+        assert undocumented(found, CHAPTERS["Packed"], free) == set()
+        assert all(f"`layers.*.{key}`" in CHAPTERS["Packed"] for row in found["layers"].values() for key in row)
+        tensors = {**tensors, **more}
     prefixes = {name.partition(":")[0] for name in tensors}
     assert prefixes == set(re.findall(r"^\| `(\w+):[WP]`", CHAPTERS["Packed"], re.MULTILINE))
     spelled = {"float32": "F32", "float16": "F16", "int8": "I8", "int32": "I32"}
@@ -161,7 +169,7 @@ def test_constants_are_those_of_the_code() -> None:
     assert f"at most {HEADER_LIMIT_BYTES} bytes" in FORMATS and f"at most {DIMENSION_LIMIT} axes" in FORMATS
     assert f"a {BLOCK_BYTES}-byte block" in FORMATS
     assert all(f"`{family}" in FORMATS for family in CODECS)
-    aligned, superblock = RecordLayout(8, 8, True), RecordLayout(4, 8, True)
+    aligned, superblock = RecordLayout(8, 8, 8), RecordLayout(4, 8, 8)
     assert aligned.record_bytes == 2 and "`ssvq:k=256,d=8`: 16 bits a vector" in FORMATS
     assert (superblock.vectors_per_record, superblock.record_bytes) == (16, 24)
     assert "`ssvq:k=16,d=8`: G = 16, one beat of codes and two of signs" in FORMATS

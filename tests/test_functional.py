@@ -13,9 +13,12 @@ from functional_cases import SIZE, program_of, sram_program
 from weight_cases import random_layer, stream_of
 
 from accel.arithmetic import to_bytes
+from accel.codecs.base import stored_codebook
+from accel.fold import fold_fields
 from accel.isa import VECTOR_CODE, Instruction, decode_program, encode_program
 from accel.program import Port
 from accel.quantisation import TensorScale
+from accel.tiles import record_fields
 from sim.functional import execute
 
 A, B, EXPONENTS, OUT = 0, 2500, 5000, 5500  # where operands lie in SRAM
@@ -198,7 +201,9 @@ def test_gms_equals_plain_integers():
         assert run_sram(body, sram) == expected, (seed, gmc, gmo, gms)
 
 
-@pytest.mark.parametrize("spelling", ["int4", "vq:k=16,d=4", "ssvq:k=16,d=8"])
+@pytest.mark.parametrize(
+    "spelling", ["int4", "vq:k=16,d=4", "ssvq:k=16,d=8", "mvq:k=16,d=8,nm=2:4", "lr2vq:k=16,m=4,r=2"]
+)
 @pytest.mark.parametrize("axis", ["out", "in"])
 def test_coded_weights_give_torchs_integer_product(spelling, axis):
     rng = np.random.default_rng(3)
@@ -207,16 +212,18 @@ def test_coded_weights_give_torchs_integer_product(spelling, axis):
     codec = layer.codec
     x = rng.integers(-128, 128, (rows, reduction)).astype(np.int8)
     stream = stream_of(layer, 64, 64)
-    book = b"" if layer.codebook is None else layer.codebook.tobytes()
+    book = b"" if layer.codebook is None else stored_codebook(layer).tobytes()
     multiplier = (1 << 22 | 33 << 24).to_bytes(4, "little")
     image = x.tobytes() + multiplier + bytes(-(rows * reduction + 4) % 64)
     at_book, at_stream = len(image), len(image) + len(book) + -len(book) % 64
     image += book + bytes(-len(book) % 64) + stream.tobytes()
-    kind = f"code_bits={codec.code_bits} vector_length={codec.vector_length} signed={int(codec.has_signs)}"
+    kind, fold = (
+        " ".join(f"{k}={v}" for k, v in fields.items()) for fields in (record_fields(codec), fold_fields(layer))
+    )
     at_out = len(image)
     text = f"""
     LDA sram=0 address=0 rows=1 row_bytes={rows * reduction + 4} push=compute
-    {f"LDC address={at_book} bytes={len(book)} bank=1 push=decode" if book else ""}
+    {f"LDC address={at_book} bytes={len(book)} bank=1 {fold} push=decode" if book else ""}
     LDW address={at_stream} blocks={len(stream) // 64} {kind}
     DEC {kind} axis_in={int(layer.vector_axis == "in")} codebook={int(bool(book))} bank={int(bool(book))} \
 rows={reduction} columns={columns} tile_rows=64 tile_columns=64 groups_per_tile=1 passes=3 release=1 \

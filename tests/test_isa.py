@@ -36,6 +36,8 @@ GOLDEN: list[tuple[str, int, int]] = [
     ("FIN pop=vector", 0, 0x10F),
     # 3 | push decode 1<<11 | 0x40<<16 | 128<<50 = 1<<57;  bank 1<<7
     ("LDC address=0x40 bytes=128 bank=1 push=decode", 0x80, 0x0200_0000_0040_0803),
+    # 3 | 0x40<<16 | 1056<<50 = 0x1080<<48;  bank 1<<7 | rank 4<<8 | d 8<<15 = 0x40000 | shift 7<<22 = 0x1C<<20
+    ("LDC address=0x40 bytes=1056 bank=1 rank=4 vector_length=8 shift=7", 0x01C4_0480, 0x1080_0000_0040_0003),
     # 1 | push compute 1<<12 | kind 5<<16 | 0x1000<<20 = 1<<32 | 0x2000<<44 = 1<<57;  rows 1<<14 | 0x280<<26
     (
         "LDA kind=parameters sram=0x1000 address=0x2000 rows=1 row_bytes=640 push=compute",
@@ -52,6 +54,11 @@ GOLDEN: list[tuple[str, int, int]] = [
         "LDW address=0x300000040 blocks=7 code_bits=4 vector_length=8 signed=1",
         0x0000_0000_0044_1000, 0x001F_0000_0040_0002,
     ),
+    # the same, but code_bits 9<<10 = 0x2400 | d 16<<15 = 0x80000 | mask_kept 4<<23 = 1<<25 | mask_group 16<<27 = 1<<31
+    (
+        "LDW address=0x300000040 blocks=7 code_bits=9 vector_length=16 mask_kept=4 mask_group=16",
+        0x0000_0000_8208_2400, 0x001F_0000_0040_0002,
+    ),
     # 4 | 0x10<<16 | ids 0x20<<40 = 1<<45;  address 0x40 | 384<<34 = 0x600<<32 | rows 197<<50 = 0x314<<48
     (
         "GTH sram=0x10 ids=0x20 address=0x40 row_bytes=384 rows=197",
@@ -63,6 +70,12 @@ GOLDEN: list[tuple[str, int, int]] = [
         "DEC code_bits=4 vector_length=8 signed=1 axis_in=1 codebook=1 bank=1 rows=192 columns=576 tile_rows=64 "
         "tile_columns=64 groups_per_tile=1 passes=2 release=1 pop=load",
         0x0040_0080_4200_4000, 0x2400_00C0_F104_0025,
+    ),
+    # as above, but code_bits 9<<16 | d 16<<21 = 1<<25 | three flags 0xE<<28;  mask_kept 1<<57 | mask_group 16<<59
+    (
+        "DEC code_bits=9 vector_length=16 axis_in=1 codebook=1 bank=1 rows=192 columns=576 tile_rows=64 "
+        "tile_columns=64 groups_per_tile=1 passes=2 release=1 mask_kept=4 mask_group=16 pop=load",
+        0x8240_0080_4200_4000, 0x2400_00C0_E209_0025,
     ),
     # 6 | 3<<16 | 3<<22 = 0xC<<20 | 2<<28 | 2<<33 = 4<<32 | 1<<38 | 1<<44 | 1<<50 | 1<<56 | in_h 224<<62: 224/4 above
     # 56 = 0x38 | in_w 224<<12 = 0xE0000 | out_w 112<<26 = 0x1C<<28 | 3<<40 | channel_major 1<<60 | a_unsigned 1<<61
@@ -213,7 +226,10 @@ def test_fields_lie_side_by_side_without_gaps() -> None:
     [
         ("LDB", "instruction 'LDB'; allowed: .*; did you mean 'LD"),
         ("", "instruction ''; allowed: LDA"),
-        ("LDC adress=1", "LDC: no field 'adress'; allowed: address, bytes, bank; did you mean 'address'"),
+        (
+            "LDC adress=1",
+            "LDC: no field 'adress'; allowed: address, bytes, .*, shift; did you mean 'address'",
+        ),
         ("LDC bank=2", "LDC.bank = 2; allowed: 0 to 1"),
         ("LDC bank=-1", "LDC.bank = -1; allowed: 0 to 1"),
         ("LDC bank=x", "'LDC bank=x': bank=x; allowed: an integer"),

@@ -65,17 +65,17 @@ def strip_bits(layer: EncodedLayer, shape: tuple[int, ...], tiling: Tiling, firs
         for row, column in tile_vectors(tiling, left, top):
             out, reduction = first + column, source_index(row, shape, layer.vector_axis)
             at = (out // d, reduction) if layer.vector_axis == "out" else (out, reduction // d)
-            signs = [] if layer.negative is None else [int(bit) for bit in layer.negative[at]]
-            vectors.append((int(layer.codes[at]) & (1 << layout.code_bits) - 1, signs))
+            side = [] if layer.side is None else [int(bit) for bit in layer.side[at]]
+            vectors.append((int(layer.codes[at]) & (1 << layout.code_bits) - 1, side))
     bits: list[int] = []
-    blank = (0, [0] * d if layout.has_signs else [])
+    blank = (0, [0] * layout.side_bits)
     for start in range(0, len(vectors), layout.vectors_per_record):
         record = vectors[start : start + layout.vectors_per_record]
         record += [blank] * (layout.vectors_per_record - len(record))
         for code, _ in record:
             bits += [code >> i & 1 for i in range(layout.code_bits)]
-        for _, signs in record:
-            bits += signs
+        for _, side in record:
+            bits += side
     return bits + [0] * (-len(bits) % 512)
 
 

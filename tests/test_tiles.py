@@ -15,24 +15,32 @@ from accel.errors import IsaError
 from accel.footprint import accesses
 from accel.isa import BLOCK_BYTES, QUEUES, VECTOR_CODE, Instruction
 from accel.machine import load_machine
-from accel.tiles import TileShape, region_of, tile_runs
+from accel.tiles import RECORD_FIELDS, TileShape, region_of, tile_runs
 
-LAYOUTS = [(8, 1, 0), (4, 1, 0), (8, 4, 0), (5, 3, 0), (6, 1, 0), (4, 8, 1), (8, 8, 1), (3, 5, 1)]
+# code_bits, d, signed, N, M and the side bits that makes
+LAYOUTS = {
+    **{(bits, d, 0, 0, 0): 0 for bits, d in ((8, 1), (4, 1), (8, 4), (5, 3), (6, 1))},
+    **{(bits, d, 1, 0, 0): d for bits, d in ((4, 8), (8, 8), (3, 5))},
+    (9, 16, 0, 4, 16): 11,
+    (5, 16, 0, 4, 16): 11,
+    (4, 8, 0, 2, 4): 6,
+    (10, 8, 0, 2, 4): 6,
+    (6, 6, 0, 1, 2): 3,
+}
 
 
 @st.composite
 def regions(draw: st.DrawFn) -> Instruction:
-    code_bits, length, signed = draw(st.sampled_from(LAYOUTS))
+    record = dict(zip(RECORD_FIELDS, draw(st.sampled_from(sorted(LAYOUTS))), strict=True))
     small = st.integers(1, 40)
     values = {name: draw(small) for name in ("rows", "columns", "tile_rows", "tile_columns")}
     flags = {name: draw(st.integers(0, 1)) for name in ("axis_in", "release")}
-    fields = {"code_bits": code_bits, "vector_length": length, "signed": signed, "groups_per_tile": 1}
-    return Instruction("DEC", {**values, **flags, **fields, "passes": draw(st.integers(1, 3))})
+    return Instruction("DEC", {**values, **flags, **record, "groups_per_tile": 1, "passes": draw(st.integers(1, 3))})
 
 
 def walk(dec: Instruction) -> Iterator[tuple[int, int, int, int]]:
     """Slow twin: (rows, columns, bytes needed, bytes freed afterwards) of each tile, in order of decoding."""
-    layout = RecordLayout(dec["code_bits"], dec["vector_length"], bool(dec["signed"]))
+    layout = RecordLayout(dec["code_bits"], dec["vector_length"], LAYOUTS[tuple(dec[n] for n in RECORD_FIELDS)])
     d, base, freed = dec["vector_length"], 0, 0
     for left in range(0, dec["columns"], dec["tile_columns"]):
         columns = min(dec["tile_columns"], dec["columns"] - left)
@@ -44,7 +52,7 @@ def walk(dec: Instruction) -> Iterator[tuple[int, int, int, int]]:
                     for column in range(columns):
                         codes += (row if dec["axis_in"] else column) % d == 0  # a vector starts here
                 bits = codes * dec["code_bits"]
-                whole_records = dec["signed"] or top + rows == dec["rows"]
+                whole_records = layout.side_bits or top + rows == dec["rows"]
                 needed = layout.stream_bytes(codes) if whole_records else bits // 8 + (bits % 8 > 0)
                 stored = layout.stream_bytes(codes) + -layout.stream_bytes(codes) % BLOCK_BYTES
                 if dec["release"] and turn == dec["passes"] - 1:

@@ -14,7 +14,8 @@ from naive import FifoTooSmallError, front_end
 from weight_cases import random_layer, weight_program
 
 from accel.codecs import parse_codec
-from accel.codecs.records import RecordLayout
+from accel.codecs.masks import Mask
+from accel.codecs.records import RecordLayout, side_bits
 from accel.errors import SimError
 from accel.graph import GraphBuilder
 from accel.machine import INPUT_BITS, Decoder, load_machine
@@ -24,24 +25,27 @@ from compiler.compress import compress
 from sim import simulate
 from sim.unpacker import CYCLES, NEVER, Front, bank_cycles, least_depths, tile_figures
 
+MASKS = (Mask(1, 2), Mask(2, 4), Mask(1, 3), Mask(3, 8), Mask(4, 16))
 ONE_EACH = np.zeros(0, np.int64)
 
 
 def front_of(layout: RecordLayout, decoder: Decoder) -> Front:
     """The kernel's view of a record format and a decoder."""
     vectors, bits = 1, layout.code_bits
-    if layout.has_signs:
+    if layout.side_bits:
         vectors, bits = layout.vectors_per_record, 8 * layout.record_bytes
-    signs = decoder.sign_fifo_vectors if layout.has_signs else 1 << 40
+    signs = decoder.sign_fifo_vectors if layout.side_bits else 1 << 40
     ports = (decoder.input_bits, decoder.lookups_per_cycle, decoder.index_fifo_vectors)
-    return Front(layout.code_bits, layout.sign_bits, vectors, bits, *ports, signs)
+    return Front(layout.code_bits, layout.side_bits, vectors, bits, *ports, signs)
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[RecordLayout, Decoder, int, list[int]]:
     """A record format, a decoder, where a tile begins, and its indices."""
-    signed, d = draw(st.booleans()), draw(st.sampled_from((1, 2, 3, 4, 5, 8, 16, 24)))
-    layout = RecordLayout(draw(st.sampled_from((1, 2, 3, 4, 5, 8, 11, 16))), d, signed)
+    length = draw(st.sampled_from((1, 2, 3, 4, 5, 8, 16, 24)))
+    mask = draw(st.sampled_from([None, *(mask for mask in MASKS if length % mask.group == 0)]))
+    beside = side_bits(length, mask is None and draw(st.booleans()), mask)
+    layout = RecordLayout(draw(st.sampled_from((1, 2, 3, 4, 5, 8, 9, 11, 16))), length, beside)
     depths = {name: draw(st.integers(1, 300)) for name in ("index_fifo_vectors", "sign_fifo_vectors")}
     decoder = Decoder(
         8192, draw(st.sampled_from((1, 2, 3, 4, 7, 8, 16, 33))), codebook_banks=draw(st.sampled_from((0, 1, 2, 4, 5))),
@@ -53,9 +57,17 @@ def cases(draw: st.DrawFn) -> tuple[RecordLayout, Decoder, int, list[int]]:
     return layout, decoder, draw(st.integers(0, 300)), indices
 
 
+def beside_codes(layout: RecordLayout) -> dict[str, int]:
+    """How a DEC tells of the side bits of one of ``cases``."""
+    if layout.side_bits in (0, layout.vector_length):
+        return {"signed": int(layout.side_bits > 0), "mask_kept": 0, "mask_group": 0}
+    mask = next(mask for mask in MASKS if layout.side_bits * mask.group == layout.vector_length * mask.index_bits)
+    return {"signed": 0, "mask_kept": mask.kept, "mask_group": mask.group}
+
+
 def naive(layout: RecordLayout, decoder: Decoder, first: int, indices: list[int]) -> list[int] | None:
     """Cycles and counters by the slow twin, or ``None`` if it gets stuck."""
-    dec = {"code_bits": layout.code_bits, "vector_length": layout.vector_length, "signed": int(layout.has_signs)}
+    dec = {"code_bits": layout.code_bits, "vector_length": layout.vector_length, **beside_codes(layout)}
     try:
         cycles, counts = front_end(dec, decoder, first, indices)
     except FifoTooSmallError:
@@ -86,13 +98,13 @@ def test_least_depths_suffice_and_nothing_less_does(case: tuple[RecordLayout, De
     depths = dict(zip(("index_fifo_vectors", "sign_fifo_vectors"), map(int, least), strict=True))
     smallest = replace(decoder, **depths)
     assert naive(layout, smallest, first, indices) is not None
-    for name in depths if layout.has_signs else ("index_fifo_vectors",):
+    for name in depths if layout.side_bits else ("index_fifo_vectors",):
         if depths[name] > 1:
             assert naive(layout, replace(smallest, **{name: depths[name] - 1}), first, indices) is None
 
 
 def test_several_tiles_share_their_costs_in_order() -> None:
-    decoder, layout = Decoder(8192, 4, codebook_banks=2), RecordLayout(3, 8, True)
+    decoder, layout = Decoder(8192, 4, codebook_banks=2), RecordLayout(3, 8, 8)
     codes, count = np.arange(30, dtype=np.uint16) % 8, np.array([10, 13, 7])
     costs = bank_cycles(codes, count, 4, 2)
     first = np.cumsum(count) - count
@@ -107,7 +119,7 @@ def test_a_superblock_by_hand() -> None:
     With 8 look-ups the first group begins, and time starts, when the second beat has come. Each beat of signs feeds one
     group; the fourth beat brings codes alone, and the lack of signs costs a cycle.
     """
-    layout, decoder = RecordLayout(4, 8, True), Decoder(8192, 8, input_bits=64, index_fifo_vectors=32)
+    layout, decoder = RecordLayout(4, 8, 8), Decoder(8192, 8, input_bits=64, index_fifo_vectors=32)
     assert compiled(layout, decoder, 0, [0] * 32) == [5, 4, 4, 0, 1]
     #   cycle  -1  0  1  2  3  4
     #   beat    0  1  2  3  4  5
@@ -117,11 +129,11 @@ def test_a_superblock_by_hand() -> None:
 
 
 @pytest.mark.parametrize("lookups", [1, 2, 4, 8])
-@pytest.mark.parametrize("spelling", ["vq:k=256,d=4", "ssvq:k=16,d=8", "ssvq:k=256,d=8"])
+@pytest.mark.parametrize("spelling", ["vq:k=256,d=4", "ssvq:k=16,d=8", "ssvq:k=256,d=8", "mvq:k=16,d=8,nm=2:4"])
 @pytest.mark.parametrize("array", [8, 32, 64])
 def test_default_fifos_slow_nothing_down(spelling: str, lookups: int, array: int) -> None:
     codec = parse_codec(spelling)
-    layout = RecordLayout(codec.code_bits, codec.vector_length, codec.has_signs)
+    layout = codec.layout
     codes = array * array // codec.vector_length
     for tile in range(5):
         found = compiled(layout, Decoder(8192, lookups), tile * codes, [0] * codes)

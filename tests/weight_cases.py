@@ -3,48 +3,52 @@
 import hashlib
 
 import numpy as np
+from strategies import random_codebook, random_projection
 
 from accel.codecs import parse_codec
-from accel.codecs.records import RecordLayout, pack_records
+from accel.codecs.base import stored_codebook
+from accel.codecs.records import pack_records
+from accel.fold import fold_fields
 from accel.isa import Instruction, encode_program
 from accel.machine import load_machine
 from accel.metrics import TRAFFIC
 from accel.program import Layer, Program, WeightStream
+from accel.tiles import record_fields
 
 
 def random_layer(spelling, shape, axis, rng):
     """An encoded layer of random weights."""
     codec = parse_codec(spelling)
-    low, entries = (0 if codec.has_signs else -127), codec.codebook_entries
-    codebook = rng.integers(low, 128, (entries, codec.vector_length)).astype(np.int8) if entries else None
+    codebook = random_codebook(codec, rng) if codec.codebook_entries else None
     weights = rng.normal(0, 40 if codec.code_bits == 8 else 4, shape).astype(np.float32)
-    return codec.encode(weights, codebook, np.ones(1, np.float32), axis)
+    folded = {"projection": random_projection(codec, rng)} if codec.projection_shape else {}
+    return codec.encode(weights, codebook, np.ones(1, np.float32), axis, **folded)
 
 
 def tile_codes(layer, rows, columns):
-    """Codes and signs of one tile (slices of reduction and output channels) in stream order."""
+    """Codes and side bits of one tile (slices of reduction and output channels) in stream order."""
     d = layer.codec.vector_length
     if layer.vector_axis == "out":
         cut = np.s_[columns.start // d : -(-columns.stop // d), rows]
     else:
         cut = np.s_[columns, rows.start // d : -(-rows.stop // d)]
     codes = layer.codes[cut].T.reshape(-1)
-    negative = None if layer.negative is None else layer.negative[cut].transpose(1, 0, 2).reshape(-1, d)
-    return codes, negative
+    side = None if layer.side is None else layer.side[cut].transpose(1, 0, 2).reshape(-1, layer.side.shape[2])
+    return codes, side
 
 
 def stream_of(layer, tile_rows, tile_columns):
     """Bytes of all strips, each padded to whole blocks."""
     out, reduction = layer.shape
-    layout = RecordLayout(layer.codec.code_bits, layer.codec.vector_length, layer.codec.has_signs)
+    layout = layer.codec.layout
     strips = []
     for first in range(0, out, tile_columns):
         columns = slice(first, min(first + tile_columns, out))
         tiles = [
             tile_codes(layer, slice(r, min(r + tile_rows, reduction)), columns) for r in range(0, reduction, tile_rows)
         ]
-        negative = np.concatenate([signs for _, signs in tiles]) if layer.negative is not None else None
-        data = pack_records(np.concatenate([codes for codes, _ in tiles]), negative, layout)
+        side = np.concatenate([bits for _, bits in tiles]) if layer.side is not None else None
+        data = pack_records(np.concatenate([codes for codes, _ in tiles]), side, layout)
         strips.append(np.pad(data, (0, -data.size % 64)))
     return np.concatenate(strips)
 
@@ -60,7 +64,8 @@ def weight_program(layers, tile_rows=16, tile_columns=16, gem_rows=10, chunk=10,
     after = [layer.codebook is not None for layer in layers[2:]] + [False, False]  # the next user of a bank waits
     for index, layer in enumerate(layers):
         codec, (out, reduction) = layer.codec, layer.shape
-        codebook = np.zeros(0, np.uint8) if layer.codebook is None else layer.codebook.view(np.uint8).reshape(-1)
+        stored = stored_codebook(layer)
+        codebook = np.zeros(0, np.uint8) if stored is None else stored.view(np.uint8).reshape(-1)
         data = stream_of(layer, tile_rows, tile_columns)
         image += [np.pad(codebook, (0, -codebook.size % 64)), data]
         address = position + image[-2].size
@@ -71,12 +76,13 @@ def weight_program(layers, tile_rows=16, tile_columns=16, gem_rows=10, chunk=10,
                 tile_rows, tile_columns, position, codebook.size, digest,
             )
         )  # fmt: skip
-        kind = {"code_bits": codec.code_bits, "vector_length": codec.vector_length, "signed": int(codec.has_signs)}
+        kind = record_fields(codec)
         tile = {"tile_rows": tile_rows, "tile_columns": tile_columns}
         walk = {"passes": -(-gem_rows // chunk), "release": 1, "groups_per_tile": 1, "bank": index % 2}
         looked_up = {"codebook": int(codebook.size > 0), "axis_in": int(layer.vector_axis == "in")}
         part = [
-            *([Instruction("LDC", {"address": position, "bytes": codebook.size, "bank": index % 2}, push=("decode",),
+            *([Instruction("LDC", {"address": position, "bytes": codebook.size, "bank": index % 2} | fold_fields(layer),
+                           push=("decode",),
                            pop=("decode",) if index > 1 else ())] if codebook.size else []),
             Instruction("LDW", {"address": address, "blocks": data.size // 64, **kind}),
             Instruction("DEC", {**kind, **tile, **walk, **looked_up, "rows": reduction, "columns": out},

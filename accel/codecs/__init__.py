@@ -21,12 +21,17 @@ from accel.codecs.base import (
     stored_bytes,
 )
 from accel.codecs.integer import Int4, Int8
+from accel.codecs.lr2vq import LR2VQ
+from accel.codecs.masks import Mask
+from accel.codecs.mvq import MVQ
 from accel.codecs.ssvq import SSVQ
 from accel.codecs.vq import VQ
 from accel.errors import CodecError, listed, nearest
 
 __all__ = [
     "CODECS",
+    "LR2VQ",
+    "MVQ",
     "SSVQ",
     "VECTOR_AXES",
     "VQ",
@@ -54,6 +59,14 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def _mask(text: str) -> Mask:
+    kept, _, group = text.partition(":")
+    try:
+        return Mask(_integer(kept), _integer(group))
+    except ValueError:
+        raise ValueError("N:M, two whole numbers") from None
+
+
 @dataclass(frozen=True, slots=True)
 class CodecParameter:
     """One ``name=value`` of a spelling. ``parse`` raises ``ValueError`` saying what it wants instead."""
@@ -75,6 +88,11 @@ class CodecFamily:
 
 _K = CodecParameter("k", "codewords in a layer's codebook: a power of two, 2 to 65536")
 _D = CodecParameter("d", "weights in a codeword: 1 to 64")
+_M = CodecParameter("m", "weights in a folded codeword: 1 to 64")
+_R = CodecParameter("r", "rank, numbers in a stored codeword: 1 to m, at most k")
+_NM = CodecParameter(
+    "nm", "N:M, weights kept of every M: M is 2 to 16 and divides d; a mask index has 1 to 12 bits", _mask
+)
 
 CODECS: Mapping[str, CodecFamily] = MappingProxyType(
     {
@@ -86,6 +104,18 @@ CODECS: Mapping[str, CodecFamily] = MappingProxyType(
             "sign-splitting vector quantisation: magnitude codewords, one sign bit a weight",
             "ssvq:k=16,d=8",
             (_K, _D),
+        ),
+        "mvq": CodecFamily(
+            MVQ,
+            "masked vector quantisation: int8 codewords of which N of every M weights are kept, the others 0",
+            "mvq:k=512,d=16,nm=4:16",
+            (_K, _D, _NM),
+        ),
+        "lr2vq": CodecFamily(
+            LR2VQ,
+            "low-rank vector quantisation: int8 codewords of R numbers times an int8 projection, folded on loading",
+            "lr2vq:k=256,m=8,r=4",
+            (_K, _M, _R),
         ),
     }
 )

@@ -17,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs.bits import packed_bytes
+from accel.codecs.masks import Mask
+from accel.codecs.projection import Projection
+from accel.codecs.records import RecordLayout, SideBits, side_bits
 from accel.errors import CodecError, listed
 
 VectorAxis = Literal["out", "in"]
@@ -33,18 +36,21 @@ class EncodedLayer:
     """One weight matrix in compressed form, before any packing into bits.
 
     ``shape`` is ``(out, reduction)`` of the real matrix; ``codes`` cover the axis padded to a multiple of the vector
-    length: ``[ceil(out/d), reduction]`` for axis ``out``, ``[out, ceil(reduction/d)]`` for ``in``. ``negative`` (bool,
-    same layout with a trailing axis of length d) is present only for sign-splitting codecs. ``codebook`` is
-    ``int8[k, d]`` or ``None`` for integer codecs. ``scale`` is float32 ``[1]`` (per tensor) or ``[out]`` (per channel).
+    length: ``[ceil(out/d), reduction]`` for axis ``out``, ``[out, ceil(reduction/d)]`` for ``in``. ``side`` (bool, same
+    layout with a trailing axis of ``side_bits``) is what each vector stores beside its code: signs (1 = negative) or
+    mask indices (``accel.codecs.masks``); ``None`` for codecs without. ``codebook`` is ``int8[k, d]``, or ``None`` for
+    integer codecs; with a ``projection`` it is ``int8[k, r]`` and folded to ``[k, d]`` before use. ``scale`` is float32
+    ``[1]`` (per tensor) or ``[out]`` (per channel).
     """
 
     codec: Codec
     shape: tuple[int, int]
     vector_axis: VectorAxis
     codes: Codes
-    negative: npt.NDArray[np.bool_] | None
+    side: SideBits | None
     codebook: Codebook | None
     scale: npt.NDArray[np.float32]
+    projection: Projection | None = None
 
     def __post_init__(self) -> None:
         self.codec.validate(self)
@@ -77,9 +83,30 @@ class Codec(ABC):
         """Codewords per layer (k); 0 for integer codecs."""
 
     @property
-    @abstractmethod
+    def codebook_shape(self) -> tuple[int, int] | None:
+        """Shape of the codebook as stored; ``None`` for integer codecs."""
+        return (self.codebook_entries, self.vector_length) if self.codebook_entries else None
+
+    @property
+    def projection_shape(self) -> tuple[int, int] | None:
+        """Shape ``(r, m)`` of the projection stored with the codebook, if it is folded from two factors."""
+        return None
+
+    @property
     def has_signs(self) -> bool:
         """Whether one sign bit a weight (1 = negative) is stored beside the code."""
+        return False
+
+    @property
+    def mask(self) -> Mask | None:
+        """Shape of the masks whose indices are stored beside the code, if any."""
+        return None
+
+    @property
+    def layout(self) -> RecordLayout:
+        """The records of its weight streams."""
+        beside = side_bits(self.vector_length, self.has_signs, self.mask)
+        return RecordLayout(self.code_bits, self.vector_length, beside)
 
     @abstractmethod
     def encode(
@@ -101,13 +128,19 @@ class Codec(ABC):
 
     @property
     def bits_per_weight(self) -> float:
-        """Stored bits per weight, codebook and scale apart (design table: log2 k / d, +1 with signs)."""
-        return self.code_bits / self.vector_length + (1 if self.has_signs else 0)
+        """Stored bits per weight, codebook and scale apart: log2 k / d, +1 with signs, + the bits of a mask index over
+        the weights it stands for."""
+        return (self.code_bits + self.layout.side_bits) / self.vector_length
 
     @property
     def codebook_bytes(self) -> int:
         """Bytes of one layer's codebook as the decoder holds it (one int8 per element)."""
         return self.codebook_entries * self.vector_length
+
+    @property
+    def stored_codebook_bytes(self) -> int:
+        """Bytes of one layer's codebook in files and DRAM: its factors, if it is folded from two."""
+        return sum(math.prod(shape) for shape in (self.codebook_shape, self.projection_shape) if shape)
 
 
 def codes_shape(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> tuple[int, int]:
@@ -132,14 +165,21 @@ def stored_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis, 
     """Bytes one layer takes by kind (``weights`` for integer codecs or ``indices``, ``signs``, ``codebooks``,
     ``scales``), densely packed. ``scales`` is the number of float32 scales (1, or one an output channel)."""
     vectors = math.prod(codes_shape(codec, shape, vector_axis))
-    code_bytes = packed_bytes(vectors, codec.code_bits)
+    code_bytes, side_bytes = packed_bytes(vectors, codec.code_bits), packed_bytes(vectors * codec.layout.side_bits, 1)
     return {
         "weights": 0 if codec.codebook_entries else code_bytes,
-        "indices": code_bytes if codec.codebook_entries else 0,
-        "signs": packed_bytes(vectors * codec.vector_length, 1) if codec.has_signs else 0,
-        "codebooks": codec.codebook_bytes,
+        "indices": (code_bytes if codec.codebook_entries else 0) + (side_bytes if codec.mask else 0),
+        "signs": side_bytes if codec.has_signs else 0,
+        "codebooks": codec.stored_codebook_bytes,
         "scales": scales * np.dtype(np.float32).itemsize,
     }
+
+
+def stored_codebook(layer: EncodedLayer) -> Codebook | None:
+    """The ``stored_codebook_bytes`` of a layer as they lie in DRAM: codebook, then projection; ``None`` without."""
+    if layer.codebook is None or layer.projection is None:
+        return layer.codebook
+    return np.concatenate([layer.codebook.reshape(-1), layer.projection.matrix.reshape(-1)])
 
 
 def layer_bytes(layer: EncodedLayer) -> dict[str, int]:
@@ -194,10 +234,12 @@ def check_layer(layer: EncodedLayer) -> None:
     if len(layer.shape) != 2 or min(layer.shape) < 1:
         raise CodecError(f"{codec}: weight shape {layer.shape}; expected two positive sizes (out, reduction)")
     codes = codes_shape(codec, layer.shape, layer.vector_axis)
-    entries = (codec.codebook_entries, codec.vector_length) if codec.codebook_entries else None
     _check_array(codec, "codes", layer.codes, codes, np.uint16)
-    _check_array(codec, "signs", layer.negative, (*codes, codec.vector_length) if codec.has_signs else None, np.bool_)
-    _check_array(codec, "codebook", layer.codebook, entries, np.int8)
+    side = (*codes, codec.layout.side_bits) if codec.layout.side_bits else None
+    _check_array(codec, "side bits", layer.side, side, np.bool_)
+    _check_array(codec, "codebook", layer.codebook, codec.codebook_shape, np.int8)
+    projection = None if layer.projection is None else layer.projection.matrix
+    _check_array(codec, "projection", projection, codec.projection_shape, np.int8)
     _check_array(codec, "scale", layer.scale, (1,) if layer.scale.shape == (1,) else (layer.shape[0],), np.float32)
     if not np.isfinite(layer.scale).all():
         raise CodecError(f"{codec}: a scale is NaN or infinite")

@@ -35,10 +35,6 @@ class IntegerCodec(Codec):
     def codebook_entries(self) -> int:
         return 0
 
-    @property
-    def has_signs(self) -> bool:
-        return False
-
     def encode(
         self,
         weights: npt.NDArray[np.float32],

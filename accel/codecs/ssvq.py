@@ -17,11 +17,11 @@ from accel.codecs.base import (
     normalised,
     to_vectors,
 )
-from accel.codecs.vq import CodebookCodec, look_up, nearest_codewords, required_codebook
+from accel.codecs.vq import VectorCodec, look_up, nearest_codewords, required_codebook
 
 
 @dataclass(frozen=True, slots=True)
-class SSVQ(CodebookCodec):
+class SSVQ(VectorCodec):
     """Magnitudes 0..127 by codeword, sign bit 1 = negative."""
 
     family: ClassVar[str] = "ssvq"
@@ -48,9 +48,9 @@ class SSVQ(CodebookCodec):
 
     def decode(self, layer: EncodedLayer) -> npt.NDArray[np.int8]:
         """Look every index up, negate where the sign bit is set."""
-        assert layer.negative is not None, "validated on construction"
+        assert layer.side is not None, "validated on construction"
         magnitudes = look_up(required_codebook(self, layer.codebook), layer.codes)
-        return from_vectors(apply_signs(magnitudes, layer.negative), layer.shape, layer.vector_axis)
+        return from_vectors(apply_signs(magnitudes, layer.side), layer.shape, layer.vector_axis)
 
 
 def apply_signs(magnitudes: Codebook, negative: npt.NDArray[np.bool_]) -> Codebook:

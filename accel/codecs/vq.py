@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from accel.codecs.base import (
     to_vectors,
 )
 from accel.codecs.bits import MAX_BITS
+from accel.codecs.masks import Flags
 from accel.codecs.records import MAX_VECTOR_LENGTH
 from accel.errors import CodecError
 
@@ -28,23 +29,19 @@ _BLOCK_DISTANCES = 1 << 19  # distances held at once: 4 MiB, within the last-lev
 
 @dataclass(frozen=True, slots=True)
 class CodebookCodec(Codec):
-    """What ``vq`` and ``ssvq`` share: k codewords of d weights, k a power of two; raises ``CodecError`` otherwise."""
+    """What codecs with a codebook share: k codewords, k a power of two; raises ``CodecError`` otherwise."""
 
     lowest: ClassVar[int]
     k: int
-    d: int
 
     def __post_init__(self) -> None:
         if not 2 <= self.k <= 1 << MAX_BITS or self.k & (self.k - 1):
             raise CodecError(
                 f"{self}: k={self.k} is not a power of two from 2 to {1 << MAX_BITS}{_near_powers(self.k)}"
             )
-        if not 1 <= self.d <= MAX_VECTOR_LENGTH:
-            raise CodecError(f"{self}: d={self.d} weights a vector; allowed: 1 to {MAX_VECTOR_LENGTH}")
-
-    @property
-    def vector_length(self) -> int:
-        return self.d
+        if not 1 <= self.vector_length <= MAX_VECTOR_LENGTH:
+            name = fields(self)[1].name
+            raise CodecError(f"{self}: {name}={self.vector_length} weights a vector; allowed: 1 to {MAX_VECTOR_LENGTH}")
 
     @property
     def code_bits(self) -> int:
@@ -54,6 +51,10 @@ class CodebookCodec(Codec):
     def codebook_entries(self) -> int:
         return self.k
 
+    def codewords(self, layer: EncodedLayer) -> Codebook:
+        """The codebook ``int8[k, vector_length]`` that codes are looked up in."""
+        return required_codebook(self, layer.codebook)
+
     def validate(self, layer: EncodedLayer) -> None:
         """Besides shapes: codeword elements must lie in ``lowest..127``."""
         check_layer(layer)
@@ -62,15 +63,22 @@ class CodebookCodec(Codec):
 
 
 @dataclass(frozen=True, slots=True)
-class VQ(CodebookCodec):
+class VectorCodec(CodebookCodec):
+    """Codebook codecs whose codewords are stored as they are: d weights each."""
+
+    d: int
+
+    @property
+    def vector_length(self) -> int:
+        return self.d
+
+
+@dataclass(frozen=True, slots=True)
+class VQ(VectorCodec):
     """Plain vector quantisation; codewords hold -127..127."""
 
     family: ClassVar[str] = "vq"
     lowest: ClassVar[int] = -127
-
-    @property
-    def has_signs(self) -> bool:
-        return False
 
     def encode(
         self,
@@ -80,22 +88,36 @@ class VQ(CodebookCodec):
         vector_axis: VectorAxis = "out",
     ) -> EncodedLayer:
         """Nearest codeword in L2 of every vector of ``weights / scale``; ties go to the lowest index."""
-        codebook = required_codebook(self, codebook)
-        vectors = to_vectors(normalised(weights, scale), self.d, vector_axis)
+        codes = nearest_codes(self, weights, required_codebook(self, codebook), scale, vector_axis)
         shape = (int(weights.shape[0]), int(weights.shape[1]))
-        codes = nearest_codewords(vectors, codebook).reshape(codes_shape(self, shape, vector_axis))
         return EncodedLayer(self, shape, vector_axis, codes, None, codebook, scale)
 
     def decode(self, layer: EncodedLayer) -> npt.NDArray[np.int8]:
         """Look every index up."""
-        return from_vectors(
-            look_up(required_codebook(self, layer.codebook), layer.codes), layer.shape, layer.vector_axis
-        )
+        return decode_vectors(self, layer)
+
+
+def nearest_codes(
+    codec: CodebookCodec,
+    weights: npt.NDArray[np.float32],
+    codewords: Codebook,
+    scale: npt.NDArray[np.float32],
+    vector_axis: VectorAxis,
+) -> npt.NDArray[np.uint16]:
+    """``EncodedLayer.codes``: for each vector of ``weights / scale`` the nearest of ``codewords[k, vector_length]``."""
+    vectors = to_vectors(normalised(weights, scale), codec.vector_length, vector_axis)
+    shape = (int(weights.shape[0]), int(weights.shape[1]))
+    return nearest_codewords(vectors, codewords).reshape(codes_shape(codec, shape, vector_axis))
+
+
+def decode_vectors(codec: CodebookCodec, layer: EncodedLayer) -> npt.NDArray[np.int8]:
+    """``int8[out, reduction]``: every index looked up."""
+    return from_vectors(look_up(codec.codewords(layer), layer.codes), layer.shape, layer.vector_axis)
 
 
 def required_codebook(codec: Codec, codebook: Codebook | None) -> Codebook:
     """``codebook``, or ``CodecError`` if it is missing or of another shape or type."""
-    expected = (codec.codebook_entries, codec.vector_length)
+    expected = codec.codebook_shape or (0, 0)
     if codebook is None or codebook.shape != expected or codebook.dtype != np.int8:
         found = None if codebook is None else f"{codebook.dtype}{list(codebook.shape)}"
         raise CodecError(f"{codec}: codebook {found}; expected int8{list(expected)}")
@@ -111,20 +133,25 @@ def look_up(codebook: Codebook, codes: npt.NDArray[np.uint16]) -> Codebook:
     return codebook.take(codes.reshape(-1), axis=0)
 
 
-def nearest_codewords(vectors: npt.NDArray[np.float64], codebook: Codebook) -> npt.NDArray[np.uint16]:
+def nearest_codewords(
+    vectors: npt.NDArray[np.float64], codebook: Codebook, kept: Flags | None = None
+) -> npt.NDArray[np.uint16]:
     """Index of the codeword nearest to each of ``vectors[n, d]``, ties to the lowest; memory is bounded by blocks.
 
-    ``|x - c|^2`` is ranked by ``|c|^2 / 2 - x.c``. In double precision the products with 8-bit codewords are exact and
-    so, for weights of similar magnitude, are the sums: ties do not depend on the BLAS or its threads.
+    With ``kept[n, d]`` only those weights count; the others of ``vectors`` must be 0. ``|x - c|^2`` is ranked by
+    ``|c|^2 / 2 - x.c``, the norm being that of the weights kept. In double precision the products with 8-bit codewords
+    are exact and so, for weights of similar magnitude, are the sums: ties do not depend on the BLAS or its threads.
     """
     words = codebook.astype(np.float64)
-    half_norms = (words * words).sum(axis=1) / 2
+    half_squares = (words * words).T / 2
+    half_norms = half_squares.sum(axis=0)
     codes = np.empty(len(vectors), np.uint16)
     rows = max(1, _BLOCK_DISTANCES // len(codebook))
     for start in range(0, len(vectors), rows):
-        ranking = vectors[start : start + rows] @ words.T
-        np.subtract(half_norms, ranking, out=ranking)
-        codes[start : start + rows] = ranking.argmin(axis=1)
+        block = slice(start, start + rows)
+        ranking = vectors[block] @ words.T
+        np.subtract(half_norms if kept is None else kept[block] @ half_squares, ranking, out=ranking)
+        codes[block] = ranking.argmin(axis=1)
     return codes
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from accel.codecs import SSVQ, VQ, Codebook, Codec, EncodedLayer, VectorAxis
+from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Codebook, Codec, EncodedLayer, VectorAxis
 from accel.codecs.base import to_vectors
 from accel.codecs.integer import IntegerCodec
+from accel.codecs.masks import largest_kept
+from accel.codecs.vq import CodebookCodec
 from accel.errors import CodecError
 from compiler.compress.kmeans import cluster
+from compiler.compress.low_rank import factored_codebook
+from compiler.compress.masked import cluster_masked
 from compiler.compress.scales import ScaleMode, integer_scale, positive, refitted, root_mean_square
 
 _CODEWORD_LIMIT = 127
+
+Vectors = npt.NDArray[np.float32]
+Encoder = Callable[..., EncodedLayer]  # of weights, scale and vector axis
 
 
 def compress_layer(
@@ -27,13 +37,13 @@ def compress_layer(
         )
     if isinstance(codec, IntegerCodec):
         return codec.encode(weights, None, integer_scale(weights, codec.limit, scale), vector_axis)
-    if isinstance(codec, VQ | SSVQ):
+    if isinstance(codec, CodebookCodec):
         return _cluster_layer(weights, codec, scale, vector_axis, seed)
     raise CodecError(f"codec '{codec}' cannot be trained here, only read from a checkpoint")
 
 
 def _cluster_layer(
-    weights: npt.NDArray[np.float32], codec: VQ | SSVQ, scale: ScaleMode, vector_axis: VectorAxis, seed: int
+    weights: npt.NDArray[np.float32], codec: CodebookCodec, scale: ScaleMode, vector_axis: VectorAxis, seed: int
 ) -> EncodedLayer:
     """k-means on weights of unit RMS, then the codebook is rounded to 8 bits and its step folded into the scale.
 
@@ -43,13 +53,43 @@ def _cluster_layer(
     squares alternate once; each step can only lower the error (by 0.5 to 1 % in all on those matrices).
     """
     norm = root_mean_square(weights, scale)
-    vectors = to_vectors(weights / norm[:, None], codec.d, vector_axis)
-    centroids = cluster(np.abs(vectors) if codec.has_signs else vectors, codec.k, seed)
-    codebook, step = quantised_codebook(centroids)
+    vectors = to_vectors(weights / norm[:, None], codec.vector_length, vector_axis)
+    encode, step = _TRAINED[type(codec)](vectors, codec, seed)
     first = positive(norm * np.float32(step))
-    layer = codec.encode(weights, codebook, first, vector_axis)
-    layer = codec.encode(weights, codebook, positive(refitted(weights, codec.decode(layer), first)), vector_axis)
+    layer = encode(weights, scale=first, vector_axis=vector_axis)
+    second = positive(refitted(weights, codec.decode(layer), first))
+    layer = encode(weights, scale=second, vector_axis=vector_axis)
     return dataclasses.replace(layer, scale=refitted(weights, codec.decode(layer), layer.scale))
+
+
+def _centroids(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+    return _stored(codec, cluster(vectors, codec.k, seed))
+
+
+def _magnitudes(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+    return _stored(codec, cluster(np.abs(vectors), codec.k, seed))
+
+
+def _masked(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+    assert codec.mask is not None
+    return _stored(codec, cluster_masked(vectors, largest_kept(vectors.astype(np.float64), codec.mask), codec.k, seed))
+
+
+def _factored(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+    assert isinstance(codec, LR2VQ)
+    codebook, projection, step = factored_codebook(vectors, codec.k, codec.r, seed)
+    return functools.partial(codec.encode, codebook=codebook, projection=projection), step
+
+
+def _stored(codec: CodebookCodec, centroids: Vectors) -> tuple[Encoder, float]:
+    codebook, step = quantised_codebook(centroids)
+    return functools.partial(codec.encode, codebook=codebook), step
+
+
+# What codes vectors of unit RMS best: an encoder with the codebook found, and the codebook's step.
+_TRAINED: Mapping[type[Codec], Callable[[Vectors, CodebookCodec, int], tuple[Encoder, float]]] = MappingProxyType(
+    {VQ: _centroids, SSVQ: _magnitudes, MVQ: _masked, LR2VQ: _factored}
+)
 
 
 def quantised_codebook(centroids: npt.NDArray[np.float32]) -> tuple[Codebook, float]:

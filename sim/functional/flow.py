@@ -11,14 +11,14 @@ import numpy as np
 from accel.errors import SimError
 from accel.footprint import codebook_interval, decoder_codebook_bytes
 from accel.isa import BLOCK_BYTES, Instruction
-from accel.tiles import TileShape, ceil_div
+from accel.tiles import RECORD_FIELDS, TileShape, ceil_div
 from sim.functional.memory import run_of
 from sim.functional.work import Memories, Work
 from sim.regions import Weights, decode_region, region_at
 from sim.ring import Ring
 
 _KEPT_REGIONS = 16  # strips that are loaded again for every pass are decoded once
-_FORMAT = ("code_bits", "vector_length", "signed", "axis_in", "codebook")
+_FORMAT = (*RECORD_FIELDS, "axis_in", "codebook")
 _CUT = ("rows", "columns", "tile_rows", "tile_columns")
 
 
@@ -56,7 +56,7 @@ class WeightFlow:
         codebook = _codebook(work, memories)
         key = (data.tobytes(), None if codebook is None else codebook.tobytes(), *(dec[n] for n in (*_FORMAT, *_CUT)))
         if key not in self.regions:
-            self.regions[key] = decode_region(data, dec, region, codebook)
+            self.regions[key] = decode_region(data, dec, region, codebook, work.where)
             while len(self.regions) > _KEPT_REGIONS:
                 self.regions.popitem(last=False)
         self._queue(work, self.regions[key])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accel.errors import SimError
+from accel.fold import loaded_codebook
 from accel.footprint import ID_BYTES, codebook_interval
 from accel.isa import BLOCK_BYTES, Instruction
 from sim.functional.memory import Box, run_of
@@ -33,8 +34,9 @@ def load_codebook(work: Work, memories: Memories) -> None:
     """LDC."""
     ldc = work.instruction
     data = memories.dram.read(run_of(ldc["address"], ldc["bytes"]), work.index)
-    start, _ = codebook_interval(ldc["bank"], ldc["bytes"])
-    memories.move("codebook", work, run_of(start, ldc["bytes"]), data)
+    codebook = loaded_codebook(ldc, data, work.where)
+    start, _ = codebook_interval(ldc["bank"], codebook.size)
+    memories.move("codebook", work, run_of(start, codebook.size), codebook)
 
 
 def load_weights(work: Work, memories: Memories) -> None:

@@ -1,0 +1,60 @@
+"""Masked k-means (MVQ, arXiv 2412.10261, step 2): distances and means over the weights that masks keep, no others."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.codecs.masks import Flags
+from compiler.compress.kmeans import ITERATIONS, SAMPLE_PER_CODEWORD, SAMPLE_VECTORS
+
+_BLOCK_DISTANCES = 1 << 20  # held at once: 4 MiB
+
+Vectors = npt.NDArray[np.float32]
+Assignment = npt.NDArray[np.int64]
+
+
+def cluster_masked(vectors: Vectors, kept: Flags, k: int, seed: int) -> Vectors:
+    """Centroids ``float32[k, d]`` for ``vectors[n, d]`` of which only ``kept[n, d]`` counts; zeros beyond ``n``.
+
+    The start is a seeded random choice of whole vectors, as good a guess as any for what masks leave out. An element no
+    member keeps stays as it is. Each cluster that falls empty takes over one of the vectors farthest from theirs.
+    Like ``kmeans.cluster``, it sees a seeded sample of many vectors.
+    """
+    rng, count = np.random.default_rng(seed), min(k, len(vectors))
+    most = max(SAMPLE_VECTORS, SAMPLE_PER_CODEWORD * count)
+    chosen = rng.permutation(len(vectors))[:most]
+    dense, kept = vectors[chosen], kept[chosen]
+    sparse = dense * kept
+    features, centroids = np.hstack([kept.astype(np.float32), sparse]), dense[:count].copy()
+    for _ in range(ITERATIONS):
+        codes, found = _assign(features, centroids)
+        centroids = _means(sparse, kept, codes, centroids)
+        empty = np.flatnonzero(np.bincount(codes, minlength=count) == 0)
+        if empty.size:
+            distances = found + np.square(sparse).sum(axis=1)
+            centroids[empty] = dense[np.argsort(-distances, kind="stable")[: empty.size]]
+    return np.concatenate([centroids, np.zeros((k - count, vectors.shape[1]), np.float32)])
+
+
+def _assign(features: Vectors, centroids: Vectors) -> tuple[Assignment, Vectors]:
+    """For each vector (``features``: its mask, itself masked) the nearest centroid, and ``|x - c|^2 - |x|^2``."""
+    codes, found = np.empty(len(features), np.int64), np.empty(len(features), np.float32)
+    terms = np.vstack([(centroids * centroids).T, -2 * centroids.T])
+    rows = max(1, _BLOCK_DISTANCES // len(centroids))
+    for start in range(0, len(features), rows):
+        block = slice(start, start + rows)
+        ranking = features[block] @ terms
+        codes[block] = ranking.argmin(axis=1)
+        found[block] = np.take_along_axis(ranking, codes[block, None], axis=1)[:, 0]
+    return codes, found
+
+
+def _means(sparse: Vectors, kept: Flags, codes: Assignment, centroids: Vectors) -> Vectors:
+    """Element by element, the mean over the members that keep it."""
+    means = centroids.copy()
+    for lane in range(sparse.shape[1]):
+        total = np.bincount(codes, sparse[:, lane], len(centroids))
+        members = np.bincount(codes, kept[:, lane], len(centroids))
+        np.divide(total, members, out=means[:, lane], where=members > 0, casting="same_kind")
+    return means
