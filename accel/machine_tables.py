@@ -76,7 +76,7 @@ class Decoder:
     ``lookups_per_cycle`` codes are looked up each cycle: in that many copies of the codebook, or, with
     ``codebook_banks`` B >= 1, in one copy spread over B single-port banks (bank = index mod B), where those that meet
     in a bank take turns. An unpacker reads ``input_bits`` of records a cycle into FIFOs of ``index_fifo_vectors``
-    indices and ``sign_fifo_vectors`` groups of signs (``sim.unpacker`` has the exact rules).
+    indices and ``sign_fifo_vectors`` vectors' signs or masks (``sim.unpacker`` has the exact rules).
     """
 
     codebook_bytes: int

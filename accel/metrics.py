@@ -19,9 +19,9 @@ RUN_SCHEMA = "accel.run/1"
 TRAFFIC: Mapping[str, str] = MappingProxyType(
     {
         "weights": "integer weight streams (int8, int4), padding to 64-byte blocks included",
-        "indices": "codebook indices of VQ codecs, padding of records and blocks included",
+        "indices": "codebook indices of VQ codecs and mask indices of MVQ, padding of records and blocks included",
         "signs": "sign bits of SSVQ",
-        "codebooks": "codebooks, one load a layer",
+        "codebooks": "codebooks (of LR2VQ the factors it is folded from), one load a layer",
         "scales": "per-channel weight scales",
         "parameters": "biases, norms, embeddings, position tables and other constants",
         "activations_read": "network inputs and spilled activations read back",
@@ -37,7 +37,7 @@ CAUSES: Mapping[str, str] = MappingProxyType(
         "weight_dma": "the array waits for compressed weights from DRAM",
         "activation_dma": "the array waits for activations or parameters to arrive from, or leave for, DRAM",
         "decode": "weights have arrived; the array waits for the decoder or for the tile to load",
-        "codebook_load": "the decoder waits for a codebook from DRAM",
+        "codebook_load": "the decoder waits for a codebook from DRAM, or for one to be folded",
         "vector": "the array waits for the vector unit",
         "dependency": "the array waits for a token that none of the causes above explains (e.g. instruction fetch)",
         "drain": "results leave the array pipeline, or the last stores finish, with nothing left to overlap",
@@ -50,7 +50,7 @@ DECODER: Mapping[str, str] = MappingProxyType(
         "lookup_groups": "groups of decoder.lookups_per_cycle codes (the last of a tile may be smaller) looked up",
         "lookup_cycles": "cycles the codebook served them: one each from copies, more when codes meet in a bank",
         "index_fifo_empty": "cycles without look-ups, as the index FIFO did not hold the next group",
-        "sign_fifo_empty": "cycles without look-ups, as the sign FIFO did not hold the next group",
+        "sign_fifo_empty": "cycles without look-ups, as the sign FIFO lacked signs or masks of the next group",
     }
 )
 

@@ -13,7 +13,7 @@ from accel.codecs.records import MAX_VECTOR_LENGTH
 from accel.errors import SimError
 from accel.isa import BLOCK_BYTES
 from accel.machine import INPUT_BITS
-from sim.columns import in_force, vector_cycles
+from sim.columns import fold_macs, in_force, vector_cycles
 from sim.decode import Decoded, Rows
 from sim.params import TICKS, Params
 
@@ -62,6 +62,7 @@ def _check_work(decoded: Decoded, params: Params) -> None:
         )
     longest = _tile_cycles(decoded, params)
     cycles = blocks * (params.longest_block_ticks + params.latency_ticks) / TICKS + (tiles * longest).sum()
+    cycles += np.ceil(fold_macs(decoded["LDC"]) / params.macs).sum()
     cycles += vector_cycles(decoded, params.lanes).astype(np.float64).sum()
     if cycles > MAX_CYCLES:
         raise SimError(f"the program could take {cycles:.3g} cycles; allowed: {MAX_CYCLES}")

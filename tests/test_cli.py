@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from differential import check_values, random_inputs
 from run_samples import BITS, sample_run
 
 import compiler
@@ -118,6 +119,13 @@ MISTAKES = {
     "no argument": (["compress"], "required: MODEL"),
     "model": (["compress", "deit_tin", "--codec", "int8", "-o", "a"], "did you mean 'deit_tiny'"),
     "codec": (["compress", "deit_tiny", "--codec", "svq:k=16,d=8", "-o", "a"], "did you mean 'ssvq'"),
+    "mask": (
+        ["compress", "deit_tiny", "--codec", "mvq:k=16,d=8,nm=8:8", "-o", "a"],
+        "N=8 of M=8 kept; allowed: 1 to 7",
+    ),
+    "groups": (["compress", "deit_tiny", "--codec", "mvq:k=16,d=9,nm=2:4", "-o", "a"], "allowed: multiples of M=4"),
+    "wide": (["compress", "deit_tiny", "--codec", "mvq:k=16,d=16,nm=8:16", "-o", "a"], "allowed: at most 12 bits"),
+    "rank": (["compress", "deit_tiny", "--codec", "lr2vq:k=16,m=8,r=9", "-o", "a"], "r=9; allowed: 1 to 8"),
     "keep": (["compress", "deit_tiny", "--codec", "int8", "--keep", "head", "-o", "a"], "--keep head; allowed: GLOB="),
     "kept codec": (["compare", "deit_tiny", "--keep", "a=int7", "-o", "a"], "codec 'int7'"),
     "folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "no/a"], "folder 'no' does not exist"),
@@ -329,6 +337,21 @@ def test_input_shapes_reach_the_loader(tiny_model: frontend.LoadedModel, tmp_pat
     shapes = ["--input-shape", "a=1x3", "--input-shape", "b=c=2"]
     assert main(["compress", "tiny", *shapes, "--codec", "int8", "-o", str(tmp_path / "a")]) == 0
     assert seen["input_shapes"] == {"a": (1, 3), "b=c": (2,)}
+
+
+@pytest.mark.usefixtures("tiny_model")
+@pytest.mark.parametrize("codec", ["mvq:k=16,d=8,nm=2:4", "lr2vq:k=16,m=8,r=3"])
+def test_masked_and_folded_codecs_run_and_compare(codec: str, capsys: Captured, tmp_path: Path) -> None:
+    packed, program = (str(tmp_path / f"net.{kind}.safetensors") for kind in ("vq", "prog"))
+    assert main(["compress", "tiny", "--codec", codec, "--calibrate", "random:2", "-o", packed]) == 0
+    assert main(["compile", packed, "-m", "edge32", "--verify", "-o", program]) == 0
+    assert main(["sim", program, "--check"]) == 0
+    outputs = tmp_path / "outputs.npz"
+    assert main(["run", program, "--input", "random:1", "--against", packed, "-o", str(outputs)]) == 0
+    assert main(["compare", "tiny", "--codecs", "int8", codec, "-o", str(tmp_path / "compared")]) == 0
+    assert codec in capsys.readouterr().out
+    model = read_packed(packed)
+    check_values(read_program(program), model, random_inputs(model, np.random.default_rng(0)))
 
 
 @pytest.mark.usefixtures("tiny_model")

@@ -6,16 +6,24 @@ import threading
 import numpy as np
 import pytest
 
-from accel.codecs import SSVQ, VQ, Int4, Int8, layer_bytes, parse_codec
+from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Int4, Int8, layer_bytes, parse_codec
+from accel.codecs.masks import Mask, largest_kept
 from accel.errors import CodecError, ConfigError, FormatError, ModelError
 from accel.graph import GraphBuilder
 from accel.packed import packed_digest, read_packed, write_packed
-from compiler.compress import compress, compress_layer, relative_error
+from compiler.compress import compress, compress_layer, masked, relative_error
 from compiler.compress.kmeans import cluster
 from compiler.compress.scales import CLIP_RATIOS, integer_scale, refitted
 
 # relative squared k-means error on Gaussian weights; arithmetic in the papers of the codecs
-GAUSSIAN_ERROR = {"vq:k=64,d=4": 0.185, "ssvq:k=16,d=8": 0.192, "vq:k=256,d=4": 0.096, "ssvq:k=256,d=8": 0.093}
+# (lr2vq of full rank is vq)
+GAUSSIAN_ERROR = {
+    "lr2vq:k=64,m=4,r=4": 0.185,
+    "vq:k=64,d=4": 0.185,
+    "ssvq:k=16,d=8": 0.192,
+    "vq:k=256,d=4": 0.096,
+    "ssvq:k=256,d=8": 0.093,
+}
 
 
 def gaussian(*shape, seed=0):
@@ -45,7 +53,9 @@ def test_gaussian_error_is_the_published_one(name, scale):
 
 
 @pytest.mark.parametrize("axis", ["out", "in"])
-@pytest.mark.parametrize("codec", [VQ(16, 4), SSVQ(16, 8), Int4(), Int8()], ids=str)
+@pytest.mark.parametrize(
+    "codec", [VQ(16, 4), SSVQ(16, 8), MVQ(16, 8, Mask(2, 4)), LR2VQ(16, 4, 4), Int4(), Int8()], ids=str
+)
 def test_channel_scales_undo_a_spread_of_channels(codec, axis):
     """Channels of very different size cost little more than channels of one size. One scale for all loses the small
     channels (their share of the total error is small, so each channel's own error is what is compared)."""
@@ -59,12 +69,70 @@ def test_channel_scales_undo_a_spread_of_channels(codec, axis):
 
 
 @pytest.mark.parametrize("scale", ["tensor", "channel"])
-@pytest.mark.parametrize("codec", [VQ(8, 3), SSVQ(4, 5), Int4(), Int8()], ids=str)
+@pytest.mark.parametrize(
+    "codec", [VQ(8, 3), SSVQ(4, 5), MVQ(4, 4, Mask(1, 2)), LR2VQ(8, 3, 2), Int4(), Int8()], ids=str
+)
 def test_relative_error_agrees_with_its_twin(codec, scale):
     weights = gaussian(10, 13)
     layer = compress_layer(weights, codec, scale, "out", 0)
     assert layer.scale.shape == ((10,) if scale == "channel" else (1,))
     assert relative_error(weights, layer) == pytest.approx(slow_error(weights, layer), rel=1e-5)
+
+
+def test_low_rank_error_is_what_projection_and_clustering_lose():
+    """Vectors of rank 3: a codebook of rank 3 is as good as vq's, of rank 2 it loses about the third singular value."""
+    rng = np.random.default_rng(0)
+    rows = np.linalg.qr(rng.normal(size=(8, 8)))[0][:3]
+    weights = (rng.normal(size=(16384, 3)) * [4, 2, 1] @ rows).astype(np.float32).reshape(128, 1024)
+
+    def error(spelling):
+        return relative_error(weights, compress_layer(weights, parse_codec(spelling), "tensor", "in", 0))
+
+    plain, full, low = error("vq:k=256,d=8"), error("lr2vq:k=256,m=8,r=3"), error("lr2vq:k=256,m=8,r=2")
+    assert full == pytest.approx(plain, rel=0.03)
+    assert 1 / 21 < low < 1 / 21 + plain  # the third of powers 16, 4, 1; two dimensions are clustered more finely
+
+
+def slow_masked_round(vectors, kept, centroids):
+    """One assignment and update of masked k-means, as the paper writes them."""
+    codes = [
+        min(range(len(centroids)), key=lambda i: sum((keeps * (v - centroids[i])) ** 2))
+        for v, keeps in zip(vectors, kept, strict=True)
+    ]
+    moved = centroids.copy()
+    for (i, lane), _ in np.ndenumerate(centroids):
+        members = [v[lane] for v, keeps, code in zip(vectors, kept, codes, strict=True) if code == i and keeps[lane]]
+        moved[i, lane] = np.mean(members) if members else centroids[i, lane]
+    return moved
+
+
+def test_masked_clusters_are_the_means_of_what_masks_keep(monkeypatch):
+    vectors, mask = gaussian(60, 8).astype(np.float64), Mask(1, 4)
+    kept = largest_kept(vectors, mask)
+    start = vectors[np.random.default_rng(3).permutation(60)][:5]
+    expected = slow_masked_round(vectors, kept, slow_masked_round(vectors, kept, start))
+    monkeypatch.setattr(masked, "ITERATIONS", 2)
+    found = masked.cluster_masked(vectors.astype(np.float32), kept, 5, seed=3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_masked_clusters_that_fall_empty_take_the_farthest_vector():
+    vectors = np.array([[1, 0], [1, 0], [1, 0], [9, 0]], np.float32)
+    kept = np.tile([True, False], (4, 1))
+    found = masked.cluster_masked(vectors, kept, 4, seed=0)
+    assert sorted(set(found[:, 0].tolist())) == [1, 9]
+    assert masked.cluster_masked(vectors, kept, 8, seed=0)[4:].tolist() == [[0, 0]] * 4
+
+
+def test_masks_keep_the_largest_and_cost_what_they_leave_out():
+    """4 of 16 Gaussian weights hold 70 % of the power (order statistics, by simulation); clustering loses the rest."""
+    weights = gaussian(256, 256)
+    vectors = weights.reshape(-1, 16).astype(np.float64)
+    pruned = float(np.square(vectors * ~largest_kept(vectors, Mask(4, 16))).sum() / np.square(vectors).sum())
+    layer = compress_layer(weights, MVQ(512, 16, Mask(4, 16)), "tensor", "in", 0)
+    decoded = layer.codec.decode(layer).reshape(-1, 16)
+    assert ((decoded != 0) <= largest_kept(vectors, Mask(4, 16))).all()
+    assert pruned < relative_error(weights, layer) < pruned + 0.05
 
 
 def test_codes_are_nearest_for_the_stored_codebook():

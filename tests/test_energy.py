@@ -87,6 +87,19 @@ def test_look_ups_by_hand() -> None:
         assert energy_joules(decoded, 0, machine)["decoder"] == pytest.approx(expected)
 
 
+def test_masks_and_folds_by_hand() -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    layers = [random_layer(name, (64, 48), "out", rng) for name in ("mvq:k=16,d=8,nm=2:4", "lr2vq:k=16,m=8,r=3")]
+    machine = load_machine("edge64")
+    accesses = count_accesses(decode_words(weight_program(layers).words), 0, machine)
+    assert (accesses["masks_applied"], accesses["signs_applied"]) == (64 * 48, 0)
+    assert accesses["fold_macs"] == 16 * 3 * 8
+    assert accesses["codebook_written"] == 2 * 16 * 8 * machine.decoder.lookups_per_cycle
+    assert accesses["weight_read"] == 64 * 48 // 8 * (4 + 6) // 8 + 64 * 48 // 8 * 4 // 8
+
+
 def test_dram_energy_of_a_network_is_in_proportion_to_its_bytes() -> None:
     graph, machine = load_model("deit_tiny").graph, load_machine("edge64")
     runs = [

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from weight_cases import random_layer, weight_program
 
 from accel.errors import ConfigError, FormatError
 from accel.isa import Instruction, encode_program
@@ -90,6 +91,23 @@ def test_unknown_weight_is_refused_before_anything_is_written(tmp_path: Path) ->
     with pytest.raises(ConfigError, match=r"weight 'head.v' has no stream; allowed: a/b:w, head.w; did you mean 'head"):
         export_streams(PROGRAM, tmp_path / "out", ["head.v"])
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_and_folded_codebooks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    layers = [random_layer(name, (32, 16), "out", rng) for name in ("mvq:k=16,d=16,nm=4:16", "lr2vq:k=16,m=8,r=3")]
+    paths = export_streams(weight_program(layers), tmp_path)
+    masked, folded = (json.loads(path.read_text()) for path in paths if path.suffix == ".json")
+    assert (masked["side_bits"], masked["signed"]) == (11, False)
+    assert masked["mask"] == {"kept": 4, "group": 16, "index_bits": 11}
+    assert (folded["side_bits"], folded["mask"], folded["d"]) == (0, None, 8)
+    words = b"".join(word.to_bytes(8, "little") for word in read_memh(tmp_path / folded["files"][1]))
+    np.testing.assert_array_equal(np.frombuffer(words, np.int8).reshape(16, 8), layers[1].codec.codewords(layers[1]))
+
+
+def test_a_fold_that_no_ldc_describes(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="weight 'w': no LDC loads its codebook at 0x200"):
+        export_streams(program(stream("w", "lr2vq:k=16,m=8,r=2", 0, 16 * 2 + 2 * 8)), tmp_path)
 
 
 def test_bad_codebook_and_folder(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_loads_of_weights_codebooks_and_tables() -> None:
     assert last("LDW address=640 blocks=2 code_bits=8 vector_length=1") == (read(640, 768, "dram"),)
     bank = write(CODEBOOK_SPAN, CODEBOOK_SPAN + 32, "codebook")
     assert last("LDC address=64 bytes=32 bank=1") == (read(64, 96, "dram"), bank)
+    folded = write(CODEBOOK_SPAN, CODEBOOK_SPAN + 16 * 8, "codebook")
+    assert last("LDC address=64 bytes=72 bank=1 rank=3 vector_length=8") == (read(64, 136, "dram"), folded)
     assert last("GTH sram=0 ids=100 address=64 row_bytes=16 rows=5") == (
         read(100, 120),
         read(64, 80, "dram"),

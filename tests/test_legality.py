@@ -99,6 +99,43 @@ def test_only_attention_products_of_uint8_rows_are_normalised() -> None:
     refused(message, unsigned, f"{GMO} normalise=1", GEM)
 
 
+FOLD = "LDC address=0 bytes=72 bank=0 rank=3 vector_length=8 shift=20"
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("bytes=72", "bytes=73", "bytes = 73; allowed: multiples of rank = 3 from 27 on"),
+        ("bytes=72", "bytes=24", "bytes = 24; allowed: multiples of rank = 3 from 27 on"),
+        ("shift=20", "shift=21", "shift = 21; allowed: at most 20"),
+        ("rank=3", "rank=0", "vector_length = 8, shift = 20; allowed: 0 with rank = 0"),
+        ("rank=3", "rank=9", "rank 9 of codewords of 8 weights; allowed: 1 to m"),
+        ("vector_length=8", "vector_length=65", "rank 3 of codewords of 65 weights; allowed: 1 to m, and m at most 64"),
+        ("bytes=72", "bytes=6000", "codebook bytes = 15936; allowed: at most 8192"),
+    ],
+)
+def test_folds_make_a_codebook_that_fits(old: str, new: str, message: str) -> None:
+    check(FOLD)
+    refused(message, FOLD.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ("mask_kept=4 mask_group=4", "mask 4:4: N=4 of M=4 kept; allowed: 1 to 3"),
+        ("mask_kept=2", "mask 2:0: groups of M=0 weights; allowed: 2 to 16"),
+        ("mask_group=4", "mask 0:4: N=0 of M=4 kept"),
+        ("mask_kept=8 mask_group=16", "an index of 14 bits; allowed: at most 12 bits"),
+        ("mask_kept=1 mask_group=3", "vectors of 16 weights; allowed: multiples of M=3"),
+        ("mask_kept=2 mask_group=4 signed=1", "signs beside masks of 2:4; allowed: one of the two"),
+    ],
+)
+@pytest.mark.parametrize("mnemonic", ["LDW", "DEC"])
+def test_masks_of_records_are_possible(mnemonic: str, fields: str, message: str) -> None:
+    rest = "rows=8 columns=16 tile_rows=8 tile_columns=16 groups_per_tile=1 passes=1 codebook=1"
+    refused(message, f"{mnemonic} code_bits=4 vector_length=16 {fields} {rest if mnemonic == 'DEC' else 'blocks=1'}")
+
+
 def test_tables_of_products_lie_in_the_sram() -> None:
     """Eight biases and one multiplier: 36 bytes."""
     gmo = f"{GMO} bias=1 table=1 parameters="

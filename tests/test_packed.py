@@ -14,7 +14,9 @@ import pytest
 
 from accel import atomic
 from accel.atomic import open_atomic, write_bytes
-from accel.codecs import SSVQ, VQ, Int4, Int8
+from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Int4, Int8
+from accel.codecs.masks import Mask
+from accel.codecs.projection import Projection
 from accel.container import (
     CONTENT_KEY,
     ELEMENT_TYPES,
@@ -31,7 +33,7 @@ MUTATIONS = 4000
 
 
 def small_packed():
-    """A conv and three gemms, one codec each, a tied embedding, a norm and a scalar; scales of both kinds."""
+    """A conv and five gemms, one codec each, a tied embedding, a norm and a scalar; scales of both kinds."""
     rng = np.random.default_rng(0)
     build = GraphBuilder("small")
     image = build.input("image", (1, 2, 4, 4))
@@ -46,7 +48,9 @@ def small_packed():
     norm = build.op(
         "layernorm", back, build.parameter("gamma", (8,)), build.parameter("beta", (8,)), name="norm", epsilon=1e-6
     )
-    logits = build.op("gemm", norm, build.parameter("table", (9, 8)), name="head")
+    masked = build.op("gemm", norm, build.parameter("fc3", (8, 8)), name="fc3")
+    factored = build.op("gemm", masked, build.parameter("fc4", (8, 8)), name="fc4")
+    logits = build.op("gemm", factored, build.parameter("table", (9, 8)), name="head")
     embedded = build.op("embedding", build.parameter("table", (9, 8)), build.input("ids", (3,)), name="embed")
     graph = build.build(logits, embedded)
     weights = {name: rng.normal(0, 30, shape).astype(np.float32) for name, shape in graph.parameters.items()}
@@ -56,6 +60,10 @@ def small_packed():
         "conv/w": Int4().encode(weights["conv/w"].reshape(6, 18), None, 5 * np.ones(6, np.float32)),
         "fc1": VQ(4, 4).encode(weights["fc1"], words - np.int8(60), one),
         "fc2": SSVQ(4, 4).encode(weights["fc2"], words, np.full(8, 2, np.float32), "in"),
+        "fc3": MVQ(4, 4, Mask(2, 4)).encode(weights["fc3"], words - np.int8(60), one),
+        "fc4": LR2VQ(4, 4, 2).encode(
+            weights["fc4"], words[:, :2] - np.int8(60), one, projection=Projection(words[:2] - np.int8(60), 6)
+        ),
         "table": Int8().encode(weights["table"], None, one),
     }
     parameters = {name: weights[name] for name in ("conv/b", "gamma", "beta", "table", "gain")}
@@ -68,8 +76,8 @@ def assert_equal(found, expected):
     assert (found.graph, found.source, found.tool_version) == (expected.graph, expected.source, expected.tool_version)
     assert found.layers.keys() == expected.layers.keys()
     for name, layer in expected.layers.items():
-        for field in dataclasses.fields(layer):
-            np.testing.assert_array_equal(getattr(found.layers[name], field.name), getattr(layer, field.name))
+        assert found.layers[name].codec == layer.codec
+        np.testing.assert_equal(dataclasses.asdict(found.layers[name]), dataclasses.asdict(layer))
     assert found.parameters.keys() == expected.parameters.keys()
     for name, array in expected.parameters.items():
         np.testing.assert_array_equal(found.parameters[name], array)
@@ -260,6 +268,22 @@ HOSTILE = {
     "codec": (change_document("layers", "fc1", "codec", value="vqq:k=4,d=4"), "did you mean 'vq'"),
     "larger codec": (change_document("layers", "fc1", "codec", value="vq:k=65536,d=64"), "expected uint8[16]"),
     "codec type": (change_document("layers", "fc1", "codec", value=8), "codec is a int; expected text"),
+    "masks renamed": (rename_tensor("masks:fc3", "signs:fc3"), "'masks:fc3' is missing"),
+    "another mask": (change_document("layers", "fc3", "codec", value="mvq:k=4,d=4,nm=1:4"), "expected uint8[4]"),
+    "impossible mask": (change_document("layers", "fc3", "codec", value="mvq:k=4,d=4,nm=4:4"), "allowed: 1 to 3"),
+    "shift without projection": (change_document("layers", "fc3", "shift", value=1), "unexpected entry of layer 'fc3'"),
+    "missing projection": (rename_tensor("projection:fc4", "projection:fc9"), "'projection:fc4' is missing"),
+    "shape of projection": (change_tensor("projection:fc4", shape=[4, 2]), "rank 4 of codewords of 2 weights"),
+    "other projection": (change_tensor("projection:fc4", shape=[1, 8]), "projection of shape (1, 8); expected (2, 4)"),
+    "type of projection": (change_tensor("projection:fc4", dtype="U8"), "projection uint8[2, 4]; expected int8[r, m]"),
+    "shift": (change_document("layers", "fc4", "shift", value=21), "shift 21; allowed: 0 to 20"),
+    "shift type": (change_document("layers", "fc4", "shift", value="6"), "shift '6'; allowed: 0 to 20"),
+    "truth as shift": (change_document("layers", "fc4", "shift", value=True), "shift True; allowed: 0 to 20"),
+    "larger rank": (change_document("layers", "fc4", "codec", value="lr2vq:k=4,m=4,r=4"), "codebook of shape (4, 2)"),
+    "no shift": (
+        lambda header, document: document["layers"]["fc4"].pop("shift"),
+        "entry of layer 'fc4' 'shift' is missing",
+    ),
     "axis": (change_document("layers", "fc1", "vector_axis", value="up\n"), "allowed: out, in"),
     "other axis": (change_document("layers", "fc1", "vector_axis", value="in"), "codes:fc1"),
     "layer entry": (change_document("layers", "fc1", value=None), "expected an object"),
@@ -282,6 +306,16 @@ def test_hostile_headers_are_refused(path, case):
     mutate(header, document)
     header["__metadata__"]["accel"] = json.dumps(document)
     refused(path, joined(header, body), message)
+
+
+def test_mask_indices_without_mask_are_refused(path):
+    header, body = parts(path.read_bytes())
+    first = header["masks:fc3"]["data_offsets"][0]
+    refused(
+        path,
+        joined(header, body[:first] + b"\xff" + body[first + 1 :]),
+        "mask index 7 is out of range; allowed: below 6",
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from weight_cases import random_layer, weight_program
 
-from accel.errors import SimError
+from accel.errors import AccelError, SimError
 from accel.isa import decode_program, encode_program
 from sim import check_weights
 
 CODECS = ("int8", "int4", "vq:k=256,d=4", "vq:k=32,d=4", "ssvq:k=256,d=8", "ssvq:k=16,d=8", "ssvq:k=64,d=4")
+# vectors never cross a tile: d divides the 24 columns and 16 rows of the tiles below
+CODECS += (
+    "mvq:k=32,d=8,nm=3:8",
+    "mvq:k=32,d=4,nm=2:4",
+    "mvq:k=16,d=8,nm=2:4",
+    "mvq:k=8,d=4,nm=1:2",
+    "lr2vq:k=32,m=8,r=3",
+)
 
 
 @settings(deadline=None, max_examples=60)
@@ -56,6 +64,41 @@ def test_a_wrong_codebook_is_found():
     first, size = original.streams[1].codebook_address, original.streams[1].codebook_bytes
     image[first : first + size] ^= 1
     with pytest.raises(SimError, match="weights 'w1'"):
+        check_weights(replace(original, image=image))
+
+
+def test_a_mask_index_without_mask_is_named():
+    original = weight_program([random_layer("mvq:k=32,d=16,nm=4:16", (32, 50), "out", np.random.default_rng(0))])
+    image = original.image.copy()
+    image[original.streams[0].address + 1] = 255  # the upper bits of an index of 1820 masks
+    with pytest.raises(SimError, match=r"DEC: mask 4:16: mask index \d+ is out of range; allowed: below 1820"):
+        check_weights(replace(original, image=image))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"rank": 7}, "LDC: bytes = 120; allowed: multiples of rank = 7 from 63 on"),
+        ({"shift": 21}, "LDC: shift = 21; allowed: at most 20"),
+        ({"vector_length": 2}, "LDC: rank 3 of codewords of 2 weights; allowed: 1 to m"),
+        ({"vector_length": 39, "rank": 3}, "DEC: needs a codebook of 256 bytes"),
+        ({"shift": 2}, "the program decodes SHA-256"),
+    ],
+)
+def test_a_wrong_fold_is_found(change, message):
+    def refold(_, i):
+        return replace(i, values={**i.values, **change}) if i.mnemonic == "LDC" else i
+
+    original = weight_program([random_layer("lr2vq:k=32,m=8,r=3", (32, 50), "out", np.random.default_rng(0))])
+    with pytest.raises(AccelError, match=message):
+        check_weights(edited(original, refold))
+
+
+def test_a_projection_that_no_codec_makes_is_refused():
+    original = weight_program([random_layer("lr2vq:k=32,m=8,r=3", (32, 50), "out", np.random.default_rng(0))])
+    image = original.image.copy()
+    image[original.streams[0].codebook_address + 32 * 3] = 128
+    with pytest.raises(AccelError, match="LDC: projection element -128; allowed: -127 to 127"):
         check_weights(replace(original, image=image))
 
 

@@ -31,6 +31,14 @@ class Calibration:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """Of values divided by the factors of ``exponents``; ``squared_units`` as for ``statistics``."""
+
+    exponents: Exponents
+    squared_units: bool
+
+
 def calibrate(
     graph: Graph,
     values: Tensors,
@@ -58,7 +66,7 @@ def calibrate_model(
     is next). Raises ``ConfigError`` for an unknown method or no samples, ``ModelError`` for samples the graph cannot
     take.
     """
-    narrow = parse_method(method).narrow
+    rule = parse_method(method)
     values = _single(graph, values)
     warnings = check_samples(graph, values, samples)
     groups = tie_groups(graph, values)
@@ -66,11 +74,11 @@ def calibrate_model(
     if exponents is None:
         seen = _observed(graph, values, samples, groups, None, progress)
         exponents = _chosen(graph, groups, seen)
-    if seen is None or narrow is not None:
-        histograms = exponents if narrow is not None else None
+    if seen is None or rule.narrow is not None:
+        histograms = None if rule.narrow is None else Histograms(exponents, rule.squares)
         seen = _observed(graph, values, samples, groups, histograms, progress)
     evidence = {name: _evidence(each, exponents.get(name)) for name, each in seen.items()}
-    tensors = assign(zip(groups, group_rules(graph, groups), strict=True), evidence, exponents, narrow)
+    tensors = assign(zip(groups, group_rules(graph, groups), strict=True), evidence, exponents, rule.narrow)
     quantisation = Quantisation(tensors, True, method, len(samples))
     return Calibration(quantisation, exponents, (*warnings, *_ignored(seen)))
 
@@ -99,10 +107,10 @@ def _observed(
     values: Tensors,
     samples: Sequence[Tensors],
     groups: Sequence[Group],
-    histograms: Exponents | None,
+    histograms: Histograms | None,
     progress: Progress | None,
 ) -> dict[str, Statistics]:
-    """Statistics of every source; with histograms of values divided by the exponents' factors, if those are given."""
+    """Statistics of every source; with histograms of values divided by the exponents' factors, if asked for."""
     axes = {name: axis for found in eligible_axes(graph, groups) for name, axis in found.items()}
     sources = {name for group in groups for name in group.sources}
     found: dict[str, Statistics] = {}
@@ -119,10 +127,12 @@ def _observed(
     return found
 
 
-def _statistics(array: Array, axis: int | None, name: str, histograms: Exponents | None) -> Statistics:
+def _statistics(array: Array, axis: int | None, name: str, histograms: Histograms | None) -> Statistics:
     if histograms is None:
         return statistics(array, axis)
-    return statistics(array, axis, histograms[name].spread(array.ndim) if name in histograms else 1.0)
+    if name not in histograms.exponents:
+        return statistics(array, axis, 1.0)
+    return statistics(array, axis, histograms.exponents[name].spread(array.ndim), histograms.squared_units)
 
 
 def _chosen(graph: Graph, groups: Sequence[Group], seen: Mapping[str, Statistics]) -> dict[str, ChannelExponents]:

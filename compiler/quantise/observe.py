@@ -38,12 +38,14 @@ class Histogram:
         return float((position - BINS / 2) * 2.0**self.exponent)
 
 
-def histogram(values: Array) -> Histogram:
-    """Of finite values, with the narrowest bins (a power of two wide) that cover them."""
+def histogram(values: Array, times: Array | None = None) -> Histogram:
+    """Of finite values, with the narrowest bins (a power of two wide) that cover them; each counts once, or as many
+    ``times`` as it says."""
     largest = float(np.abs(values).max(initial=0))
     exponent = max(math.frexp(largest)[1] - int(math.log2(BINS // 2)), _SMALLEST_EXPONENT)
     places = np.floor(values.reshape(-1) * np.float32(2.0**-exponent)).astype(np.int64) + BINS // 2
-    return Histogram(exponent, np.bincount(places.clip(0, BINS - 1), minlength=BINS))
+    counts = np.bincount(places.clip(0, BINS - 1), None if times is None else times.reshape(-1), BINS)
+    return Histogram(exponent, counts.astype(np.int64))
 
 
 def widened(one: Histogram, exponent: int) -> Histogram:
@@ -76,18 +78,26 @@ class Statistics:
         return np.maximum(np.maximum(self.highs, -self.lows), 0)
 
 
-def statistics(values: Array, axis: int | None, unit: Array | float | None = None) -> Statistics:
+def statistics(
+    values: Array, axis: int | None, unit: Array | float | None = None, squared_units: bool = False
+) -> Statistics:
     """Of one array, with extremes for each index of ``axis`` if there is one, and with a histogram of its multiples of
-    ``unit`` if there is one."""
+    ``unit`` (whole numbers) if there is one. ``squared_units``: a multiple counts ``unit**2`` times, for that is what
+    the square of its error is worth."""
     finite = np.isfinite(values)
     sound = bool(finite.all())
     rest = None if axis is None else tuple(i for i in range(values.ndim) if i != axis)
     low, high = values, values
     if not sound:
         low, high = np.where(finite, values, np.inf), np.where(finite, values, -np.inf)
-    counted = None if unit is None else histogram((values / unit)[finite])
+    counted = None if unit is None else _multiples(values, unit, finite, squared_units)
     lows, highs = (np.atleast_1d(np.asarray(part, np.float64)) for part in (low.min(rest), high.max(rest)))
     return Statistics(lows, highs, counted, int(values.size - finite.sum()))
+
+
+def _multiples(values: Array, unit: Array | float, finite: Array, squared_units: bool) -> Histogram:
+    times = np.broadcast_to(np.square(unit), values.shape)[finite] if squared_units else None
+    return histogram((values / unit)[finite], times)
 
 
 def merged(one: Statistics, other: Statistics) -> Statistics:

@@ -32,10 +32,12 @@ BEST = "best"  # whichever of minmax and mse brings outputs closer to the float 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """``name`` as spelled; ``narrow`` shrinks the range between the extremes, None keeps it."""
+    """``name`` as spelled; ``narrow`` shrinks the range between the extremes, None keeps it. ``squares``: it compares
+    squared errors, so that a channel's values count the more the coarser its exponent makes their steps."""
 
     name: str
     narrow: RangeRule | None
+    squares: bool = False
 
 
 def candidate_methods(text: str) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ def parse_method(text: str) -> Method:
     if text == "minmax":
         return Method(text, None)
     if text == "mse":
-        return Method(text, least_squares)
+        return Method(text, least_squares, squares=True)
     name, _, number = text.partition(":")
     try:
         percent = float(number)
