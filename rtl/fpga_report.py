@@ -48,8 +48,8 @@ class Placement:
 class FpgaReport:
     """A module on a device. ``resources`` (names of ``RESOURCES``) and ``cells`` (by type) are the bare module's,
     frequencies those of the module in its harness. LUTs have the inputs, block RAMs the bits the family's row says.
-    ``cpu_seconds``: of all tools, when they ran (the very first time they also compile themselves, a minute and a half);
-    ``cached``: whether that was in an earlier run.
+    ``cpu_seconds``: of all tools, when they ran (for the very first time they also compile themselves, a minute and
+    a half); ``cached``: whether that was in an earlier run.
     """
 
     device: str

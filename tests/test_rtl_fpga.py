@@ -184,7 +184,8 @@ EXPECTED = {
 
 @pytest.mark.rtl
 @pytest.mark.parametrize("name", EXPECTED)
-def test_stand_in_on_a_device(name: str) -> None:
+def test_stand_in_on_a_device(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCEL_CACHE", str(tmp_path))  # what an earlier session kept would spare the run
     device, seen = DEVICES[name], []
     verilog = to_verilog(StandIn(), fabric=device.family.fabric)
     report = measure(verilog, device, seeds=2, progress=lambda done, total, what: seen.append((done, total)))
