@@ -48,7 +48,8 @@ class Placement:
 class FpgaReport:
     """A module on a device. ``resources`` (names of ``RESOURCES``) and ``cells`` (by type) are the bare module's,
     frequencies those of the module in its harness. LUTs have the inputs, block RAMs the bits the family's row says.
-    ``cpu_seconds``: of all tools, when they ran; ``cached``: whether that was in an earlier run.
+    ``cpu_seconds``: of all tools, when they ran (for the very first time they also compile themselves, a minute and
+    a half); ``cached``: whether that was in an earlier run.
     """
 
     device: str
@@ -80,7 +81,9 @@ class FpgaReport:
 def report_to_document(report: FpgaReport) -> dict[str, Any]:
     """JSON of exact values (MHz, ns, seconds)."""
     family = DEVICES[report.device].family
+    placements = [{**asdict(run), "start": run.start, "end": run.end} for run in report.placements]
     derived = {
+        "placements": placements,
         "title": DEVICES[report.device].title,
         "lut_inputs": family.lut_inputs,
         "block_ram_bits": family.block_ram_bits,

@@ -61,8 +61,9 @@ def without_header(verilog: str) -> str:
 
 def ports_of(verilog: str, name: str = TOP) -> tuple[Port, ...]:
     """The ports of module ``name`` in a text of ``to_verilog``, ordered by name, inputs first."""
-    body = re.search(rf"^module {re.escape(name)}\(.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    body = re.search(rf"^module {re.escape(name)}\((.*?)\);.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
     assert body, f"no module {name}"
-    found = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+) ?;", body[0], re.MULTILINE)
+    found = re.findall(r"^  (input|output) (?:signed )?(?:\[(\d+):0\] )?(\w+) ?;", body[0], re.MULTILINE)
+    assert {port for _, _, port in found} == set(re.findall(r"[^,\s]+", body[1])), f"ports of {name} beyond plain names"
     ports = (Port(port, int(high or 0) + 1, direction) for direction, high, port in found)
     return tuple(sorted(ports, key=lambda port: (port.direction, port.name)))

@@ -73,6 +73,7 @@ def test_median_and_worst_seed() -> None:
 def test_document_is_read_back_and_holds_derived_figures() -> None:
     document = json.loads(json.dumps(report_to_document(REPORT)))
     assert report_from_document(document) == REPORT
+    assert (document["placements"][0]["start"], document["placements"][0]["end"]) == ("dut.count.CLK", "dut.count.DI")
     assert (document["fmax_median_mhz"], document["lut_inputs"], document["block_ram_bits"]) == (194.4, 4, 18432)
 
 
@@ -183,7 +184,8 @@ EXPECTED = {
 
 @pytest.mark.rtl
 @pytest.mark.parametrize("name", EXPECTED)
-def test_stand_in_on_a_device(name: str) -> None:
+def test_stand_in_on_a_device(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCEL_CACHE", str(tmp_path))  # what an earlier session kept would spare the run
     device, seen = DEVICES[name], []
     verilog = to_verilog(StandIn(), fabric=device.family.fabric)
     report = measure(verilog, device, seeds=2, progress=lambda done, total, what: seen.append((done, total)))
@@ -197,10 +199,12 @@ def test_stand_in_on_a_device(name: str) -> None:
 
 @pytest.mark.rtl
 def test_output_register_of_the_hard_memory_is_timed() -> None:
-    """With the register in use nothing starts at the memory's slow clock-to-output of 5.8 ns (145 MHz at grade 6)."""
+    """Without it every path from the memory starts with 5.8 ns (145 MHz) at grade 6; measured: 280 against 122 MHz."""
     device = DEVICES["ecp5-25k"]
-    report = measure(to_verilog(StandIn(), fabric=device.family.fabric), device, seeds=2)
-    assert report.fmax_worst_mhz and report.fmax_worst_mhz > 150
+    registered = to_verilog(StandIn(), fabric=device.family.fabric)
+    bare = registered.replace('"OUTREG"', '"NOREG"')
+    slow, fast = (measure(text, device, seeds=2).fmax_median_mhz for text in (bare, registered))
+    assert slow and fast and slow < 145 < 180 < fast
 
 
 @pytest.mark.rtl

@@ -86,8 +86,12 @@ def test_reading_what_is_being_written_is_unknown(synthesised: tuple[Path, Netli
     assert different > 50
 
 
-@pytest.mark.parametrize("simulator", ["icarus", "verilator"])
-def test_the_same_bench_runs_on_the_netlist(simulator: str, synthesised: tuple[Path, Netlist], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("synthesised", "simulator"),
+    [("generic", "icarus"), ("ecp5", "icarus"), ("ecp5", "verilator")],
+    indirect=["synthesised"],
+)
+def test_the_same_bench_runs_on_the_netlist(synthesised: tuple[Path, Netlist], simulator: str, tmp_path: Path) -> None:
     _, netlist = synthesised
     passed = run_bench(netlist.sources, netlist.top, "tb_stand_in", tmp_path, simulator=simulator).passed
     assert passed == ("reads_what_was_written", "reset_leaves_the_table")

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from amaranth.hdl import Module, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from rtl_stand_in import StandIn
 
 from accel import __version__
@@ -68,6 +71,25 @@ def test_source_lines_only_when_asked_for() -> None:
 def test_header_does_not_decide_what_is_synthesised() -> None:
     texts = {without_header(to_verilog(StandIn(), header={"codec": codec})) for codec in ("int8", "int4")}
     assert len(texts) == 1
+
+
+class Signed(wiring.Component):
+    """A signed port beside an unsigned one."""
+
+    def __init__(self) -> None:
+        super().__init__({"a": In(signed(4)), "q": Out(signed(4))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.d.sync += self.q.eq(-self.a)
+        return m
+
+
+def test_signed_ports_are_ports() -> None:
+    assert [(port.name, port.width) for port in ports_of(to_verilog(Signed()))] == [
+        *(("a", 4), ("clk", 1), ("rst", 1)),
+        ("q", 4),
+    ]
 
 
 def test_harness_connects_every_port_once_and_folds_every_output() -> None:
