@@ -78,7 +78,7 @@ class Decoder(wiring.Component):
             m.d.comb += theirs.eq(ours) if member.flow is In else ours.eq(theirs)
         for name in ("write", "write_address", "write_data"):
             m.d.comb += [getattr(user, name).eq(getattr(bus, name)) for user in (file, layer)]
-        m.d.comb += file.read_address.eq(bus.read_address)
+        m.d.comb += [file.read_address.eq(bus.read_address), self.irq.eq(file.irq)]
         m.d.comb += [getattr(bus, name).eq(getattr(file, name)) for name in ("write_refused", "read_refused", "read_data")]
 
     def _connect_streams(self, m: Module, core: Core) -> None:
