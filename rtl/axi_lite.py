@@ -10,6 +10,7 @@ OKAY, SLVERR = 0, 2
 DATA_BITS = 32
 READ_CYCLES = 2  # from ``read_address`` to ``read_data``
 SETTLE_CYCLES = 4  # that ``write_data`` and ``write_address`` stand still before ``write``
+EFFECT_CYCLES = 5  # from ``write`` to its response: by then STATUS, EVENTS and irq show what it did
 
 
 def axi_lite_ports(address_bits: int) -> dict[str, wiring.Member]:
@@ -65,19 +66,22 @@ class AxiLite(wiring.Component):
         return m
 
     def _write(self, m: Module) -> None:
-        both, whole, settled, request, answered = Signal(), Signal(), Signal(SETTLE_CYCLES), Signal(), Signal()
+        both, whole, answered, refused = Signal(), Signal(), Signal(), Signal()
+        waited, request, answer = Signal(SETTLE_CYCLES + EFFECT_CYCLES), Signal(), Signal()
         with m.If(self.awvalid & self.awready):
             m.d.sync += [self.awready.eq(0), self.write_address.eq(self.awaddr[2:])]
         with m.If(self.wvalid & self.wready):
             m.d.sync += [self.wready.eq(0), self.write_data.eq(self.wdata), whole.eq(self.wstrb.all())]
         m.d.comb += [
             both.eq(~self.awready & ~self.wready),
-            request.eq(settled[-1] & ~answered),
-            self.write.eq(request & whole & ~self.write_refused),
+            request.eq(waited[SETTLE_CYCLES - 1] & ~waited[SETTLE_CYCLES]),
+            refused.eq(self.write_refused | ~whole),
+            self.write.eq(request & ~refused),
+            answer.eq(waited[-1] & ~answered),
         ]
-        m.d.sync += [settled.eq(Mux(both, (settled << 1) | 1, 0)), answered.eq(both & (answered | request))]
-        with m.If(request):
-            m.d.sync += [self.bvalid.eq(1), self.bresp.eq(Mux(self.write_refused | ~whole, SLVERR, OKAY))]
+        m.d.sync += [waited.eq(Mux(both, (waited << 1) | 1, 0)), answered.eq(both & (answered | answer))]
+        with m.If(answer):
+            m.d.sync += [self.bvalid.eq(1), self.bresp.eq(Mux(refused, SLVERR, OKAY))]
         with m.If(self.bvalid & self.bready):
             m.d.sync += [self.bvalid.eq(0), self.awready.eq(1), self.wready.eq(1)]
 

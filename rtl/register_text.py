@@ -41,7 +41,8 @@ _INTRODUCTION = Template("""\
 
 Build: $build. AXI4-Lite, 32 bits, byte offsets. Registers are written whole: a write of fewer bytes, to a register that
 is read-only or to an unknown offset gets SLVERR, as does a read of an unknown offset. Bits of no field read as zero and
-ignore what is written. A write takes about ten cycles.
+ignore what is written. A write takes about twelve cycles and has
+had its effect when its response comes.
 
 RO: read-only. RW: read and write. WO: acts when written, reads as zero. W1C: write ones to clear. Reset does not touch
 the registers of the next layer (0x40 and up): write all of them before the first START.
