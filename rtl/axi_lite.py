@@ -39,9 +39,10 @@ def axi_lite_ports(address_bits: int) -> dict[str, wiring.Member]:
 class AxiLite(wiring.Component):
     """The bus on one side, word addresses on the other.
 
-    ``write`` pulses when ``write_address`` and ``write_data`` have been stable for ``SETTLE_CYCLES``: what is derived from
-    them may take registers on its way. ``write_refused`` says in that cycle that there is nothing to write. ``read_data`` and ``read_refused`` are taken
-    ``READ_CYCLES`` after ``read_address``. Refused accesses, and writes of less than a word, get SLVERR.
+    ``write`` pulses when ``write_address`` and ``write_data`` have been stable for ``SETTLE_CYCLES``: what is derived
+    from them may take registers on its way. ``write_refused`` says then that there is nothing to write. ``read_data``
+    and ``read_refused`` are taken ``READ_CYCLES`` after ``read_address``. Refused accesses, and writes of less than a
+    word, get SLVERR.
     """
 
     def __init__(self, address_bits: int) -> None:

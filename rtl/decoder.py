@@ -14,7 +14,7 @@ from rtl.axi_lite import AxiLite, axi_lite_ports
 from rtl.codebook_loader import BEAT_BYTES, CodebookLoader
 from rtl.configuration import DecoderConfig
 from rtl.core import Core
-from rtl.planner import LAYERS_QUEUED_BITS, JobSource, LayerRegisters, LayerTracker
+from rtl.planner import JobSource, LayerRegisters, LayerTracker
 from rtl.register_file import RegisterFile
 from rtl.registers import ADDRESS_BITS, register_map
 
@@ -79,7 +79,9 @@ class Decoder(wiring.Component):
         for name in ("write", "write_address", "write_data"):
             m.d.comb += [getattr(user, name).eq(getattr(bus, name)) for user in (file, layer)]
         m.d.comb += [file.read_address.eq(bus.read_address), self.irq.eq(file.irq)]
-        m.d.comb += [getattr(bus, name).eq(getattr(file, name)) for name in ("write_refused", "read_refused", "read_data")]
+        m.d.comb += [
+            getattr(bus, name).eq(getattr(file, name)) for name in ("write_refused", "read_refused", "read_data")
+        ]
 
     def _connect_streams(self, m: Module, core: Core) -> None:
         config, output = self._config, core.output

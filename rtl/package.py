@@ -19,8 +19,8 @@ from rtl.testbench import testbench_files
 from rtl.verilog import TOP, to_verilog
 from rtl.waves import stream_waves
 
-# What Verilator's -Wall says of Verilog that Yosys wrote, and why it is of no concern. All else stays on: latches, loops,
-# undriven signals, multiple drivers, wrong pins.
+# What Verilator's -Wall says of Verilog that Yosys wrote, and why it is of no concern. All else stays on: latches,
+# loops, undriven signals, multiple drivers, wrong pins.
 LINT_WAIVERS: Mapping[str, str] = MappingProxyType(
     {
         "DECLFILENAME": "all modules are in one file",
@@ -70,7 +70,8 @@ def decoder_text(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
     values = {field.name: getattr(config, field.name) for field in fields(config)}
     text = to_verilog(create_decoder(config), header=values, fabric=fabric)
     waivers = "\n".join(f"// {why}:\n// verilator lint_off {name}" for name, why in LINT_WAIVERS.items())
-    return f"{waivers}\n{text}"
+    head, body = text.split("\n\n", 1)
+    return f"{head}\n//\n{waivers}\n\n{body}"
 
 
 def core_file(config: DecoderConfig, bench: list[str]) -> str:

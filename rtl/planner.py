@@ -149,7 +149,10 @@ class JobSource(wiring.Component):
             accept.eq(self.job.valid & self.job.ready),
         ]
         # A layer is left in a cycle of its own: nothing as wide as a layer waits for what the reader does.
-        m.d.sync += [layers.take.eq(accept & edge), active.eq(Mux(active, ~(accept & edge), layers.valid & ~layers.take))]
+        m.d.sync += [
+            layers.take.eq(accept & edge),
+            active.eq(Mux(active, ~(accept & edge), layers.valid & ~layers.take)),
+        ]
         with m.If(~active):
             m.d.sync += [first.eq(1), index.eq(0), edge.eq(layer.strips.single)]
         with m.Elif(accept):

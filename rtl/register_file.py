@@ -106,7 +106,9 @@ class RegisterFile(wiring.Component):
         write, read = ram.write_port(), ram.read_port(domain="comb")
         masks = Array(self._mask_at(index) for index in range(16))
         m.d.comb += [
-            write.en.eq(self.write & Cat(self._is_layer(index) for index in range(32)).bit_select(self.write_address, 1)),
+            write.en.eq(
+                self.write & Cat(self._is_layer(index) for index in range(32)).bit_select(self.write_address, 1)
+            ),
             write.addr.eq(self.write_address),
             write.data.eq(self.write_data & masks[self.write_address[:4]]),
             read.addr.eq(self.read_address),

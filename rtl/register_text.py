@@ -18,7 +18,10 @@ def markdown(config: DecoderConfig) -> str:
     registers = register_map(config).registers
     rows = [f"| {r.offset:#04x} | {r.name} | {r.access} | {r.reset:#010x} | {r.doc} |" for r in registers]
     fields = [
-        f"| {r.name} | {_bits(f.lsb, f.width)} | {f.name} | {f.doc} |" for r in registers for f in r.fields if not _whole(r)
+        f"| {r.name} | {_bits(f.lsb, f.width)} | {f.name} | {f.doc} |"
+        for r in registers
+        for f in r.fields
+        if not _whole(r)
     ]
     return "\n".join([_INTRODUCTION.substitute(build=facts(config)), *rows, _FIELDS_HEAD, *fields, _RECIPE])
 
@@ -56,14 +59,14 @@ _FIELDS_HEAD = """
 
 _RECIPE = """
 To decode a layer: write CODE_BITS to EDGE_SIDE_BEATS, then 1 to START; send its codebook as one packet and each of its
-strips as one packet. START takes a copy: the next layer can be written, started and sent at once, as long as STATUS says
-there is room. The counts follow from the shape of the weight stream: `accel_decoder_plan` in `accel_decoder.h`.
+strips as one packet. START takes a copy: the next layer can be written, started and sent at once, as long as STATUS
+says there is room. The counts follow from the shape of the weight stream: `accel_decoder_plan` in `accel_decoder.h`.
 """
 
 
 def c_header(config: DecoderConfig) -> str:
-    """Offsets, masks and shifts of all fields, what the build is, and ``accel_decoder_plan``, which computes what a layer
-    is told as ``rtl.layer`` does."""
+    """Offsets, masks and shifts of all fields, what the build is, and ``accel_decoder_plan``, which computes what a
+    layer is told as ``rtl.layer`` does."""
     registers = register_map(config)
     most = limits(config)
     layer = registers.of("layer")
@@ -189,8 +192,8 @@ static inline int accel_decoder_plan(uint32_t rows, uint32_t columns, uint32_t t
   if (!rows || !columns || !tile_rows || !tile_columns) return ACCEL_DECODER_BAD_SHAPE;
   strips = accel_decoder_ceil_(columns, tile_columns);
   if (strips > ACCEL_DECODER_MOST_STRIPS) return ACCEL_DECODER_TOO_LARGE;
-  wrong = accel_decoder_strip_plan_(rows, columns - (uint32_t)(strips - 1) * tile_columns, tile_rows, axis_in, code_bits,
-                                    &edge);
+  wrong = accel_decoder_strip_plan_(rows, columns - (uint32_t)(strips - 1) * tile_columns, tile_rows, axis_in,
+                                    code_bits, &edge);
   full = edge;
   if (!wrong && strips > 1) wrong = accel_decoder_strip_plan_(rows, tile_columns, tile_rows, axis_in, code_bits, &full);
   if (wrong) return wrong;

@@ -81,7 +81,9 @@ class Register:
         known = {field.name: field for field in self.fields}
         for name, value in values.items():
             if name not in known:
-                raise ConfigError(f"register {self.name}: field '{name}'; allowed: {listed(known)}{nearest(name, known)}")
+                raise ConfigError(
+                    f"register {self.name}: field '{name}'; allowed: {listed(known)}{nearest(name, known)}"
+                )
             if not 0 <= value < 1 << known[name].width:
                 most = (1 << known[name].width) - 1
                 raise ConfigError(f"register {self.name}: {name}={value}; allowed: 0 to {most}")
@@ -95,11 +97,11 @@ class Register:
 # Event -> what it means. The bit's place in EVENTS is its place here.
 EVENTS: Mapping[str, str] = MappingProxyType(
     {
-        "width": "START with a CODE_BITS this build has not: the layer's packets and codebook are taken, nothing is made",
+        "width": "CODE_BITS of a START is not in this build: the layer's packets are taken, nothing is made",
         "packet_early": "TLAST of a weight packet before its last beat: the rest of the strip is undefined",
         "packet_late": "no TLAST at the last beat of a weight packet: beats are dropped until it comes",
         "codebook_overflow": "more codewords than this build has room for: the surplus is ignored",
-        "codebook_partial": "a codebook packet that ends within a codeword, or without one: its last codeword is undefined",
+        "codebook_partial": "a codebook packet ends within a codeword, or without one: its last codeword is undefined",
         "codeword_range": "a codeword with an element of -128, or a negative one where signs are kept apart",
         "start_overrun": "START without room in the queue: the layer was not queued",
         "layer_done": "the last vector of a layer has left",
@@ -174,7 +176,9 @@ def register_map(config: DecoderConfig) -> RegisterMap:
         Register("CONTROL", 0x1C, "pulse", _CONTROL_FIELDS, "Commands"),
     )
     counters = (_word(name, 0x20 + 4 * n, "counter", doc) for n, (name, doc) in enumerate(COUNTERS.items()))
-    start = Register("START", 0x7C, "pulse", _START_FIELDS, "Writing 1 queues the layer that the layer registers describe")
+    start = Register(
+        "START", 0x7C, "pulse", _START_FIELDS, "Writing 1 queues the layer that the layer registers describe"
+    )
     return RegisterMap((*head, *counters, *_layer_registers(config), start))
 
 
@@ -226,7 +230,9 @@ def _layer_registers(config: DecoderConfig) -> list[Register]:
     ]
     for kind in STRIP_KINDS:
         of = "the last strip" if kind == "edge" else "all strips but the last"
-        rows += [(f"{kind}_{name}".upper(), most[name].bit_length(), f"{_STRIP_DOCS[name]}: {of}") for name in _STRIP_DOCS]
+        rows += [
+            (f"{kind}_{name}".upper(), most[name].bit_length(), f"{_STRIP_DOCS[name]}: {of}") for name in _STRIP_DOCS
+        ]
     return [
         Register(name, 0x40 + WORD_BYTES * n, "layer", (Field("value", 0, width, doc),), doc)
         for n, (name, width, doc) in enumerate(rows)

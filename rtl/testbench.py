@@ -104,9 +104,10 @@ _CODEBOOK = """
     end
 """
 
-_CODEBOOK_PORTS = """
+_CODEBOOK_PORTS = """\
     .s_axis_codebook_tdata(book_data), .s_axis_codebook_tkeep(book_keep), .s_axis_codebook_tvalid(book_valid),
-    .s_axis_codebook_tready(book_ready), .s_axis_codebook_tlast(book_last),"""
+    .s_axis_codebook_tready(book_ready), .s_axis_codebook_tlast(book_last),
+"""
 
 _BENCH = Template("""\
 // Decodes random layers while all streams stall at random, and compares every beat that comes out.
@@ -171,8 +172,8 @@ $codebook
       for (byte_at = 0; byte_at < $bytes; byte_at = byte_at + 1)
         if (wanted_keep[byte_at] && out_data[8*byte_at +: 8] !== wanted_data[8*byte_at +: 8]) wrong = 1;
       if (wrong) begin
-        $$display("FAIL: beat %0d is %h keep %b last %b; expected %h keep %b last %b", seen, out_data, out_keep, out_last,
-                 wanted_data, wanted_keep, wanted_last);
+        $$display("FAIL: beat %0d is %h keep %b last %b; expected %h keep %b last %b", seen, out_data, out_keep,
+                 out_last, wanted_data, wanted_keep, wanted_last);
         $$fatal(1);
       end
       seen <= seen + 1;
@@ -249,7 +250,8 @@ $codebook
 
   decoder dut(
     .clk(clk), .rst(rst), .irq(irq),
-    .s_axis_tdata(beat_data), .s_axis_tvalid(beat_valid), .s_axis_tready(beat_ready), .s_axis_tlast(beat_last),$codebook_ports
+    .s_axis_tdata(beat_data), .s_axis_tvalid(beat_valid), .s_axis_tready(beat_ready), .s_axis_tlast(beat_last),
+$codebook_ports\
     .m_axis_tdata(out_data), .m_axis_tkeep(out_keep), .m_axis_tvalid(out_valid), .m_axis_tready(out_ready),
     .m_axis_tlast(out_last),
     .s_axil_awaddr(awaddr), .s_axil_awvalid(awvalid), .s_axil_awready(awready),

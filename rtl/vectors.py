@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,17 +42,20 @@ def random_layer(config: DecoderConfig, plan: LayerPlan, rng: np.random.Generato
     codebook = _random_codebook(codec, rng)
     strips = [_random_strip(config, codec, codebook, strip, rng) for strip in plan]
     book = b"" if codebook is None else codebook.tobytes()
-    return LayerVectors(plan, book, tuple(packet for packet, _ in strips), tuple(b for _, beats in strips for b in beats))
+    return LayerVectors(
+        plan, book, tuple(packet for packet, _ in strips), tuple(b for _, beats in strips for b in beats)
+    )
 
 
 def _codec_of(config: DecoderConfig, code_bits: int) -> Codec:
     """The build's codec with as many codewords as ``code_bits`` can tell apart; the decoder sees codebooks folded."""
-    codec: Any = config.codec
+    codec: Codec = config.codec
     if not config.has_codebook:
-        return config.codec
+        return codec
     if codec.projection_shape:
         return parse_codec(f"vq:k={1 << code_bits},d={codec.vector_length}")
-    return replace(codec, k=1 << code_bits)
+    smaller: Codec = replace(cast(Any, codec), k=1 << code_bits)
+    return smaller
 
 
 def _random_codebook(codec: Codec, rng: np.random.Generator) -> npt.NDArray[np.int8] | None:

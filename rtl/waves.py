@@ -36,7 +36,7 @@ def stream_waves(config: DecoderConfig) -> dict[str, Any]:
 
 def _lane(name: str, stream: str, rows: Sequence[Mapping[str, int]]) -> dict[str, Any]:
     values = [row[name] if row[f"{stream}_tvalid"] or name.endswith(("valid", "ready")) else None for row in rows]
-    if name.endswith("tdata") or name.endswith("tkeep"):
+    if name.endswith(("tdata", "tkeep")):
         return {"name": name, **_bus_wave(values)}
     symbols = ["x" if value is None else str(value) for value in values]
     return {"name": name, "wave": symbols[0] + "".join("." if a == b else b for a, b in pairwise(symbols))}
@@ -57,7 +57,8 @@ def _record(config: DecoderConfig, plan: LayerPlan, codebook: bytes, packet: byt
     """The streams' signals in every cycle, once registers and codebook are written."""
     from amaranth.sim import Simulator
 
-    dut, rows = Decoder(config), []
+    dut = Decoder(config)
+    rows: list[dict[str, int]] = []
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     names = [name for stream in STREAMS for name in _signals(stream)]
@@ -86,7 +87,7 @@ def _record(config: DecoderConfig, plan: LayerPlan, codebook: bytes, packet: byt
 
 
 def _signals(stream: str) -> list[str]:
-    kinds = ("tvalid", "tready", "tdata", "tlast") if stream == "s_axis" else ("tvalid", "tready", "tdata", "tkeep", "tlast")
+    kinds = ("tvalid", "tready", "tdata", *(("tkeep",) if stream == "m_axis" else ()), "tlast")
     return [f"{stream}_{kind}" for kind in kinds]
 
 

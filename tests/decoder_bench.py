@@ -152,8 +152,8 @@ def run_layers(
     expected: int | None = None,
     settle: int = 60,
 ) -> Run:
-    """Decode ``layers``; ``beats``, ``codebook``: in place of what they hold. Waits for ``expected`` beats (default: all)
-    and ``settle`` cycles more, then reads all registers."""
+    """Decode ``layers``; ``beats``, ``codebook``: in place of what they hold. Waits for ``expected`` beats (default:
+    all) and ``settle`` cycles more, then reads all registers."""
     dut, run, rates = Decoder(config), Run(), rates or Rates()
     width = config.input_bits // 8
     stream = [b for layer in layers for packet in layer.packets for b in packet_beats(packet, width)]

@@ -17,9 +17,11 @@ pytestmark = pytest.mark.rtl
 LENGTHS = (4, 8, 9, 16, 18)
 
 
-def load(length: int, packets: list[bytes], rate: float, idle_beats: tuple[int, ...] = ()) -> tuple[list[Any], int, int]:
-    """The codewords (bytes, last), errors, and cycles until the last codeword; ``idle_beats``: packets with an empty last
-    beat behind them."""
+def load(
+    length: int, packets: list[bytes], rate: float, idle_beats: tuple[int, ...] = ()
+) -> tuple[list[Any], int, int]:
+    """The codewords (bytes, last), errors, and cycles until the last codeword; ``idle_beats``: packets with an empty
+    last beat behind them."""
     dut = CodebookLoader(DecoderConfig(parse_codec(f"vq:k=64,d={length}")))
     sim, chance, found, errors, cycles = Simulator(dut), random.Random(1), [], [0], [0]
     sim.add_clock(1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def strip_outputs(config: DecoderConfig, layer: LayerVectors) -> list[list[Outpu
         for strip in layer.plan
     ]
     ends = np.cumsum([0, *counts]).tolist()
-    return [list(layer.output[start:end]) for start, end in zip(ends, ends[1:], strict=False)]
+    return [list(layer.output[start:end]) for start, end in pairwise(ends)]
 
 
 @pytest.mark.parametrize(("beats", "event"), [(-1, "packet_early"), (-5, "packet_early"), (3, "packet_late")])

@@ -112,7 +112,8 @@ def test_c_header_plans_as_python_does(spelling: str, lookups: int, tmp_path: Pa
     rng = random.Random(5)
     shapes = [random_shape(rng, config) for _ in range(3000)]
     text = "\n".join(" ".join(map(str, shape)) for shape in shapes)
-    lines = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True, check=True).stdout.split("\n")
+    told = subprocess.run([tmp_path / "main"], input=text, capture_output=True, text=True, check=True)
+    lines = told.stdout.split("\n")
     verdicts = set()
     for shape, line in zip(shapes, lines, strict=False):
         wrong, *words = map(int, line.split())
@@ -136,7 +137,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
     config = config_of("ssvq:k=256,d=8", 2, **COUNTERS)
     with pytest.raises(ConfigError, match=r"^layer: code_bits=9; allowed in this build: 1, 2, .*8$"):
         layer_plan(config, Geometry(8, 8, 8, 8), 9)
-    with pytest.raises(ConfigError, match=r"^edge strip: tiles=17; allowed in this build: at most 16$|^full strip: tiles"):
+    with pytest.raises(ConfigError, match=r"^full strip: tiles=17; allowed in this build: at most 16$"):
         layer_plan(config, Geometry(17, 8, 1, 8), 8)
     with pytest.raises(ConfigError, match=r"^full strip: vectors=129; allowed in this build: at most 128$"):
         layer_plan(config, Geometry(130, 8, 129, 8), 8)
