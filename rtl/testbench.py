@@ -190,57 +190,54 @@ $codebook
   wire [1:0] bresp, rresp;
   wire [31:0] rdata;
 
+  // Driven at falling edges, so that no simulator has a choice of order.
+  reg [1:0] taken;
   task write(input [39:0] line);
     begin
-      awaddr <= line[32 +: $address_bits];
-      wdata <= line[31:0];
-      awvalid <= 1;
-      wvalid <= 1;
-      bready <= 1;
-      @(posedge clk);
+      awaddr = line[32 +: $address_bits];
+      wdata = line[31:0];
+      {awvalid, wvalid, bready} = 3'b111;
       while (awvalid || wvalid) begin
-        if (awready) awvalid <= 0;
-        if (wready) wvalid <= 0;
-        @(posedge clk);
+        taken = {awready, wready};
+        @(negedge clk);
+        {awvalid, wvalid} = {awvalid, wvalid} & ~taken;
       end
-      while (!bvalid) @(posedge clk);
-      bready <= 0;
+      while (!bvalid) @(negedge clk);
       if (bresp != 0) begin
         $$display("FAIL: write of %h is answered %b", line, bresp);
         $$fatal(1);
       end
-      @(posedge clk);
+      @(negedge clk);
+      bready = 0;
     end
   endtask
 
   task check(input [$address_bits-1:0] offset, input [31:0] value);
     begin
-      araddr <= offset;
-      arvalid <= 1;
-      rready <= 1;
-      @(posedge clk);
-      while (!arready) @(posedge clk);
-      arvalid <= 0;
-      @(posedge clk);
-      while (!rvalid) @(posedge clk);
-      rready <= 0;
+      araddr = offset;
+      {arvalid, rready} = 2'b11;
+      while (!arready) @(negedge clk);
+      @(negedge clk);
+      arvalid = 0;
+      while (!rvalid) @(negedge clk);
       if (rresp != 0 || rdata !== value) begin
         $$display("FAIL: register at %h is %h, answered %b; expected %h", offset, rdata, rresp, value);
         $$fatal(1);
       end
-      @(posedge clk);
+      @(negedge clk);
+      rready = 0;
     end
   endtask
 
   integer write_at;
   initial begin
     #1 rst = 1;  // not at once: in Icarus, `always @*` of Yosys' Verilog waits for a change
-    repeat (4) @(posedge clk);
-    rst <= 0;
-    @(posedge clk);
+    repeat (4) @(negedge clk);
+    rst = 0;
+    @(negedge clk);
     for (write_at = 0; write_at < $writes_lines; write_at = write_at + 1) write(writes[write_at]);
-    while (seen < $expected_lines) @(posedge clk);
-    repeat (100) @(posedge clk);
+    while (seen < $expected_lines) @(negedge clk);
+    repeat (100) @(negedge clk);
     check($layers_done_offset, $layers);
     check($tiles_out_offset, $tiles);
     check($events_offset, 32'd1 << $done_bit);
