@@ -10,7 +10,7 @@ OKAY, SLVERR = 0, 2
 DATA_BITS = 32
 READ_CYCLES = 2  # from ``read_address`` to ``read_data``
 SETTLE_CYCLES = 4  # that ``write_data`` and ``write_address`` stand still before ``write``
-EFFECT_CYCLES = 5  # from ``write`` to its response: by then STATUS, EVENTS and irq show what it did
+EFFECT_CYCLES = 6  # from there to its response: by then STATUS, EVENTS and irq show what it did
 
 
 def axi_lite_ports(address_bits: int) -> dict[str, wiring.Member]:
@@ -77,9 +77,9 @@ class AxiLite(wiring.Component):
             both.eq(~self.awready & ~self.wready),
             request.eq(waited[SETTLE_CYCLES - 1] & ~waited[SETTLE_CYCLES]),
             refused.eq(self.write_refused | ~whole),
-            self.write.eq(request & ~refused),
             answer.eq(waited[-1] & ~answered),
         ]
+        m.d.sync += self.write.eq(request & ~refused)
         m.d.sync += [waited.eq(Mux(both, (waited << 1) | 1, 0)), answered.eq(both & (answered | answer))]
         with m.If(answer):
             m.d.sync += [self.bvalid.eq(1), self.bresp.eq(Mux(refused, SLVERR, OKAY))]

@@ -76,15 +76,17 @@ class LayerRegisters(wiring.Component):
             counts |= {f"{kind}_{name}".upper(): of_kind[name] for name in ("beats", "code_beats", "side_beats")}
             for name in ("vectors", "last_vectors"):
                 run = of_kind[name]
-                with m.If(self._writes(f"{kind}_{name}".upper())):
+                with m.If(self._writes(m, f"{kind}_{name}".upper())):
                     m.d.sync += [run.groups_less_2.eq(groups.less_2), run.single.eq(groups.single), run.extra.eq(extra)]
         for name, count in counts.items():
-            with m.If(self._writes(name)):
+            with m.If(self._writes(m, name)):
                 m.d.sync += [count.less_2.eq(whole.less_2), count.single.eq(whole.single)]
         return m
 
-    def _writes(self, name: str) -> Value:
-        return self.write & (self.write_address == self._map[name].offset // WORD_BYTES)
+    def _writes(self, m: Module, name: str) -> Value:
+        chosen = Signal(name=f"{name.lower()}_chosen")
+        m.d.sync += chosen.eq(self.write_address == self._map[name].offset // WORD_BYTES)
+        return self.write & chosen
 
     def _forms(self, m: Module) -> tuple[data.View, data.View, Value]:
         """What was written, as a count; as a count of groups of so many vectors; and the last group's ``extra``."""
@@ -114,7 +116,7 @@ class LayerRegisters(wiring.Component):
                         width.code_words_less_1.eq(row.code_words - 1),
                         width.side_words_less_1.eq(max(0, row.side_words - 1)),
                     ]
-        with m.If(self._writes("CODE_BITS")):
+        with m.If(self._writes(m, "CODE_BITS")):
             m.d.sync += self.layer.width.eq(width)
 
 

@@ -68,25 +68,29 @@ class RegisterFile(wiring.Component):
             word = word | (value << field.lsb)
         return word[:DATA_BITS]
 
-    def _written(self, register: Register) -> Value:
-        return self.write & (self.write_address == register.offset // WORD_BYTES)
+    def _written(self, m: Module, register: Register) -> Value:
+        """Addresses stand still before ``write``: they are compared ahead of it."""
+        chosen = Signal(name=f"{register.name.lower()}_chosen")
+        m.d.sync += chosen.eq(self.write_address == register.offset // WORD_BYTES)
+        return self.write & chosen
 
     def _sticky(self, m: Module, register: Register) -> Value:
         word = Signal(len(register.fields), name=f"{register.name.lower()}_bits")
-        cleared = Mux(self._written(register), self.write_data[: len(word)], 0)
+        cleared = Mux(self._written(m, register), self.write_data[: len(word)], 0)
         m.d.sync += word.eq((word & ~cleared) | Cat(self._ports(register)))
         return word
 
     def _plain(self, m: Module, register: Register) -> Value:
         word = Signal(len(register.fields), name=f"{register.name.lower()}_bits")
-        with m.If(self._written(register)):
+        with m.If(self._written(m, register)):
             m.d.sync += word.eq(self.write_data)
         return word
 
     def _pulses(self, m: Module) -> None:
         for register in self._map.of("pulse"):
+            written = self._written(m, register)
             for field, port in zip(register.fields, self._ports(register), strict=True):
-                m.d.sync += port.eq(self._written(register) & self.write_data[field.lsb])
+                m.d.sync += port.eq(written & self.write_data[field.lsb])
 
     def _counter(self, m: Module, register: Register) -> Value:
         count, event = Signal(DATA_BITS, name=f"{register.name.lower()}_count"), Signal()

@@ -1,9 +1,10 @@
-"""Weight streams as a program holds them, through the hardware: the decoded matrix has the digest the compiler wrote."""
+"""Weight streams as a program holds them, through the hardware: what is decoded has the digest the program names."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ def layer_of(config: DecoderConfig, program: Program, stream: WeightStream) -> L
         (strip.tiles - 1) * -(-strip.vectors // config.lookups) + -(-strip.last_vectors // config.lookups)
         for strip in plan
     )
-    packets = tuple(data[start:end] for start, end in zip(ends, ends[1:], strict=False))
+    packets = tuple(data[start:end] for start, end in pairwise(ends))
     return LayerVectors(plan, book, packets, (OutputBeat(b"", False),) * beats)
 
 
@@ -80,7 +81,5 @@ def test_streams_of_other_codecs_are_refused() -> None:
     config = DecoderConfig(parse_codec("ssvq:k=8,d=8"))
     for codec in ("ssvq:k=16,d=8", "vq:k=8,d=8", "ssvq:k=8,d=4"):
         stream = replace(program.streams[0], codec=codec)
-        with pytest.raises(
-            ConfigError, match=rf"^weight 'w0': codec {codec}; allowed: ssvq:k=8,d=8 or fewer codewords$"
-        ):
+        with pytest.raises(ConfigError, match=rf"^weight 'w0': codec {codec}; allowed: ssvq:k=8,d=8 or fewer"):
             plan_of_stream(config, stream)
