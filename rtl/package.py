@@ -1,0 +1,127 @@
+"""A decoder as a folder to hand on: Verilog, registers, C header, FuseSoC core, timing diagram and a testbench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import MappingProxyType
+
+from accel import __version__
+from accel.atomic import write_text
+from accel.errors import FormatError
+from rtl.configuration import DecoderConfig
+from rtl.decoder import create_decoder
+from rtl.devices import GENERIC, Fabric
+from rtl.register_text import c_header, facts, markdown
+from rtl.testbench import testbench_files
+from rtl.verilog import TOP, to_verilog
+from rtl.waves import stream_waves
+
+# What Verilator's -Wall says of Verilog that Yosys wrote, and why it is of no concern. All else stays on: latches,
+# loops, undriven signals, multiple drivers, wrong pins.
+LINT_WAIVERS: Mapping[str, str] = MappingProxyType(
+    {
+        "DECLFILENAME": "all modules are in one file",
+        "UNUSEDSIGNAL": "intermediate results have carries, and queues fields, that nobody needs",
+        "WIDTHEXPAND": "the narrower operand of a sum is extended by Verilog's own rule",
+        "WIDTHTRUNC": "the upper bits of a shifted table are not wanted",
+        "CASEINCOMPLETE": "every case has a value assigned before it",
+        "PROCASSINIT": "registers have their reset value at power-up, too",
+        "UNSIGNED": "comparisons with zero stay in for the sake of one form for all parameters",
+        "ASCRANGE": "fields without bits, of a decoder of one vector a cycle",
+    }
+)
+
+
+def write_package(config: DecoderConfig, folder: str | Path) -> list[Path]:
+    """Write all files of a decoder into ``folder``, which is made if missing; returns them.
+
+    Raises ``FormatError`` if that is impossible, ``ConfigError`` for what cannot be built.
+    """
+    target = Path(folder)
+    files = package_files(config)
+    try:
+        for name in files:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FormatError(f"cannot write folder '{folder}': {error.strerror or error}") from error
+    for name, text in files.items():
+        write_text(target / name, text)
+    return [target / name for name in files]
+
+
+def package_files(config: DecoderConfig) -> Mapping[str, str]:
+    """File name -> text of everything in a package."""
+    bench = {f"tb/{name}": text for name, text in testbench_files(config).items()}
+    return {
+        f"{TOP}.v": decoder_text(config),
+        "registers.md": markdown(config),
+        "accel_decoder.h": c_header(config),
+        "streams.json": json.dumps(stream_waves(config), indent=1) + "\n",
+        **bench,
+        f"{TOP}.core": core_file(config, list(bench)),
+    }
+
+
+def decoder_text(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
+    """Verilog of the decoder; all parameters and the waivers of lint are comments on top."""
+    values = {field.name: getattr(config, field.name) for field in fields(config)}
+    text = to_verilog(create_decoder(config), header=values, fabric=fabric)
+    waivers = "\n".join(f"// {why}:\n// verilator lint_off {name}" for name, why in LINT_WAIVERS.items())
+    head, body = text.split("\n\n", 1)
+    return f"{head}\n//\n{waivers}\n\n{body}"
+
+
+def core_file(config: DecoderConfig, bench: list[str]) -> str:
+    """FuseSoC's description (CAPI2): ``fusesoc run --target=sim`` and ``--target=lint``."""
+    vectors = "\n".join(
+        f"      - {name}: {{file_type: user, copyto: {Path(name).name}}}" for name in bench if name.endswith(".memh")
+    )
+    return _CORE.format(version=__version__.split("+")[0].split(".dev")[0], build=facts(config), vectors=vectors)
+
+
+_CORE = """\
+CAPI=2:
+name: "accel:decoder:decoder:{version}"
+description: "Weight decoder: {build}"
+
+filesets:
+  rtl:
+    files:
+      - decoder.v: {{file_type: verilogSource}}
+  driver:
+    files:
+      - accel_decoder.h: {{file_type: user}}
+      - registers.md: {{file_type: user}}
+      - streams.json: {{file_type: user}}
+  tb:
+    files:
+      - tb/decoder_tb.v: {{file_type: systemVerilogSource}}
+{vectors}
+
+targets:
+  default: &default
+    filesets: [rtl, driver]
+    toplevel: decoder
+  sim:
+    <<: *default
+    filesets: [rtl, tb]
+    toplevel: decoder_tb
+    default_tool: icarus
+    tools:
+      icarus:
+        iverilog_options: [-g2012]
+      verilator:
+        mode: binary
+        verilator_options: [--timing, -Wno-fatal]
+  lint:
+    <<: *default
+    filesets: [rtl]
+    default_tool: verilator
+    tools:
+      verilator:
+        mode: lint-only
+        verilator_options: [-Wall]
+"""

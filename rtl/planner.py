@@ -1,0 +1,230 @@
+"""From the layer registers to jobs: counts are brought into the form of jobs when they are written, not when they are
+needed, so that one layer follows the other without a pause."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from rtl.axi_lite import DATA_BITS
+from rtl.configuration import DecoderConfig
+from rtl.jobs import job_layout, run_layout
+from rtl.layer import STRIP_COUNT_BITS, limits
+from rtl.queue import Queue
+from rtl.register_file import WORD_ADDRESS_BITS
+from rtl.registers import STRIP_KINDS, WORD_BYTES, RegisterMap
+
+LAYERS_QUEUED_BITS = 8
+
+
+def count_layout(bits: int) -> data.StructLayout:
+    """``less_2`` + 2 of something, or a ``single`` one (or none)."""
+    return data.StructLayout({"less_2": bits, "single": 1})
+
+
+def counts_layout(config: DecoderConfig) -> data.StructLayout:
+    """What registers say of the strips of one kind."""
+    return data.StructLayout(
+        {
+            "vectors": run_layout(config),
+            "last_vectors": run_layout(config),
+            **{name: count_layout(config.beat_count_bits) for name in ("beats", "code_beats", "side_beats")},
+        }
+    )
+
+
+def width_layout(config: DecoderConfig) -> data.StructLayout:
+    """What follows from the width of a code; ``unknown`` is one this build has not."""
+    words = dict.fromkeys(("code_words_less_1", "side_words_less_1"), config.record_word_bits)
+    return data.StructLayout({"code_bits": config.code_width_bits, "unknown": 1, "aligned": 1, **words})
+
+
+def layer_layout(config: DecoderConfig) -> data.StructLayout:
+    """All that is known of a layer."""
+    return data.StructLayout(
+        {
+            "width": width_layout(config),
+            "strips": count_layout(STRIP_COUNT_BITS),
+            "tiles": count_layout(config.tile_count_bits),
+            **dict.fromkeys(STRIP_KINDS, counts_layout(config)),
+        }
+    )
+
+
+class LayerRegisters(wiring.Component):
+    """The next layer, from writes to its registers (``rtl.axi_lite``: written data have stood still for a while)."""
+
+    def __init__(self, config: DecoderConfig, registers: RegisterMap) -> None:
+        self._config, self._map = config, registers
+        super().__init__(
+            {
+                "write": In(1),
+                "write_address": In(WORD_ADDRESS_BITS),
+                "write_data": In(DATA_BITS),
+                "layer": Out(layer_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._widths(m)
+        whole, groups, extra = self._forms(m)
+        counts = {"STRIPS": self.layer.strips, "TILES": self.layer.tiles}
+        for kind in STRIP_KINDS:
+            of_kind = self.layer[kind]
+            counts |= {f"{kind}_{name}".upper(): of_kind[name] for name in ("beats", "code_beats", "side_beats")}
+            for name in ("vectors", "last_vectors"):
+                run = of_kind[name]
+                with m.If(self._writes(m, f"{kind}_{name}".upper())):
+                    m.d.sync += [run.groups_less_2.eq(groups.less_2), run.single.eq(groups.single), run.extra.eq(extra)]
+        for name, count in counts.items():
+            with m.If(self._writes(m, name)):
+                m.d.sync += [count.less_2.eq(whole.less_2), count.single.eq(whole.single)]
+        return m
+
+    def _writes(self, m: Module, name: str) -> Value:
+        chosen = Signal(name=f"{name.lower()}_chosen")
+        m.d.sync += chosen.eq(self.write_address == self._map[name].offset // WORD_BYTES)
+        return self.write & chosen
+
+    def _forms(self, m: Module) -> tuple[data.View, data.View, Value]:
+        """What was written, as a count; as a count of groups of so many vectors; and the last group's ``extra``."""
+        bits = max(most.bit_length() for most in limits(self._config).values())
+        lanes = (self._config.lookups - 1).bit_length()
+        some, less_1 = Signal(), Signal(bits)
+        value = self.write_data[:bits]
+        m.d.sync += [some.eq(value.any()), less_1.eq(value - some)]
+        return self._count(m, less_1, "whole"), self._count(m, less_1[lanes:], "groups"), less_1[:lanes]
+
+    def _count(self, m: Module, less_1: Value, name: str) -> data.View:
+        more, count = Signal(name=f"{name}_more"), Signal(count_layout(len(less_1)), name=name)
+        m.d.sync += [more.eq(less_1.any()), count.less_2.eq(less_1 - more), count.single.eq(~more)]
+        return count
+
+    def _widths(self, m: Module) -> None:
+        """A table of the build's code widths."""
+        written, width = self.write_data[:8], Signal(width_layout(self._config))
+        m.d.sync += [width.eq(0), width.unknown.eq(1)]
+        with m.Switch(written):
+            for row in self._config.formats.values():
+                with m.Case(row.code_bits):
+                    m.d.sync += [
+                        width.code_bits.eq(row.code_bits),
+                        width.unknown.eq(0),
+                        width.aligned.eq(row.kind == "aligned"),
+                        width.code_words_less_1.eq(row.code_words - 1),
+                        width.side_words_less_1.eq(max(0, row.side_words - 1)),
+                    ]
+        with m.If(self._writes(m, "CODE_BITS")):
+            m.d.sync += self.layer.width.eq(width)
+
+
+class JobSource(wiring.Component):
+    """A job for each strip of each queued layer, one a cycle; ``paused`` holds them back.
+
+    ``start`` queues ``layer`` if there is ``room``.
+    """
+
+    def __init__(self, config: DecoderConfig, memory_style: str = "distributed") -> None:
+        self._config, self._style = config, memory_style
+        super().__init__(
+            {
+                "layer": In(layer_layout(config)),
+                "start": In(1),
+                "room": Out(1),
+                "paused": In(1),
+                "job": Out(stream.Signature(job_layout(config))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.layers = layers = Queue(layer_layout(self._config), memory_style=self._style)
+        layer = data.View(layer_layout(self._config), layers.data)
+        active, first, edge, index, accept = Signal(), Signal(), Signal(), Signal(STRIP_COUNT_BITS), Signal()
+        m.d.comb += [
+            layers.write.eq(self.start & layers.room),
+            layers.write_data.eq(self.layer),
+            self.room.eq(layers.room),
+            self.job.valid.eq(active & ~self.paused),
+            accept.eq(self.job.valid & self.job.ready),
+        ]
+        # A layer is left in a cycle of its own: nothing as wide as a layer waits for what the reader does.
+        m.d.sync += [
+            layers.take.eq(accept & edge),
+            active.eq(Mux(active, ~(accept & edge), layers.valid & ~layers.take)),
+        ]
+        with m.If(~active):
+            m.d.sync += [first.eq(1), index.eq(0), edge.eq(layer.strips.single)]
+        with m.Elif(accept):
+            m.d.sync += [first.eq(0), index.eq(index + 1), edge.eq(index == layer.strips.less_2)]
+        self._fill(m, layer, first, edge)
+        return m
+
+    def _fill(self, m: Module, layer: data.View, first: Signal, edge: Signal) -> None:
+        job, counts = self.job.p, Signal(counts_layout(self._config))
+        width = layer.width
+        strip = {
+            "beats_less_2": counts.beats.less_2,
+            "code_last_less_1": counts.code_beats.less_2,
+            "side_last_less_1": counts.side_beats.less_2,
+            "code_single": counts.code_beats.single,
+            "side_single": counts.side_beats.single,
+            **{name: width[name] for name in ("aligned", "code_words_less_1", "side_words_less_1")},
+        }
+        m.d.comb += [
+            counts.eq(Mux(edge, layer.edge.as_value(), layer.full.as_value())),
+            job.code_bits.eq(width.code_bits),
+            job.tiles_less_2.eq(layer.tiles.less_2),
+            job.single.eq(layer.tiles.single),
+            job.run.eq(counts.vectors),
+            job.last_run.eq(counts.last_vectors),
+            Cat(job.first, job.last, job.drop).eq(Cat(first, edge, width.unknown)),
+            *(job.strip[name].eq(value) for name, value in strip.items()),
+        ]
+
+
+class LayerTracker(wiring.Component):
+    """Which layers are done: follows the tiles that leave (``tile_left``), job by job.
+
+    ``job``: one was handed out, to be remembered; not while ``full``. ``layer_done`` pulses. A job to drop counts as
+    done as soon as all before it are.
+    """
+
+    def __init__(self, config: DecoderConfig, memory_style: str = "distributed") -> None:
+        self._config, self._style = config, memory_style
+        super().__init__(
+            {
+                "job": In(1),
+                "tiles_less_2": In(config.tile_count_bits),
+                "single": In(1),
+                "last": In(1),
+                "drop": In(1),
+                "full": Out(1),
+                "tile_left": In(1),
+                "layer_done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        names = ("single", "last", "drop")
+        layout = data.StructLayout({"tiles_less_2": self._config.tile_count_bits, **dict.fromkeys(names, 1)})
+        m.submodules.jobs = jobs = Queue(layout, memory_style=self._style)
+        entry = data.View(layout, jobs.data)
+        index, last, left, count = Signal(self._config.tile_count_bits), Signal(), Signal(LAYERS_QUEUED_BITS), Signal()
+        end = entry.drop | (count & (last | entry.single))
+        m.d.comb += [
+            jobs.write.eq(self.job),
+            jobs.write_data.eq(Cat(getattr(self, name) for name in ("tiles_less_2", *names))),
+            self.full.eq(~jobs.room),
+            count.eq(jobs.valid & ~entry.drop & (left != 0)),
+            jobs.take.eq(jobs.valid & end),
+        ]
+        m.d.sync += [left.eq(left + self.tile_left - count), self.layer_done.eq(jobs.take & entry.last)]
+        with m.If(jobs.take):
+            m.d.sync += [index.eq(0), last.eq(0)]
+        with m.Elif(count):
+            m.d.sync += [index.eq(index + 1), last.eq(index == entry.tiles_less_2)]
+        return m
