@@ -21,12 +21,13 @@ WORDS = 16  # of the queue inside
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked for: the format in use, the bits of the group and whether it ends its strip."""
+    """What is asked for: the format in use, the bits of the group and whether it ends its strip; ``between``: none has begun."""
 
     row: Value
     step: Value
     length: Value
     end: Value
+    between: Value
 
 
 def asked(bench: Bench, formats: tuple[tuple[int, int], ...], lookups: int, issue: Value) -> Asked:
@@ -37,9 +38,8 @@ def asked(bench: Bench, formats: tuple[tuple[int, int], ...], lookups: int, issu
         bench.m.d.sync += [between.eq(end), last_row.eq(row)]
     bench.assume(row < len(formats))
     bench.assume(between | (row == last_row))
-    # A cycle's format need not be a constant: only what the fields are.
     bits, length = (Array(Const(value) for value in column)[row] for column in zip(*formats, strict=True))
-    return Asked(row, (extra + 1) * bits, length, end)
+    return Asked(row, (extra + 1) * bits, length, end, between)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Reference:
     """The stream as it is: where the next group begins, and the watched word relative to that.
 
     ``inside``: words written of which some bits may still be wanted. ``ahead``: words before the watched one.
+    ``needed``: words that the group at hand has bits in.
     """
 
     offset: Signal
@@ -54,8 +55,7 @@ class Reference:
     ahead: Signal
     watching: Signal
     data: Signal
-    finished: Value
-    begins_late: Value
+    needed: Value
 
 
 def reference(bench: Bench, words: Words, group: Asked) -> Reference:
@@ -78,7 +78,7 @@ def reference(bench: Bench, words: Words, group: Asked) -> Reference:
         m.d.sync += [watching.eq(1), data.eq(words.write_data), ahead.eq(inside - finished)]
     with m.Elif(watching):
         m.d.sync += [watching.eq(ahead >= finished), ahead.eq(ahead - finished)]
-    return Reference(offset, inside, ahead, watching, data, used, begins)
+    return Reference(offset, inside, ahead, watching, data, used)
 
 
 def build(
@@ -118,6 +118,8 @@ def help_words(bench: Bench, inner: SimpleNamespace, at: SimpleNamespace, group:
     bench.helper(at.position == model.offset)
     bench.helper(implies(model.watching, model.ahead < model.inside))
     bench.helper(implies(model.watching & held & (model.ahead == 0), inner.word == model.data))
+    bench.helper(implies(group.between, model.offset == 0))
+    bench.helper(model.offset < group.length)
     # A group straddles only from a word that is held.
     bench.helper(implies(model.offset != 0, held))
     bench.helper(implies(held, model.inside != 0))
@@ -132,20 +134,18 @@ def match(model: Reference, group: Asked, index: int) -> Value:
 def words(bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int) -> None:
     """Each group finds its words: the one it begins in and, where it straddles, the one after it."""
     unit, group, model = build(bench, word_bits, formats, lookups)
-    needed = model.finished
-    bench.claim(implies(unit.issue, model.inside >= needed))
-    there = model.inside >= needed
-    waits = unit.write | unit.issue
-    bench.claim(implies(bench.before(bench.before(there) & ~waits) & ~bench.before(waits) & there, unit.ready))
-    wanted = implies(model.offset + group.step > group.length, 0)
+    there, moves = model.inside >= model.needed, unit.write | unit.issue
+    bench.claim(implies(unit.issue, there))
+    bench.claim(implies(there & ~bench.before(moves) & ~bench.before(bench.before(moves)), unit.ready))
+    straddles = model.offset + group.step > group.length
     low = Signal(word_bits)
     for bit in range(word_bits):
         inside = (bit >= model.offset) & (bit < model.offset + group.step) & (bit < group.length)
         bench.m.d.comb += low[bit].eq(inside)
     bench.claim(implies(unit.issue & model.watching & (model.ahead == 0), ((unit.current ^ model.data) & low) == 0))
-    bench.claim(implies(unit.issue & model.watching & (model.ahead == 1) & ~wanted, unit.following == model.data))
-    bench.reach(unit.issue & ~wanted & model.watching & (model.ahead == 1) & model.data.all())
-    bench.reach(unit.issue & ~wanted & group.end)
+    bench.claim(implies(unit.issue & model.watching & (model.ahead == 1) & straddles, unit.following == model.data))
+    bench.reach(unit.issue & straddles & model.watching & (model.ahead == 1) & model.data.all())
+    bench.reach(unit.issue & straddles & group.end)
     bench.reach(unit.issue & (model.offset == 0) & bench.before(unit.issue & group.end))
 
 
@@ -171,7 +171,7 @@ def extractor(bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...]
     watched, value = Signal(shape.bits), Signal(shape.bits)
     for index in range(shape.bits):
         at = (model.offset + index)[:8]
-        bit = Mux(at >= group.length, at - group.length, at)
+        bit = Mux(at >= group.length, at - group.length, at)[: len(unit.place.shift)]
         bench.m.d.comb += [
             watched[index].eq(unit.issue & match(model, group, index)),
             value[index].eq(model.data.bit_select(bit, 1)),
