@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from amaranth.hdl import Array, Cat, Mux, Signal, Value
-
 from formal_flow import Bench, implies, opened
 from formal_splitter import small
+
 from rtl.codebook import BANKS, READ_CYCLES, Codebooks
 
 

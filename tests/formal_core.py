@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Signal
-
 from formal_flow import Bench, implies
 from formal_splitter import small
+
 from rtl.core import Core
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from amaranth.hdl import Mux, Signal, Value
 from amaranth.lib.wiring import Component
-
 from formal_flow import Bench, implies
 from formal_splitter import small
+
 from rtl.placer import Placer
 from rtl.sequencer import GroupSource, TileSource
 

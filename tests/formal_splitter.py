@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 from amaranth.hdl import Mux, Signal, Value
 from amaranth.lib import data
+from formal_flow import Bench, implies
 
 from accel.codecs import parse_codec
-from formal_flow import Bench, implies
 from rtl.configuration import DecoderConfig
 from rtl.jobs import job_layout
 from rtl.splitter import Splitter
