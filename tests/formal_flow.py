@@ -48,8 +48,8 @@ class Bench:
         self._ports: list[Value] = [clocked.clk]
 
     def free(self, *signals: Value) -> None:
-        """Leave inputs of the unit to the solver."""
-        self._ports += [Value.cast(signal) for signal in signals]
+        """Leave inputs of the unit to the solver, which chokes on those without a bit."""
+        self._ports += [value for value in map(Value.cast, signals) if len(value)]
 
     def any(self, shape: ShapeLike, name: str) -> Signal:
         """A value the solver chooses anew every cycle."""

@@ -82,7 +82,7 @@ def queue(bench: Bench, depth: int, width: int = 2) -> None:
     filled = Signal()
     with bench.m.If(~unit.room):
         bench.m.d.sync += filled.eq(1)
-    bench.reach(filled & unit.room & (watch.inside == 0) & watch.data.all())
+    bench.reach(filled & unit.room & unit.valid & watch.is_next() & watch.data.all())
 
 
 def skid(bench: Bench, width: int = 2) -> None:

@@ -1,4 +1,4 @@
-"""Properties of what runs ahead of the data: jobs become tiles, tiles become groups, none lost and each with its flags."""
+"""Properties of what runs ahead of the data: jobs become tiles, tiles groups, none lost and each with its flags."""
 
 from __future__ import annotations
 

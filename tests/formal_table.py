@@ -78,16 +78,18 @@ PLACER = {
     "replaces one": Mutant("rtl.placer", "stepped & (~placed.valid | placed.ready)", "stepped"),
 }
 CODEBOOKS = {
-    "taken early": Mutant("rtl.codebook", "self.load.ready.eq(free != 0)", "self.load.ready.eq(free_next != 0)"),
+    "taken early": Mutant(
+        "rtl.codebook", "self.load.ready.eq(free != 0)", "self.load.ready.eq((free != 0) | self.release)"
+    ),
     "one bank only": Mutant("rtl.codebook", "bank.eq(bank ^ load.last)", "bank.eq(bank)"),
     "overflow kept": Mutant("rtl.codebook", "taken & ~overflow", "taken"),
     "free until begun": Mutant("rtl.codebook", "free - done + self.release", "free - self.begin + self.release"),
 }
 CORE = {
     "output moves on": Mutant("rtl.credit_queue", "queue.take.eq(self.output.ready)", "queue.take.eq(1)"),
-    "group made twice": Mutant("rtl.core", "placed.ready.eq(issue)", "placed.ready.eq(issue & ~self.output.valid)"),
+    "group made again": Mutant("rtl.core", "placed.ready.eq(issue)", "placed.ready.eq(0)"),
     "blocked when it flows": Mutant("rtl.core", "self.output.valid & ~self.output.ready", "self.output.valid"),
-    "starved without credit": Mutant("rtl.core", "placed.valid & end.credit & ~ready", "placed.valid & ~ready"),
+    "starved while it works": Mutant("rtl.core", "placed.valid & end.credit & ~ready", "placed.valid & end.credit"),
 }
 
 PROOFS = (

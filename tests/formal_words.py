@@ -21,7 +21,10 @@ WORDS = 16  # of the queue inside
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked for: the format in use, the bits of the group and whether it ends its strip; ``between``: none has begun."""
+    """What is asked for: the format in use, the bits of the group and whether it ends its strip.
+
+    ``between``: no strip has begun.
+    """
 
     row: Value
     step: Value
