@@ -5,6 +5,7 @@ Data never decide anything in these units, so one entry is watched, and it may b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 from amaranth.hdl import Signal, Value
@@ -15,26 +16,33 @@ from rtl.queue import Queue
 from rtl.skid import SkidBuffer
 
 
+@dataclass(frozen=True, slots=True)
 class Watch:
-    """Follows one entry through a unit: ``put`` and ``got`` say what goes in and out this cycle.
+    """One entry on its way through a unit.
 
     ``inside``: entries in the unit. ``ahead``: those that come out before the watched one, which is in the unit if
-    ``watching``. What passes a unit in no time is not watched.
+    ``watching``.
     """
 
-    def __init__(self, bench: Bench, most: int, put: Value, data: Value, got: Value) -> None:
-        self.inside, self.ahead = Signal(range(most + 2)), Signal(range(most + 2))
-        self.watching, self.data = Signal(), Signal(len(data))
-        self.begins = Signal()
-        bench.m.d.comb += self.begins.eq(bench.any(1, "watch") & put & ~self.watching & ~(got & (self.inside == 0)))
-        bench.m.d.sync += self.inside.eq(self.inside + put - got)
-        with bench.m.If(self.begins):
-            bench.m.d.sync += [self.watching.eq(1), self.data.eq(data), self.ahead.eq(self.inside - got)]
-        with bench.m.Elif(self.watching & got):
-            bench.m.d.sync += [self.watching.eq(self.ahead != 0), self.ahead.eq(self.ahead - 1)]
+    inside: Value
+    ahead: Value
+    watching: Value
+    data: Value
 
     def is_next(self) -> Value:
         return self.watching & (self.ahead == 0)
+
+
+def watched(bench: Bench, most: int, put: Value, data: Value, got: Value) -> Watch:
+    """Follows any entry but those that pass in no time: ``put`` and ``got`` say what goes in and out this cycle."""
+    m, watch = bench.m, Watch(Signal(range(most + 2)), Signal(range(most + 2)), Signal(), Signal(len(data)))
+    stays = put & ~(got & (watch.inside == 0))
+    m.d.sync += watch.inside.eq(watch.inside + put - got)
+    with m.If(bench.any(1, "watch") & stays & ~watch.watching):
+        m.d.sync += [watch.watching.eq(1), watch.data.eq(data), watch.ahead.eq(watch.inside - got)]
+    with m.Elif(watch.watching & got):
+        m.d.sync += [watch.watching.eq(watch.ahead != 0), watch.ahead.eq(watch.ahead - 1)]
+    return watch
 
 
 def claim_queue(bench: Bench, unit: Queue, watch: Watch) -> None:
@@ -76,7 +84,7 @@ def queue(bench: Bench, depth: int, width: int = 2) -> None:
     inner = bench.add("queue", unit)
     bench.free(unit.write, unit.write_data, unit.take)
     bench.assume(implies(unit.write, unit.room))
-    watch = Watch(bench, depth, unit.write, unit.write_data, unit.valid & unit.take)
+    watch = watched(bench, depth, unit.write, unit.write_data, unit.valid & unit.take)
     claim_queue(bench, unit, watch)
     help_queue(bench, inner, depth, watch)
     filled = Signal()
@@ -94,7 +102,7 @@ def skid(bench: Bench, width: int = 2) -> None:
     payload = Value.cast(source.payload)
     bench.assume(implies(bench.before(source.valid & ~source.ready), source.valid & (payload == bench.before(payload))))
     put, got = source.valid & source.ready, output.valid & output.ready
-    watch = Watch(bench, 1, put, payload, got)
+    watch = watched(bench, 1, put, payload, got)
     shown = Value.cast(output.payload)
     bench.claim(watch.inside <= 1)
     bench.claim(implies(got, put | (watch.inside != 0)))
@@ -118,7 +126,7 @@ def credit_queue(bench: Bench, depth: int, width: int = 2) -> None:
     bench.assume(implies(unit.start, unit.credit))
     bench.assume(implies(unit.write, on_its_way != 0))
     bench.m.d.sync += on_its_way.eq(on_its_way + unit.start - unit.write)
-    watch = Watch(bench, depth, unit.write, unit.write_data, output.valid & output.ready)
+    watch = watched(bench, depth, unit.write, unit.write_data, output.valid & output.ready)
     claim_queue(bench, inner.queue, watch)
     bench.claim(on_its_way + watch.inside <= depth)
     help_queue(bench, opened(inner.queue), depth, watch)

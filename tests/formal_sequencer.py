@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from amaranth.hdl import Mux, Signal, Value
 from amaranth.lib.wiring import Component
 from formal_flow import Bench, implies
+from formal_queues import watched
 from formal_splitter import small
 
 from rtl.placer import Placer
@@ -47,7 +50,7 @@ def groups(bench: Bench, codec: str, lookups: int, count_bits: int) -> None:
     bench.reach(made & ends & (total == 4))
 
 
-def help_count(bench: Bench, inner: object, number: Signal, total: Value, valid: Value, single: Value) -> None:
+def help_count(bench: Bench, inner: SimpleNamespace, number: Signal, total: Value, valid: Value, single: Value) -> None:
     """Invariant: the unit's counter is the reference's; with nothing there, it is at its start."""
     bench.helper(implies(~valid, number == 0))
     bench.helper(implies(valid, number < total))
@@ -94,13 +97,11 @@ def tiles(bench: Bench, codec: str, count_bits: int) -> None:
 
 def placer(bench: Bench, codec: str, count_bits: int) -> None:
     """Groups come out as they went in, each once and in order."""
-    from formal_queues import Watch
-
     unit = Placer(small(codec, count_bits))
     inner = bench.add("placer", unit)
     stream_rules(bench, unit.group, unit.placed)
     put, got = unit.group.valid & unit.group.ready, unit.placed.valid & unit.placed.ready
-    watch = Watch(bench, 2, put, unit.group.p.as_value(), got)
+    watch = watched(bench, 2, put, unit.group.p.as_value(), got)
     out = unit.placed.p.group.as_value()
     bench.claim(implies(unit.placed.valid, watch.inside != 0))
     bench.claim(watch.inside <= 2)

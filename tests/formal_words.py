@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from amaranth.hdl import Array, Const, Mux, Signal, Value
 from formal_flow import Bench, implies, opened
-from formal_queues import help_queue
+from formal_queues import Watch, help_queue
 
 from rtl.extractor import Barrel, BarrelShape, Pointer
 from rtl.words import Words
@@ -110,17 +110,14 @@ def build(
 def help_words(bench: Bench, inner: SimpleNamespace, at: SimpleNamespace, group: Asked, model: Reference) -> None:
     """Invariants: the pointer is where the reference is, and the watched word is in the register or in the queue."""
     held, queue = inner.held, inner.queue
-    queued = SimpleNamespace(
-        inside=model.inside - held,
-        ahead=(model.ahead - held)[: len(model.ahead)],
-        watching=model.watching & ~(held & (model.ahead == 0)),
-        data=model.data,
+    in_register = held & (model.ahead == 0)
+    queued = Watch(
+        model.inside - held, (model.ahead - held)[: len(model.ahead)], model.watching & ~in_register, model.data
     )
-    queued.is_next = lambda: queued.watching & (queued.ahead == 0)
     help_queue(bench, opened(queue), WORDS, queued)
     bench.helper(at.position == model.offset)
     bench.helper(implies(model.watching, model.ahead < model.inside))
-    bench.helper(implies(model.watching & held & (model.ahead == 0), inner.word == model.data))
+    bench.helper(implies(model.watching & in_register, inner.word == model.data))
     bench.helper(implies(group.between, model.offset == 0))
     bench.helper(model.offset < group.length)
     # A group straddles only from a word that is held.
