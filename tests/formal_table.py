@@ -120,5 +120,5 @@ PROOFS = (
     Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, PLACER, 12),
     Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4"}, 20, CODEBOOKS, 12),
     Proof("core", core, "bmc", 22, {"codec": PLAIN, "count_bits": 2}, 20, CORE, 20),
-    Proof("core with signs", core, "bmc", 24, {"codec": SIGNED, "count_bits": 2}, 24, slow=True),
+    Proof("core with signs", core, "bmc", 23, {"codec": SIGNED, "count_bits": 2}, 24, slow=True),
 )
