@@ -1,0 +1,156 @@
+"""Properties of the input side: which beats of a strip become which words, and what happens when TLAST errs.
+
+The reference counts beats from the strip's own numbers, as the job's documentation words them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+from amaranth.hdl import Mux, Signal, Value
+from amaranth.lib import data
+from formal_flow import Bench, implies
+
+from accel.codecs import parse_codec
+from rtl.configuration import DecoderConfig
+from rtl.jobs import job_layout
+from rtl.splitter import Splitter
+
+
+def small(codec: str, count_bits: int, lookups: int = 1) -> DecoderConfig:
+    """A build with counters of ``count_bits``."""
+    return DecoderConfig(parse_codec(codec), lookups, 64, count_bits, count_bits, count_bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The strip at hand: beat ``index`` of ``beats``; ``made_up``: its packet is over; ``surplus``: a packet goes on
+    after its strip; ``phase`` counts the words of a superblock."""
+
+    job: data.View
+    there: Signal
+    index: Signal
+    phase: Signal
+    made_up: Signal
+    surplus: Signal
+    is_last: Value
+    code: Value
+    side: Value
+    code_over: Value
+    side_over: Value
+
+
+def strip_of(bench: Bench, config: DecoderConfig) -> Strip:
+    bits = config.beat_count_bits + 2
+    job = Signal(job_layout(config))
+    index, phase = Signal(bits), Signal(config.record_word_bits + 2)
+    strip, sides = job.strip, bool(config.side_bits)
+    code_words = strip.code_words_less_1 + 1
+    last_code = Mux(strip.code_single, 0, strip.code_last_less_1 + 1)
+    last_side = Mux(strip.side_single, 0, strip.side_last_less_1 + 1)
+    in_codes = (strip.aligned | (phase < code_words)) if sides else 1
+    in_sides = (strip.aligned | (phase >= code_words)) if sides else 0
+    return Strip(
+        job,
+        Signal(),
+        index,
+        phase,
+        Signal(),
+        Signal(),
+        index == strip.beats_less_2 + 1,
+        (index <= last_code) & in_codes & ~job.drop,
+        (index <= last_side) & in_sides & ~job.drop,
+        (index >= last_code) | job.drop,
+        (index >= last_side) | job.drop,
+    )
+
+
+def follow(bench: Bench, unit: Splitter, at: Strip, step: Value) -> None:
+    """The reference moves on: ``step`` is a beat of the strip, come or made up."""
+    m, strip, beat = bench.m, at.job.strip, unit.beat
+    ends = step & at.is_last
+    words = strip.code_words_less_1 + strip.side_words_less_1 + 2
+    with m.If(step):
+        m.d.sync += [
+            at.index.eq(Mux(ends, 0, at.index + 1)),
+            at.phase.eq(Mux(ends | (at.phase + 1 == words), 0, at.phase + 1)),
+            at.made_up.eq(~ends & (at.made_up | beat.p.last)),
+        ]
+    with m.If(ends & ~at.made_up & ~beat.p.last):
+        m.d.sync += at.surplus.eq(1)
+    with m.Elif(beat.valid & beat.p.last):
+        m.d.sync += at.surplus.eq(0)
+    with m.If(unit.job.ready):
+        m.d.sync += [at.there.eq(unit.job.valid), at.job.eq(unit.job.p)]
+
+
+def assume_job(bench: Bench, config: DecoderConfig, job: data.View, ready: Value, valid: Value) -> None:
+    """What a job may be, and that it stays."""
+    strip, raw = job.strip, job.as_value()
+    bench.assume(implies(bench.before(valid & ~ready), valid & (raw == bench.before(raw))))
+    if config.side_bits:
+        # The side bits of a superblock come after its codes: they are not all in the first beat.
+        bench.assume(implies(strip.side_single, strip.aligned))
+
+
+def splitter(bench: Bench, codec: str, count_bits: int) -> None:
+    """Beats become the right words, once; a strip takes as many beats as it has, whatever TLAST says."""
+    config = small(codec, count_bits)
+    unit = Splitter(config)
+    inner = bench.add("splitter", unit)
+    bench.free(unit.job.valid, unit.job.payload, unit.beat.valid, unit.beat.payload, unit.code_room, unit.side_room)
+    assume_job(bench, config, unit.job.p, unit.job.ready, unit.job.valid)
+    at = strip_of(bench, config)
+    beat = unit.beat
+    taken, room = beat.valid & beat.ready, (~at.code | unit.code_room) & (~at.side | unit.side_room)
+    active = at.there & ~at.surplus
+    step = Signal()
+    bench.m.d.comb += step.eq(active & room & (at.made_up | beat.valid))
+    follow(bench, unit, at, step)
+    bench.claim(unit.code_write == (step & at.code))
+    bench.claim(unit.side_write == (step & at.side))
+    bench.claim(implies(unit.code_write, unit.code_room) & implies(unit.side_write, unit.side_room))
+    bench.claim(taken == (beat.valid & (at.surplus | (active & room & ~at.made_up))))
+    bench.claim(unit.job.ready == (~at.there | (step & at.is_last)))
+    bench.claim(unit.error_early == (step & ~at.made_up & beat.p.last & ~at.is_last))
+    bench.claim(unit.error_late == (step & ~at.made_up & ~beat.p.last & at.is_last))
+    help_splitter(bench, inner, at)
+    reach_all(bench, unit, at, step)
+
+
+def help_splitter(bench: Bench, inner: SimpleNamespace, at: Strip) -> None:
+    """Invariants: the unit's flags are those of the reference."""
+    bench.helper(inner.loaded == at.there)
+    bench.helper(inner.surplus == at.surplus)
+    bench.helper(inner.active == (at.there & ~at.surplus))
+    bench.helper(implies(at.there, inner.job == at.job))
+    bench.helper((inner.index == at.index[: len(inner.index)]) & (inner.missing == at.made_up))
+    bench.helper(implies(~at.there, (at.index == 0) & (at.phase == 0) & ~at.made_up & ~inner.last))
+    bench.helper(implies(at.there, at.index <= at.job.strip.beats_less_2 + 1))
+    bench.helper(implies(at.there, inner.last == at.is_last))
+    bench.helper(implies(at.there, (inner.wants_code == at.code) & (inner.wants_side == at.side)))
+    bench.helper(implies(at.there, inner.code_done == at.code_over))
+    if hasattr(inner, "phase_end"):
+        help_phase(bench, inner, at)
+
+
+def help_phase(bench: Bench, inner: SimpleNamespace, at: Strip) -> None:
+    """Invariants: where in a superblock the unit is."""
+    strip, in_sides = at.job.strip, Signal()
+    bench.m.d.comb += in_sides.eq(inner.in_sides ^ inner.phase_end)  # of this beat, from that of the next
+    words = Mux(in_sides, strip.side_words_less_1, strip.code_words_less_1)
+    bench.helper(implies(at.there, inner.side_done == at.side_over))
+    bench.helper(implies(at.there, at.phase == inner.passed + Mux(in_sides, strip.code_words_less_1 + 1, 0)))
+    bench.helper(implies(at.there, inner.passed <= words))
+
+
+def reach_all(bench: Bench, unit: Splitter, at: Strip, step: Value) -> None:
+    recovered = Signal()
+    with bench.m.If(unit.error_early | unit.error_late):
+        bench.m.d.sync += recovered.eq(1)
+    ends = step & at.is_last
+    bench.reach(recovered & ends & ~at.made_up & unit.beat.p.last & at.code)
+    bench.reach(at.surplus & unit.beat.valid & ~unit.beat.p.last)
+    bench.reach(ends & at.made_up)
+    bench.reach(step & at.job.drop)

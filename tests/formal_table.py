@@ -1,0 +1,124 @@
+"""The table of proofs: what is proved of which unit, for how long, and the broken units each proof rejects."""
+
+from __future__ import annotations
+
+from formal_codebook import codebooks
+from formal_core import core
+from formal_flow import Mutant, Proof
+from formal_queues import credit_queue, full_speed, queue, skid
+from formal_sequencer import groups, placer, tiles
+from formal_splitter import splitter
+from formal_words import extractor, words
+
+LATEST = 11  # cycles from announcement to arrival that 16 places cover at full speed
+PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=8"
+# Bits of a field and of a word: with all bits in use, and with some left over as aligned records have them.
+FIELDS = ((3, 16), (2, 16), (3, 12))
+
+QUEUE = {
+    "no place for late writes": Mutant("rtl.queue", "LATE_WRITES = 3", "LATE_WRITES = 2"),
+    "replaces its output": Mutant("rtl.queue", "(~self.valid | self.take)", "1"),
+    "repeats an entry": Mutant("rtl.queue", "head.eq(head + fetch)", "head.eq(head + self.take)"),
+    "output never ends": Mutant("rtl.queue", "fetch | (self.valid & ~self.take)", "fetch | self.valid"),
+}
+SKID = {
+    "keeps late": Mutant("rtl.skid", "with m.If(~full)", "with m.If(self.output.ready)"),
+    "forgets": Mutant("rtl.skid", "full.eq(self.output.valid &", "full.eq(self.input.valid &"),
+}
+CREDIT = {
+    "margin of 2": Mutant("rtl.credit_queue", "self._depth - 3", "self._depth - 2", {"depth": 4}),
+    "takes what is not there": Mutant(
+        "rtl.credit_queue", "queue.valid & self.output.ready", "self.output.ready", {"depth": 4}
+    ),
+}
+WORDS = {
+    "word not taken": Mutant("rtl.words", "| ~held)", ")"),
+    "holds nothing": Mutant("rtl.words", "held & queue.valid & ~self.place.leave_both", "~self.place.leave_both"),
+    "straddles unready": Mutant("rtl.words", "(held & ~self.place.straddle)", "held"),
+    "never straddles": Mutant("rtl.extractor", "self.place.straddle.eq(beyond)", "self.place.straddle.eq(0)"),
+    "end forgotten": Mutant("rtl.extractor", "~self.end.replicate(len(position))", "-1"),
+}
+EXTRACTOR = {
+    "shift not delayed": Mutant("rtl.extractor", "bits, shift = stage, later", "bits = stage"),
+    "window cut": Mutant("rtl.extractor", "(1 << low) - 1", "(1 << low) - 2"),
+    "joint too short": Mutant(
+        "rtl.extractor", "joined[length : length + reach].eq", "joined[length : length + reach - 3].eq"
+    ),
+    "stays in a full word": Mutant("rtl.extractor", "Mux(over, excess, total)", "Mux(beyond, excess, total)"),
+}
+SPLITTER = {
+    "writes without room": Mutant("rtl.splitter", "(~wants_code | self.code_room) &", ""),
+    "strip a beat short": Mutant(
+        "rtl.splitter", "index == job.strip.beats_less_2", "index + 1 == job.strip.beats_less_2"
+    ),
+    "keeps surplus": Mutant("rtl.splitter", "missed | (surplus & ~(self.beat.valid & beat.last))", "0"),
+    "never recovers": Mutant("rtl.splitter", "(missing | beat.last) & ~last", "missing | beat.last"),
+    "makes what is dropped": Mutant("rtl.splitter", "wants_code.eq(~first.drop)", "wants_code.eq(1)"),
+    "takes a beat unheeded": Mutant("rtl.splitter", "(active & has_room & ~missing)", "(active & ~missing)"),
+    "late goes untold": Mutant("rtl.splitter", "missed.eq(end & ~missing & ~beat.last)", "missed.eq(0)"),
+}
+SIDES = {
+    "words of one kind": Mutant("rtl.splitter", "Mux(phase_end, 0, passed + 1)", "passed + 1"),
+    "sides first": Mutant("rtl.splitter", "(strip.aligned | in_sides) & ~side_done", "~in_sides & ~side_done"),
+    "a side word too many": Mutant("rtl.splitter", "index == strip.side_last_less_1", "0"),
+}
+TILES = {
+    "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~(", "~started & ~("),
+    "last like the others": Mutant("rtl.sequencer", "Mux(end, job.last_run, job.run)", "job.run"),
+    "a tile short": Mutant("rtl.sequencer", "index == job.tiles_less_2", "index + 1 == job.tiles_less_2"),
+    "makes what is dropped": Mutant("rtl.sequencer", "self.tile.valid.eq(~job.drop)", "self.tile.valid.eq(1)"),
+}
+GROUPS = {
+    "a group short": Mutant("rtl.sequencer", "index == tile.run.groups_less_2", "index + 1 == tile.run.groups_less_2"),
+    "loses one": Mutant("rtl.sequencer", "self.tile.valid & (~self.group.valid | self.group.ready)", "self.tile.valid"),
+    "all end": Mutant("rtl.sequencer", "end & tile.strip_end", "tile.strip_end"),
+}
+PLACER = {
+    "loses one": Mutant("rtl.placer", "self.group.valid & (~stepped | go_place)", "self.group.valid"),
+    "replaces one": Mutant("rtl.placer", "stepped & (~placed.valid | placed.ready)", "stepped"),
+}
+CODEBOOKS = {
+    "taken early": Mutant(
+        "rtl.codebook", "self.load.ready.eq(free != 0)", "self.load.ready.eq((free != 0) | self.release)"
+    ),
+    "one bank only": Mutant("rtl.codebook", "bank.eq(bank ^ load.last)", "bank.eq(bank)"),
+    "overflow kept": Mutant("rtl.codebook", "taken & ~overflow", "taken"),
+    "free until begun": Mutant("rtl.codebook", "free - done + self.release", "free - self.begin + self.release"),
+}
+CORE = {
+    "output moves on": Mutant("rtl.credit_queue", "queue.take.eq(self.output.ready)", "queue.take.eq(1)"),
+    "group made again": Mutant("rtl.core", "placed.ready.eq(issue)", "placed.ready.eq(0)"),
+    "blocked when it flows": Mutant("rtl.core", "self.output.valid & ~self.output.ready", "self.output.valid"),
+    "starved while it works": Mutant("rtl.core", "placed.valid & end.credit & ~ready", "placed.valid & end.credit"),
+}
+
+PROOFS = (
+    Proof("skid", skid, "prove", 4, mutants=SKID),
+    Proof("queue of 4", queue, "prove", 6, {"depth": 4}, mutants=QUEUE),
+    Proof("queue of 8", queue, "prove", 6, {"depth": 8}),
+    Proof("queue of 16", queue, "prove", 6, {"depth": 16}, cover_depth=40),
+    Proof("credit queue", credit_queue, "prove", 6, {"depth": 16}, mutants=CREDIT),
+    Proof(
+        "full speed",
+        full_speed,
+        "prove",
+        4,
+        {"depth": 16, "latency": LATEST},
+        mutants={"a cycle more": Mutant(parameters={"latency": LATEST + 1})},
+    ),
+    Proof(
+        "words", words, "prove", 6, {"word_bits": 8, "formats": ((3, 8), (2, 8), (3, 6)), "lookups": 2}, mutants=WORDS
+    ),
+    Proof("fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 1}),
+    Proof(
+        "pairs of fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 2}, 20, EXTRACTOR, 10
+    ),
+    Proof("splitter", splitter, "prove", 4, {"codec": PLAIN, "count_bits": 3}, 20, SPLITTER, 10),
+    Proof("splitter of two kinds", splitter, "prove", 4, {"codec": SIGNED, "count_bits": 3}, 20, SIDES, 10),
+    Proof("tiles", tiles, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, TILES, 12),
+    Proof("groups", groups, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 20, GROUPS, 12),
+    Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, PLACER, 12),
+    Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4"}, 20, CODEBOOKS, 12),
+    Proof("core", core, "bmc", 22, {"codec": PLAIN, "count_bits": 2}, 20, CORE, 20),
+    Proof("core with signs", core, "bmc", 23, {"codec": SIGNED, "count_bits": 2}, 24, slow=True),
+)
