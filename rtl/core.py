@@ -40,7 +40,7 @@ class Core(wiring.Component):
             "job": In(stream.Signature(job_layout(config))),
             "beat": In(stream.Signature(beat_layout(config.input_bits))),
             "output": Out(stream.Signature(output_layout(config))),
-            **dict.fromkeys(("busy", "starved", "blocked", "error_early", "error_late"), Out(1)),
+            **dict.fromkeys(("starved", "blocked", "error_early", "error_late"), Out(1)),
         }
         if config.has_codebook:
             ports["codeword"] = In(stream.Signature(codeword_layout(config)))
@@ -143,7 +143,8 @@ class Core(wiring.Component):
         if config.has_codebook:
             codewords = self._look_up(m, codes, at_codes, tiles)
         else:
-            codewords = [delayed(m, code, READ_CYCLES, f"code{i}") for i, code in enumerate(codes)]
+            integers = [Value.cast(code.as_signed()) for code in codes]
+            codewords = [delayed(m, sized(code, 8), READ_CYCLES, f"integer{n}") for n, code in enumerate(integers)]
             m.d.comb += [tiles.codebook_loaded.eq(1), tiles.idle.eq(1)]
         at_words = data.View(tag_layout(config), delayed(m, at_codes.as_value(), READ_CYCLES, "tag_words"))
         weights = apply_side(m, config, Cat(codewords), windows.get("side"))
@@ -198,6 +199,11 @@ def barrel_shape(config: DecoderConfig, name: str) -> BarrelShape:
     short = sorted(joint for joint in joints if joint[0] < config.input_bits and joint[1])
     grain = math.gcd(*widths, *(length for length, _ in joints))
     return BarrelShape(config.input_bits, config.lookups * max(widths), grain, ((config.input_bits, full), *short))
+
+
+def sized(value: Value, bits: int) -> Value:
+    """``value``, extended by its sign to ``bits``."""
+    return Cat(value, value[-1].replicate(bits - len(value)))
 
 
 def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:

@@ -16,21 +16,20 @@ def run_layout(config: DecoderConfig) -> data.StructLayout:
 
 
 def extent_layout(config: DecoderConfig) -> data.StructLayout:
-    """How far codes (side bits) reach: the last beat that holds one of a vector is number ``last_less_2`` + 2, or it is
-    the first (``single``) or second one (``double``)."""
-    return data.StructLayout({"last_less_2": config.beat_count_bits, "single": 1, "double": 1})
+    """How many beats codes (side bits) reach into: ``less_2`` + 2, of which ``double`` marks 2, or a ``single`` one."""
+    return data.StructLayout({"less_2": config.beat_count_bits, "single": 1, "double": 1})
 
 
 def strip_layout(config: DecoderConfig) -> data.StructLayout:
     """How the beats of a strip split up.
 
-    - ``beats_less_3`` + 3 beats, padding to whole blocks of 64 bytes included.
+    - ``beats_less_2`` + 2 beats, at least 4: padding to whole blocks of 64 bytes is included.
     - ``aligned``: codes and side bits in every beat; else ``code_words_less_1`` + 1 words of codes and
       ``side_words_less_1`` + 1 of side bits take turns.
     """
     words = dict.fromkeys(("code_words_less_1", "side_words_less_1"), config.record_word_bits)
     extents = dict.fromkeys(("code", "side"), extent_layout(config))
-    return data.StructLayout({"beats_less_3": config.beat_count_bits, **extents, "aligned": 1, **words})
+    return data.StructLayout({"beats_less_2": config.beat_count_bits, **extents, "aligned": 1, **words})
 
 
 def job_layout(config: DecoderConfig) -> data.StructLayout:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accel.codecs import parse_codec
-from accel.codecs.records import BEAT_BITS, RecordLayout
+from accel.codecs.records import RecordLayout
 from accel.errors import ConfigError, listed
 from accel.isa import BLOCK_BYTES
 from accel.program import WeightStream
 from accel.tiles import ceil_div, tile_codes
-from rtl.configuration import DecoderConfig
+from rtl.configuration import INPUT_BITS, DecoderConfig
 
 STRIP_COUNT_BITS = 16
 
@@ -171,10 +171,8 @@ def _job(config: DecoderConfig, code_bits: int, strip: StripPlan) -> dict[str, A
         "code_bits": code_bits,
         "strip": {
             "beats_less_2": strip.beats - 2,
-            "code_last_less_1": max(0, strip.code_beats - 2),
-            "side_last_less_1": max(0, strip.side_beats - 2),
-            "code_single": int(strip.code_beats <= 1),
-            "side_single": int(strip.side_beats <= 1),
+            "code": _extent(strip.code_beats),
+            "side": _extent(strip.side_beats),
             "aligned": int(row.kind == "aligned"),
             "code_words_less_1": row.code_words - 1,
             "side_words_less_1": max(0, row.side_words - 1),
@@ -186,9 +184,13 @@ def _job(config: DecoderConfig, code_bits: int, strip: StripPlan) -> dict[str, A
     }
 
 
+def _extent(beats: int) -> dict[str, int]:
+    return {"less_2": max(0, beats - 2), "single": int(beats <= 1), "double": int(beats == 2)}
+
+
 def _run(config: DecoderConfig, vectors: int) -> dict[str, int]:
     groups = ceil_div(vectors, config.lookups)
     return {"groups_less_2": max(0, groups - 2), "single": int(groups == 1), "extra": (vectors - 1) % config.lookups}
 
 
-assert BLOCK_BYTES * 8 % (2 * BEAT_BITS) == 0, "a strip has two beats or more at every width of the input"
+assert BLOCK_BYTES * 8 % (4 * max(INPUT_BITS)) == 0, "a strip has four beats or more at every width of the input"

@@ -19,8 +19,13 @@ LAYERS_QUEUED_BITS = 8
 
 
 def count_layout(bits: int) -> data.StructLayout:
-    """``less_2`` + 2 of something, or a ``single`` one (or none)."""
-    return data.StructLayout({"less_2": bits, "single": 1})
+    """``less_2`` + 2 of something, of which ``double`` marks 2, or a ``single`` one (or none)."""
+    return data.StructLayout({"less_2": bits, "single": 1, "double": 1})
+
+
+def parts(view: data.View) -> list[tuple[str, Value]]:
+    """The fields of a count, by name."""
+    return [(name, view[name]) for name in ("less_2", "single", "double")]
 
 
 def counts_layout(config: DecoderConfig) -> data.StructLayout:
@@ -80,7 +85,7 @@ class LayerRegisters(wiring.Component):
                     m.d.sync += [run.groups_less_2.eq(groups.less_2), run.single.eq(groups.single), run.extra.eq(extra)]
         for name, count in counts.items():
             with m.If(self._writes(m, name)):
-                m.d.sync += [count.less_2.eq(whole.less_2), count.single.eq(whole.single)]
+                m.d.sync += [field.eq(whole[key]) for key, field in parts(count)]
         return m
 
     def _writes(self, m: Module, name: str) -> Value:
@@ -99,7 +104,8 @@ class LayerRegisters(wiring.Component):
 
     def _count(self, m: Module, less_1: Value, name: str) -> data.View:
         more, count = Signal(name=f"{name}_more"), Signal(count_layout(len(less_1)), name=name)
-        m.d.sync += [more.eq(less_1.any()), count.less_2.eq(less_1 - more), count.single.eq(~more)]
+        m.d.sync += [more.eq(less_1.any()), count.less_2.eq(less_1 - more)]
+        m.d.sync += [count.single.eq(~more), count.double.eq(less_1 == 1)]
         return count
 
     def _widths(self, m: Module) -> None:
@@ -167,10 +173,8 @@ class JobSource(wiring.Component):
         width = layer.width
         strip = {
             "beats_less_2": counts.beats.less_2,
-            "code_last_less_1": counts.code_beats.less_2,
-            "side_last_less_1": counts.side_beats.less_2,
-            "code_single": counts.code_beats.single,
-            "side_single": counts.side_beats.single,
+            "code": counts.code_beats.as_value(),
+            "side": counts.side_beats.as_value(),
             **{name: width[name] for name in ("aligned", "code_words_less_1", "side_words_less_1")},
         }
         m.d.comb += [
@@ -181,7 +185,7 @@ class JobSource(wiring.Component):
             job.run.eq(counts.vectors),
             job.last_run.eq(counts.last_vectors),
             Cat(job.first, job.last, job.drop).eq(Cat(first, edge, width.unknown)),
-            *(job.strip[name].eq(value) for name, value in strip.items()),
+            *(Value.cast(job.strip[name]).eq(value) for name, value in strip.items()),
         ]
 
 

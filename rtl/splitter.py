@@ -45,6 +45,7 @@ class Splitter(wiring.Component):
         accept, fresh, missed, over = Signal(), Signal(), Signal(), Signal()
         # A beat is taken (``open``) or made up (``given``). Between strips there is one of nothing, made up and last.
         opened, given, last, loaded, surplus = Signal(), Signal(init=1), Signal(init=1), Signal(), Signal()
+        # ``index``: number of the beat after the one at hand.
         index, nearly_last = Signal(self._config.beat_count_bits), Signal()
         wants_code, wants_side = self._wants(m, job, index, accept, last)
         has_room = (~wants_code | self.code_room) & (~wants_side | self.side_room)
@@ -65,12 +66,12 @@ class Splitter(wiring.Component):
             surplus.eq(missed | (surplus & ~over)),
         ]
         with m.If(fresh):
-            m.d.sync += [job.eq(self.job.payload), loaded.eq(self.job.valid), index.eq(0)]
+            m.d.sync += [job.eq(self.job.payload), loaded.eq(self.job.valid), index.eq(1)]
         with m.Elif(accept):
             m.d.sync += index.eq(index + 1)
         with m.If(accept):
             m.d.sync += [
-                nearly_last.eq((index == job.strip.beats_less_3) & ~last),
+                nearly_last.eq((index == job.strip.beats_less_2) & ~last),
                 last.eq(Mux(last, ~self.job.valid, nearly_last)),
             ]
         with m.If(accept | over):
@@ -84,16 +85,16 @@ class Splitter(wiring.Component):
         self._gather(m, job)
         return m
 
-    def _wants(
-        self, m: Module, job: data.View, index: Signal, accept: Signal, last: Signal
-    ) -> tuple[Value, Value]:
+    def _wants(self, m: Module, job: data.View, index: Signal, accept: Signal, last: Signal) -> tuple[Value, Value]:
         """Whether the beat at hand has a word of codes, of side bits: known when it comes.
 
         ``done``: the beat at hand is the last one with any, or there was none before.
         """
         in_sides = self._next_in_sides(m, job.strip, accept, last)
         wants = {}
-        for name, is_next in (("code", ~in_sides), ("side", in_sides)) if self._config.side_bits else (("code", Const(1)),):
+        for name, is_next in (
+            (("code", ~in_sides), ("side", in_sides)) if self._config.side_bits else (("code", Const(1)),)
+        ):
             first, part = self.job.p.strip[name], job.strip[name]
             wants[name], done, nearly = Signal(name=f"wants_{name}"), Signal(), Signal()
             at_once = self.job.p.strip.aligned if name == "side" else 1
@@ -107,7 +108,7 @@ class Splitter(wiring.Component):
                 m.d.sync += [
                     wants[name].eq((job.strip.aligned | is_next) & ~done),
                     done.eq(done | nearly),
-                    nearly.eq(index == part.last_less_2),
+                    nearly.eq(index == part.less_2),
                 ]
         return wants["code"], wants.get("side", Const(0))
 
