@@ -62,7 +62,7 @@ class Dp16kd(wiring.Component):
 
 
 def _parameters(width: int, wide: bool) -> dict[str, str | int]:
-    ports = {"DATA_WIDTH": width, "CSDECODE": "0b000", "WRITEMODE": "NORMAL"}
+    ports: dict[str, str | int] = {"DATA_WIDTH": width, "CSDECODE": "0b000", "WRITEMODE": "NORMAL"}
     return {
         **{f"p_{name}_{port}": value for name, value in ports.items() for port in "AB"},
         "p_REGMODE_A": "OUTREG" if wide else "NOREG",

@@ -62,11 +62,12 @@ class Family:
 
 
 # Collisions of reads and writes are the component's business: with -no-rw-check a memory gets no logic that
-# reproduces what simulation does there. synth_xilinx lacks the option, so memories are collected before it.
+# reproduces what simulation does there. synth_xilinx lacks the option, so memories are collected before it. ECP5 without
+# wide multiplexers: they tie cells together and cost more LUTs here, at the same clock.
 ECP5 = Family(
     name="ecp5",
     fabric=FABRICS["ecp5"],
-    synthesis="synth_ecp5 -no-rw-check -top {top}",
+    synthesis="synth_ecp5 -no-rw-check -nowidelut -top {top}",
     cells=(
         ("LUT4", "luts", 1),
         ("CCU2C", "luts", 2),  # two LUTs and their carry

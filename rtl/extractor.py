@@ -1,12 +1,13 @@
-"""Fields of fixed stride from a stream of words: where a group of them lies (pointer), and the barrel that takes it out.
+"""Fields of fixed stride from a stream of words: where a group of them lies (pointer), and what takes it out (barrel).
 
-The position of a group depends on the sequence of groups only, not on data: the pointer runs ahead of the words, so that
-what the words have to wait for are flags in registers.
+The position of a group depends on the sequence of groups only, not on data: the pointer runs ahead of the words, so
+that what the words have to wait for are flags in registers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
@@ -84,7 +85,7 @@ class BarrelShape:
         high = (max(length for length, _ in self.joints) - 1).bit_length()
         count = max(1, -(-(high - low) // STAGE_SHIFT_BITS))
         edges = [low + (high - low) * i // count for i in range(count + 1)]
-        return tuple((a, b - a) for a, b in reversed(list(zip(edges, edges[1:], strict=False))))
+        return tuple((a, b - a) for a, b in reversed(list(pairwise(edges))))
 
 
 STAGE_SHIFT_BITS = 2

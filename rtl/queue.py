@@ -6,7 +6,6 @@ from amaranth.hdl import Module, Shape, ShapeLike, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-
 LATE_WRITES = 3
 
 
@@ -14,7 +13,7 @@ class Queue(wiring.Component):
     """First in, first out: up to ``depth - 1`` entries in memory (a power of two) and one in the output register.
 
     - ``write``, ``write_data``: stores an entry at the clock edge; only while ``room`` allows.
-    - ``room``: one more entry fits. It may be answered two cycles late, so it is withdrawn while ``LATE_WRITES`` still fit.
+    - ``room``: one more entry fits. It is answered late, by writers too, so ``LATE_WRITES`` still fit when it ends.
     - ``valid``, ``data``: the oldest entry, from the second cycle after it was written; ``take`` removes it.
     """
 

@@ -18,8 +18,8 @@ def beat_layout(input_bits: int) -> data.StructLayout:
 class Splitter(wiring.Component):
     """Beats in, words out a cycle later (``code_write``, ``side_write``), while the queues have room.
 
-    A strip is a packet of ``job.beats`` beats. If ``last`` comes early, ``error_early`` pulses and the missing beats are
-    made up (their contents are undefined); if it is late, ``error_late`` pulses and beats are thrown away until it comes.
+    Every strip is a packet. If its ``last`` comes early, ``error_early`` pulses and the missing beats are made up (their
+    contents are undefined); if it is late, ``error_late`` pulses and beats are thrown away until it comes.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -126,7 +126,7 @@ class Splitter(wiring.Component):
         return in_sides ^ phase_end
 
     def _gather(self, m: Module, job: data.View) -> None:
-        """Words as the extractors want them, a cycle after their beat: of aligned records, codes and side bits apart."""
+        """Words as the extractors want them, a cycle after the beat: of aligned records, codes and side bits apart."""
         bits = Signal(self._config.input_bits, reset_less=True)
         m.d.sync += bits.eq(self.beat.p.data)
         m.d.comb += [self.code_word.eq(bits), self.side_word.eq(bits)]
