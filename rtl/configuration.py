@@ -31,7 +31,7 @@ class WordFormat:
     """How beats of the stream split into words of codes and of side bits, at one code width.
 
     ``plain``: codes only. ``aligned``: each beat holds records of ``record_bits``, whose codes and side bits are
-    gathered apart. ``superblock``: ``code_words`` words of codes, then ``side_words`` words of side bits, over and over.
+    gathered apart. ``superblock``: ``code_words`` words of codes, then ``side_words`` of side bits, over and over.
     ``code_bits`` is the width of a code, ``code_length`` and ``side_length`` the bits of a gathered word in use.
     """
 

@@ -62,8 +62,8 @@ class Family:
 
 
 # Collisions of reads and writes are the component's business: with -no-rw-check a memory gets no logic that
-# reproduces what simulation does there. synth_xilinx lacks the option, so memories are collected before it. ECP5 without
-# wide multiplexers: they tie cells together and cost more LUTs here, at the same clock.
+# reproduces what simulation does there. synth_xilinx lacks the option, so memories are collected before it. ECP5 has
+# no wide multiplexers: they tie cells together and cost more LUTs here, at the same clock.
 ECP5 = Family(
     name="ecp5",
     fabric=FABRICS["ecp5"],

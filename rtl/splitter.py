@@ -18,8 +18,8 @@ def beat_layout(input_bits: int) -> data.StructLayout:
 class Splitter(wiring.Component):
     """Beats in, words out a cycle later (``code_write``, ``side_write``), while the queues have room.
 
-    Every strip is a packet. If its ``last`` comes early, ``error_early`` pulses and the missing beats are made up (their
-    contents are undefined); if it is late, ``error_late`` pulses and beats are thrown away until it comes.
+    Every strip is a packet. If its ``last`` comes early, ``error_early`` pulses and the missing beats are made up
+    (their contents are undefined); if it is late, ``error_late`` pulses and beats are thrown away until it comes.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
