@@ -107,7 +107,7 @@ class Core(wiring.Component):
                 joint = joint_of(config, row, name)
                 with m.Case(row.code_bits):
                     m.d.comb += barrel.joint.eq(shape.joints.index(joint) if joint in shape.joints[1:] else 0)
-        return barrel.window, len(shape.stages), words.ready
+        return barrel.window, shape.cycles, words.ready
 
     def _share_jobs(self, m: Module, splitter: Splitter, tiles: TileSource) -> None:
         """The splitter takes a job when it begins with it; for the other side of the pipeline it is kept."""
@@ -136,9 +136,9 @@ class Core(wiring.Component):
         config = self._config
         taken = max(cycles for _, cycles, _ in fields.values())
         windows = {name: delayed(m, window, taken - cycles, name) for name, (window, cycles, _) in fields.items()}
-        tag = Cat(issue, group.as_value())
-        at_window = data.View(tag_layout(config), delayed(m, tag, taken, "tag"))
-        codes = split_codes(m, config, windows["code"], at_window.group.code_bits)
+        early = data.View(tag_layout(config), delayed(m, Cat(issue, group.as_value()), taken - 1, "tag"))
+        at_window = data.View(tag_layout(config), delayed(m, early.as_value(), 1, "tag_window"))
+        codes = split_codes(m, config, windows["code"], early.group.code_bits)
         at_codes = data.View(tag_layout(config), delayed(m, at_window.as_value(), 1, "tag_code"))
         if config.has_codebook:
             codewords = self._look_up(m, codes, at_codes, tiles)
@@ -216,30 +216,30 @@ def delayed(m: Module, value: Value, cycles: int, name: str) -> Value:
 
 
 def split_codes(m: Module, config: DecoderConfig, window: Value, code_bits: Value) -> list[Value]:
-    """The codes of a window, each in its place, zero above its width: one register stage."""
+    """The codes of a window, each in its place, zero above its width: one register stage. ``code_bits`` come a cycle
+    before the window, to be decoded."""
     width = config.codec.code_bits
-    used = Cat(code_bits > index for index in range(width))
+    used, less_1 = Signal(width, name="code_bits_used"), Signal(range(width), name="code_bits_less_1")
     codes = [Signal(width, name=f"code{lane}") for lane in range(config.lookups)]
+    m.d.sync += [used.eq(Cat(code_bits > index for index in range(width))), less_1.eq(code_bits - 1)]
     for lane, code in enumerate(codes):
-        m.d.sync += code.eq(chosen(window, code_bits, {row: lane * row for row in config.formats}, width) & used)
+        starts = {row - 1: lane * row for row in config.formats}
+        m.d.sync += code.eq(chosen(window, less_1, starts, width) & used)
     return codes
 
 
-def chosen(window: Value, code_bits: Value, starts: Mapping[int, int], width: int) -> Value:
-    """``width`` bits from the start that belongs to ``code_bits``, as two-way multiplexers; anything if none does."""
-    parts = [_part(window, starts.get(row), width) for row in range(1 << len(code_bits))]
-    for bit in code_bits:
+def chosen(window: Value, key: Value, starts: Mapping[int, int], width: int) -> Value:
+    """``width`` bits from the start that belongs to ``key``, as two-way multiplexers; anything if none does."""
+    slices = {start: window[start : start + width] for start in starts.values()}
+    parts = [slices.get(starts.get(row, -1)) for row in range(1 << len(key))]
+    for bit in key:
         parts = [_either(bit, *pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
     assert parts[0] is not None, "a build has a width"
     return parts[0]
 
 
-def _part(window: Value, start: int | None, width: int) -> Value | None:
-    return None if start is None else window[start : start + width]
-
-
 def _either(bit: Value, low: Value | None, high: Value | None) -> Value | None:
-    if low is None or high is None:
+    if low is None or high is None or low is high:
         return low if high is None else high
     return Mux(bit, high, low)
 

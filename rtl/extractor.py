@@ -80,19 +80,24 @@ class BarrelShape:
 
     @property
     def stages(self) -> tuple[tuple[int, int], ...]:
-        """``(lowest shift bit, shift bits)`` of every register stage, coarsest first: at most 8 to 1 each."""
+        """``(lowest shift bit, shift bits)`` of every register stage, coarsest first: at most 4 to 1 each."""
         low = (self.grain & -self.grain).bit_length() - 1
         high = (max(length for length, _ in self.joints) - 1).bit_length()
         count = max(1, -(-(high - low) // STAGE_SHIFT_BITS))
         edges = [low + (high - low) * i // count for i in range(count + 1)]
         return tuple((a, b - a) for a, b in reversed(list(pairwise(edges))))
 
+    @property
+    def cycles(self) -> int:
+        """One to take words over, and the stages."""
+        return 1 + len(self.stages)
+
 
 STAGE_SHIFT_BITS = 2
 
 
 class Barrel(wiring.Component):
-    """Takes ``bits`` from two neighbouring words at ``shift``, in ``len(shape.stages)`` cycles, one window a cycle.
+    """Takes ``bits`` from two neighbouring words at ``shift``, in ``shape.cycles``, one window a cycle.
 
     ``joint``: which of ``shape.joints`` is in use.
     """
@@ -112,14 +117,14 @@ class Barrel(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         shape = self._shape
-        joined = Signal(2 * shape.word_bits)
-        m.d.comb += joined.eq(Cat(self.current, self.following))
+        joined, first_shift = Signal(2 * shape.word_bits, reset_less=True), Signal.like(self.shift)
+        m.d.sync += [joined.eq(Cat(self.current, self.following)), first_shift.eq(self.shift)]
         with m.Switch(self.joint):
             for index, (length, reach) in enumerate(shape.joints):
                 with m.Case(index):
-                    m.d.comb += joined[length : length + reach].eq(self.following)
+                    m.d.sync += joined[length : length + reach].eq(self.following)
         bits: Value = joined
-        shift: Value = self.shift
+        shift: Value = first_shift
         for low, count in shape.stages:
             kept = shape.bits + (1 << low) - 1 if low > _lowest(shape) else shape.bits
             stage, later = Signal(kept, name=f"window{low}"), Signal(len(shift), name=f"shift{low}")

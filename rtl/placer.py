@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from collections.abc import Iterator
+
+from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -39,6 +41,8 @@ class Placer(wiring.Component):
         config, placed = self._config, self.placed
         waiting, stepped, go, move = Signal(), Signal(), Signal(), Signal()
         first, group = (Signal(group_layout(config), reset_less=True, name=name) for name in ("first", "group"))
+        asked = step_key(config, self.group.p)
+        key = Signal(len(asked), reset_less=True)
         m.d.comb += [
             go.eq(~placed.valid | placed.ready),
             move.eq(go & self.credit),
@@ -48,10 +52,10 @@ class Placer(wiring.Component):
         with m.If(go):
             m.d.sync += placed.valid.eq(stepped & self.credit)
         with m.If(move):
-            m.d.sync += [waiting.eq(self.group.valid), first.eq(self.group.p)]
+            m.d.sync += [waiting.eq(self.group.valid), first.eq(self.group.p), key.eq(asked)]
             m.d.sync += [stepped.eq(waiting), group.eq(first), placed.p.group.eq(group)]
         for name in ("code", "side") if config.side_bits else ("code",):
-            step = self._step(m, name, move, first)
+            step = self._step(m, name, move, key)
             m.submodules[f"{name}_pointer"] = pointer = Pointer(config.input_bits)
             m.d.comb += [pointer.step.eq(step), pointer.end.eq(group.strip_end), pointer.advance.eq(move & stepped)]
             with m.If(move):
@@ -60,15 +64,26 @@ class Placer(wiring.Component):
                     m.d.sync += placed.p[name].straddle.eq(0)
         return m
 
-    def _step(self, m: Module, name: str, move: Signal, group: data.View) -> data.View:
+    def _step(self, m: Module, name: str, move: Signal, key: Value) -> data.View:
         """How far each group goes: a table of code widths and vectors."""
-        step = Signal(step_layout(self._config.input_bits), name=f"{name}_step", reset_less=True)
-        with m.If(move), m.Switch(Cat(group.extra, group.code_bits)):
-            for row in self._config.formats.values():
-                each, length = row.field(name, self._config.side_bits)
-                for extra in range(self._config.lookups):
-                    bits = (extra + 1) * each
-                    values = {"bits": bits, "less_length": bits - length, "less_length_1": bits - length - 1}
-                    with m.Case(extra | row.code_bits << len(group.extra)):
-                        m.d.sync += [step[key].eq(value) for key, value in values.items()]
+        layout = step_layout(self._config.input_bits)
+        step = Signal(layout, name=f"{name}_step", reset_less=True)
+        rows = {key: layout.const(values).as_bits() for key, values in self._steps(name)}
+        table = Array([rows.get(index, 0) for index in range(1 << len(key))])
+        with m.If(move):
+            m.d.sync += step.as_value().eq(table[key])
         return step
+
+    def _steps(self, name: str) -> Iterator[tuple[int, dict[str, int]]]:
+        """By ``step_key``: the bits of a group, and how far they are from a word's end and from what is beyond it."""
+        for row in self._config.formats.values():
+            each, length = row.field(name, self._config.side_bits)
+            for extra in range(self._config.lookups):
+                bits = (extra + 1) * each
+                key = extra | (row.code_bits - 1) << (self._config.lookups - 1).bit_length()
+                yield key, {"bits": bits, "less_length": bits - length, "less_length_1": bits - length - 1}
+
+
+def step_key(config: DecoderConfig, group: data.View) -> Value:
+    """What steps depend on: vectors besides the first, and the width of a code less one."""
+    return Cat(group.extra, (group.code_bits - 1)[: (config.codec.code_bits - 1).bit_length()])
