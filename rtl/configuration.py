@@ -145,6 +145,11 @@ class DecoderConfig:
         return "distributed" if self.codec.codebook_entries <= DISTRIBUTED_ENTRIES else "block"
 
     @property
+    def sustained_vectors_per_cycle(self) -> float:
+        """What the input allows of ``lookups``, with codes of full width and records without padding."""
+        return min(self.lookups, self.input_bits / (self.codec.code_bits + self.side_bits))
+
+    @property
     def code_width_bits(self) -> int:
         """Bits of a number that says how wide a code is."""
         return self.codec.code_bits.bit_length()

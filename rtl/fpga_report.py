@@ -116,21 +116,25 @@ _COLUMNS = (
     Column("fmax_median_hz", "median Fmax", "Hz"),
     Column("fmax_worst_hz", "worst", "Hz"),
     Column("seeds", "each seed, MHz"),
+    Column("weights_per_second", "weights", "1/s"),
 )
 
 
-def reports_table(title: str, reports: Sequence[FpgaReport]) -> Table:
+def reports_table(title: str, reports: Sequence[FpgaReport], weights_per_cycle: float) -> Table:
     """One row a device; notes name units, the worst seed's critical path, tools and time."""
     notes = [note for report in reports for note in _notes(report)]
-    return Table(title, _COLUMNS, tuple(map(_row, reports)), tuple(notes))
+    notes.append(f"weights: {weights_per_cycle:g} a cycle at the median Fmax; int8 would need as many bytes a second")
+    return Table(title, _COLUMNS, tuple(_row(report, weights_per_cycle) for report in reports), tuple(notes))
 
 
-def _row(report: FpgaReport) -> dict[str, Any]:
+def _row(report: FpgaReport, weights_per_cycle: float) -> dict[str, Any]:
+    fmax_hz = _hertz(report.fmax_median_mhz)
     return {
+        "weights_per_second": None if fmax_hz is None else weights_per_cycle * fmax_hz,
         "device": report.device,
         "speed": report.speed,
         **report.resources,
-        "fmax_median_hz": _hertz(report.fmax_median_mhz),
+        "fmax_median_hz": fmax_hz,
         "fmax_worst_hz": _hertz(report.fmax_worst_mhz),
         "seeds": " ".join(f"{run.fmax_mhz:.0f}" for run in report.placements) or None,
     }

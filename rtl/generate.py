@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from accel.codecs import parse_codec
@@ -45,6 +46,9 @@ class DecoderGenerator(Protocol):
 
     def create_decoder(self, config: DecoderConfig) -> Any:
         """An Amaranth component with flat ports; raises ``ConfigError`` for what cannot be built."""
+
+    def hardware_config(self, asked: DecoderConfig) -> Any:
+        """``rtl.configuration.DecoderConfig`` of what was asked for; raises ``ConfigError``, too."""
 
 
 def _generator() -> DecoderGenerator:
@@ -98,3 +102,15 @@ def measure_decoder(
             target_mhz=request.target_mhz,
             progress=progress,
         )
+
+
+def weights_per_cycle(config: DecoderConfig) -> float:
+    """Weights that leave a decoder each cycle, as far as its input allows."""
+    hardware = _generator().hardware_config(config)
+    return float(hardware.sustained_vectors_per_cycle * hardware.vector_length)
+
+
+def write_decoder_package(config: DecoderConfig, folder: str | Path) -> list[Path]:
+    """All files of ``rtl.package`` for a decoder; returns them. Raises as ``decoder_verilog`` and ``FormatError``."""
+    hardware = _generator().hardware_config(config)
+    return cast("list[Path]", importlib.import_module("rtl.package").write_package(hardware, folder))

@@ -78,7 +78,7 @@ def test_document_is_read_back_and_holds_derived_figures() -> None:
 
 
 def test_table_shows_figures_path_and_cost() -> None:
-    text = to_text(reports_table("Decoder", [REPORT, replace(REPORT, device="xc7", placements=(), cached=True)]))
+    text = to_text(reports_table("Decoder", [REPORT, replace(REPORT, device="xc7", placements=(), cached=True)], 8))
     assert re.search(r"ecp5-25k +6 +488 +532 +2 +16 +0 +194 +192 +194 204 192\n", text)
     assert re.search(r"xc7 +6 +488 .* - +- +-\n", text)
     assert "dut.count.CLK to dut.count.DI, 2.00 ns, 1.25 ns of it routing, 1 cells between" in text
@@ -87,7 +87,7 @@ def test_table_shows_figures_path_and_cost() -> None:
 
 def test_long_names_lose_their_middle() -> None:
     path = (replace(PATH[0], start="dut.first_" + "x" * 90 + "_last.Q"), *PATH[1:])
-    text = to_text(reports_table("", [replace(REPORT, placements=(Placement(1, 99.0, path),))]))
+    text = to_text(reports_table("", [replace(REPORT, placements=(Placement(1, 99.0, path),))], 8))
     assert "dut.first_xxxxxxxxxxxxxx…xxxxxxxxxxxxxxxxx_last.Q" in text
 
 

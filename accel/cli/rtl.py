@@ -39,6 +39,12 @@ def _add_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kmax", metavar="K", type=positive_integer, help="codewords there is room for (the codec's)")
     parser.add_argument("--fabric", metavar="NAME", default="generic", help="generic (default), or ecp5: hard memories")
     parser.add_argument("-o", "--output", metavar="FILE", type=output_file, required=True, help="the Verilog to write")
+    parser.add_argument(
+        "--package",
+        metavar="DIR",
+        type=output_folder,
+        help="write also registers (Markdown, C header), FuseSoC core, stream diagram, testbench in Verilog",
+    )
 
 
 def _add_fpga(parser: argparse.ArgumentParser) -> None:
@@ -81,12 +87,14 @@ def _export(arguments: argparse.Namespace) -> int:
 def _decoder(arguments: argparse.Namespace) -> int:
     from accel.atomic import write_text
     from accel.cli.progress import progress
-    from rtl.generate import decoder_verilog, measure_decoder
+    from rtl.generate import decoder_verilog, measure_decoder, write_decoder_package
 
     config, request = _config(arguments), _request(arguments)
     fabric = _fabric(arguments.fabric)
     write_text(arguments.output, decoder_verilog(config, fabric))
     say(f"wrote {arguments.output}")
+    if arguments.package:
+        say(f"wrote {len(write_decoder_package(config, arguments.package))} files to {arguments.package}")
     with progress() as report:
         reports = list(measure_decoder(config, request, report))
     document = _document(config, reports)
@@ -136,13 +144,16 @@ def _document(config: DecoderConfig, reports: list[FpgaReport]) -> dict[str, Any
     from dataclasses import asdict
 
     from rtl.fpga_report import report_to_document
+    from rtl.generate import weights_per_cycle
 
-    return {"decoder": asdict(config), "fpga": [report_to_document(report) for report in reports]}
+    facts = {"decoder": asdict(config), "weights_per_cycle": weights_per_cycle(config)}
+    return {**facts, "fpga": [report_to_document(report) for report in reports]}
 
 
 def _print_text(config: DecoderConfig, reports: list[FpgaReport]) -> None:
     from accel.reporting import to_text
     from rtl.fpga_report import reports_table
+    from rtl.generate import weights_per_cycle
 
     title = f"Decoder of {config.codec}, {config.lookups_per_cycle} lookups a cycle, input {config.input_bits} bits"
-    print(to_text(reports_table(title, reports)), end="")
+    print(to_text(reports_table(title, reports, weights_per_cycle(config))), end="")
