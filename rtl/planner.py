@@ -3,19 +3,22 @@ needed, so that one layer follows the other without a pause."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from collections.abc import Iterator
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.axi_lite import DATA_BITS
-from rtl.configuration import DecoderConfig
+from rtl.configuration import MOST_CODE_BITS, DecoderConfig
 from rtl.jobs import job_layout, run_layout
 from rtl.layer import STRIP_COUNT_BITS, limits
 from rtl.queue import Queue
 from rtl.register_file import WORD_ADDRESS_BITS
 from rtl.registers import STRIP_KINDS, WORD_BYTES, RegisterMap
 
-LAYERS_QUEUED_BITS = 8
+TILES_AHEAD_BITS = 4  # tiles that have left before their job is looked at: as many as a change of jobs takes
+_WIDTH_BITS = MOST_CODE_BITS.bit_length()
 
 
 def count_layout(bits: int) -> data.StructLayout:
@@ -110,20 +113,27 @@ class LayerRegisters(wiring.Component):
 
     def _widths(self, m: Module) -> None:
         """A table of the build's code widths."""
-        written, width = self.write_data[:8], Signal(width_layout(self._config))
-        m.d.sync += [width.eq(0), width.unknown.eq(1)]
-        with m.Switch(written):
-            for row in self._config.formats.values():
-                with m.Case(row.code_bits):
-                    m.d.sync += [
-                        width.code_bits.eq(row.code_bits),
-                        width.unknown.eq(0),
-                        width.aligned.eq(row.kind == "aligned"),
-                        width.code_words_less_1.eq(row.code_words - 1),
-                        width.side_words_less_1.eq(max(0, row.side_words - 1)),
-                    ]
+        layout = width_layout(self._config)
+        known = {code_bits: layout.const(values).as_bits() for code_bits, values in self._known_widths()}
+        unknown = layout.const({"unknown": 1}).as_bits()
+        table = Array([known.get(code_bits, unknown) for code_bits in range(1 << _WIDTH_BITS)])
+        written, width, too_wide = self.write_data[:8], Signal(layout), Signal()
+        m.d.sync += [width.as_value().eq(table[written[:_WIDTH_BITS]]), too_wide.eq(written[_WIDTH_BITS:].any())]
         with m.If(self._writes(m, "CODE_BITS")):
-            m.d.sync += self.layer.width.eq(width)
+            m.d.sync += [self.layer.width.eq(width), self.layer.width.unknown.eq(width.unknown | too_wide)]
+
+    def _known_widths(self) -> Iterator[tuple[int, dict[str, int]]]:
+        for row in self._config.formats.values():
+            yield (
+                row.code_bits,
+                {
+                    "code_bits": row.code_bits,
+                    "unknown": 0,
+                    "aligned": int(row.kind == "aligned"),
+                    "code_words_less_1": row.code_words - 1,
+                    "side_words_less_1": max(0, row.side_words - 1),
+                },
+            )
 
 
 class JobSource(wiring.Component):
@@ -217,7 +227,7 @@ class LayerTracker(wiring.Component):
         layout = data.StructLayout({"tiles_less_2": self._config.tile_count_bits, **dict.fromkeys(names, 1)})
         m.submodules.jobs = jobs = Queue(layout, memory_style=self._style)
         entry = data.View(layout, jobs.data)
-        index, last, left, count = Signal(self._config.tile_count_bits), Signal(), Signal(LAYERS_QUEUED_BITS), Signal()
+        index, last, left, count = Signal(self._config.tile_count_bits), Signal(), Signal(TILES_AHEAD_BITS), Signal()
         end = entry.drop | (count & (last | entry.single))
         m.d.comb += [
             jobs.write.eq(self.job),
