@@ -27,6 +27,7 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
 COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "simulators": ("benchmarks.simulators", "SCALE-Sim and ZigZag on the same networks: CPU time and memory"),
+        "fpga": ("benchmarks.fpga", "decoders on an ECP5: cells and clock of three seeds, two speed grades"),
         "fashion": ("benchmarks.fashion", "accuracy of a vision transformer on Fashion-MNIST; trains it on first use"),
         "quality": ("benchmarks.quality", "answers of trained networks in every format, executed, and their latency"),
         "inputs": (
