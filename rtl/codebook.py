@@ -60,7 +60,7 @@ class Codebooks(wiring.Component):
     """Codebooks come in by ``load``, codeword 0 first, and are used in the same order.
 
     ``loaded``: one is there that no layer has begun with; ``begin`` takes it, ``release`` gives its bank back;
-    ``idle``: none was taken a cycle ago.
+    ``idle``: none is taken; it may come a cycle late.
     ``error_overflow`` pulses for a codeword beyond the build's k, which is ignored; ``error_range`` for one with an
     element a codec may not hold (-128, or any negative one for magnitudes).
     """
@@ -102,7 +102,7 @@ class Codebooks(wiring.Component):
             done.eq(taken & load.last),
             free.eq(free - done + self.release),
             unused.eq(unused + done - self.begin),
-            self.idle.eq(free + unused == BANKS),
+            self.idle.eq((free + unused == BANKS) & ~self.begin),
         ]
         with m.If(taken):
             m.d.sync += [
