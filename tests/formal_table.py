@@ -5,6 +5,7 @@ from __future__ import annotations
 from formal_codebook import codebooks
 from formal_core import core
 from formal_flow import Mutant, Proof
+from formal_layers import layers
 from formal_queues import credit_queue, full_speed, queue, skid
 from formal_sequencer import groups, placer, tiles
 from formal_splitter import splitter
@@ -18,7 +19,7 @@ FIELDS = ((3, 16), (2, 16), (3, 12))
 QUEUE = {
     "no place for late writes": Mutant("rtl.queue", "LATE_WRITES = 3", "LATE_WRITES = 2"),
     "replaces its output": Mutant("rtl.queue", "(~self.valid | self.take)", "1"),
-    "repeats an entry": Mutant("rtl.queue", "head.eq(head + fetch)", "head.eq(head + self.take)"),
+    "repeats an entry": Mutant("rtl.queue", "with m.If(fetch)", "with m.If(self.take)"),
     "output never ends": Mutant("rtl.queue", "fetch | (self.valid & ~self.take)", "fetch | self.valid"),
 }
 SKID = {
@@ -78,9 +79,9 @@ PLACER = {
     "replaces one": Mutant("rtl.placer", "stepped & (~placed.valid | placed.ready)", "stepped"),
 }
 CODEBOOKS = {
-    "taken early": Mutant(
-        "rtl.codebook", "self.load.ready.eq(free != 0)", "self.load.ready.eq((free != 0) | self.release)"
-    ),
+    "taken early": Mutant("rtl.codebook", "(free != 0) & ~done", "((free != 0) | self.release) & ~done"),
+    "taken while it counts": Mutant("rtl.codebook", "(free != 0) & ~done", "free != 0"),
+    "release before the last lookup": Mutant(parameters={"late": 2}),
     "one bank only": Mutant("rtl.codebook", "bank.eq(bank ^ load.last)", "bank.eq(bank)"),
     "overflow kept": Mutant("rtl.codebook", "taken & ~overflow", "taken"),
     "free until begun": Mutant("rtl.codebook", "free - done + self.release", "free - self.begin + self.release"),
@@ -118,7 +119,8 @@ PROOFS = (
     Proof("tiles", tiles, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, TILES, 12),
     Proof("groups", groups, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 20, GROUPS, 12),
     Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, PLACER, 12),
-    Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4"}, 20, CODEBOOKS, 12),
+    Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4", "late": 1}, 20, CODEBOOKS, 12),
+    Proof("layers", layers, "bmc", 20, {"codec": "vq:k=2,d=4", "count_bits": 2}),
     Proof("core", core, "bmc", 22, {"codec": PLAIN, "count_bits": 2}, 20, CORE, 20),
     Proof("core with signs", core, "bmc", 23, {"codec": SIGNED, "count_bits": 2}, 24, slow=True),
 )
