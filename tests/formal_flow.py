@@ -114,18 +114,18 @@ def implies(condition: Value, conclusion: ValueLike) -> Value:
 def opened(unit: wiring.Component) -> SimpleNamespace:
     """The local variables of the unit's ``elaborate`` and what it calls: signals may bear no name of their own.
 
-    ``each``: all values that one name has had, in order, for those of loops.
+    ``every``: all values that one name has had, in order, for those of loops.
     """
     names: dict[str, Any] = {}
-    each: dict[str, list[Any]] = {}
+    every: dict[str, list[Any]] = {}
 
     def watch(frame: FrameType, event: str, _: object) -> None:
         owner = frame if event == "return" else frame.f_back
         if owner is None or owner.f_locals.get("self") is not unit:
             return
         for name, value in owner.f_locals.items():
-            if all(value is not known for known in each.setdefault(name, [])):
-                each[name].append(value)
+            if all(value is not known for known in every.setdefault(name, [])):
+                every[name].append(value)
         if event == "return":
             names.update(owner.f_locals)
 
@@ -135,7 +135,7 @@ def opened(unit: wiring.Component) -> SimpleNamespace:
     finally:
         sys.setprofile(None)
     unit.elaborate = lambda platform: module  # a second time it would make other signals
-    return SimpleNamespace(**names, each=each)
+    return SimpleNamespace(**names, every=every)
 
 
 @dataclass(frozen=True, slots=True)

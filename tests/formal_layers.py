@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Signal
+from types import SimpleNamespace
+
+from amaranth.hdl import Mux, Signal, Value
 from formal_flow import Bench, implies
 from formal_splitter import small
 
@@ -14,7 +16,7 @@ def layers(bench: Bench, codec: str, count_bits: int) -> None:
     """A layer begins with a codebook of its own; one to drop ends when no other is in the pipeline."""
     config = small(codec, count_bits)
     tiles, books = TileSource(config), Codebooks(config)
-    inner, _ = bench.add("tiles", tiles), bench.add("books", books)
+    inner, kept = bench.add("tiles", tiles), bench.add("books", books)
     job, tile, last = tiles.job, tiles.tile, bench.any(1, "last")
     bench.free(job.valid, job.payload, tile.ready, books.load.valid, books.load.payload)
     bench.m.d.comb += [
@@ -39,12 +41,35 @@ def layers(bench: Bench, codec: str, count_bits: int) -> None:
     bench.claim(implies(tiles.layer_begun, books.loaded))
     bench.claim(implies(tiles.layer_dropped, (using + tiles.layer_begun == 1) & ~last))
     bench.claim(using <= BANKS)
-    # Invariants: layers that have begun are at the source, in its output, or beyond it.
-    at_source = Signal()
-    bench.m.d.comb += at_source.eq(inner.started | within)
-    bench.helper(
-        using + tiles.layer_begun
-        == leaving + (tile.valid & tile.p.layer_end) + at_source + tiles.layer_dropped
-    )
-    bench.reach(tiles.layer_dropped & bench.before(bench.before(tiles.layer_dropped)))
-    bench.reach((using == BANKS) & tiles.layer_begun)
+    help_layers(bench, inner, kept, using, leaving, Mux(within, drops, job.p.drop), within)
+    made = Signal()
+    bench.m.d.sync += made.eq(made | last)
+    bench.reach(tiles.layer_dropped & made)
+    bench.reach(using == BANKS)
+
+
+def help_layers(
+    bench: Bench,
+    tiles: SimpleNamespace,
+    books: SimpleNamespace,
+    using: Signal,
+    leaving: Signal,
+    drops: Value,
+    within: Signal,
+) -> None:
+    """Invariants: layers that have begun are at the source, in its output, or beyond; of one to drop, it is the only."""
+    unit, at_source = tiles.self, Signal()
+    tile, job = unit.tile, unit.job
+    beyond = (leaving != 0) | tile.valid
+    bench.m.d.comb += at_source.eq(tiles.started | within)
+    begun = leaving + (tile.valid & tile.p.layer_end) + at_source + unit.layer_dropped
+    bench.helper(using + unit.layer_begun == begun)
+    bench.helper(implies(tile.valid & ~tile.p.layer_end, at_source))
+    bench.helper(implies(at_source & drops, ~beyond & ~unit.layer_dropped))
+    bench.helper(implies(unit.layer_dropped, ~beyond & ~at_source))
+    bench.helper(implies(tiles.started, job.valid))
+    lets = unit.codebook_loaded & ~unit.layer_begun & ((using == 0) | ~job.p.drop)
+    bench.helper(implies(tiles.granted, job.valid & job.p.first & ~tiles.started & lets))
+    bench.helper(books.free + books.unused + using == BANKS)
+    bench.helper(implies(books.done, books.free != 0))
+    bench.helper(implies(books.self.idle, using == 0))

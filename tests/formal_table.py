@@ -12,7 +12,7 @@ from formal_splitter import splitter
 from formal_words import extractor, words
 
 LATEST = 11  # cycles from announcement to arrival that 16 places cover at full speed
-PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=8"
+PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=4"
 # Bits of a field and of a word: with all bits in use, and with some left over as aligned records have them.
 FIELDS = ((3, 16), (2, 16), (3, 12))
 
@@ -64,19 +64,32 @@ SIDES = {
     "a side word too many": Mutant("rtl.splitter", "index == strip.side_last_less_1", "0"),
 }
 TILES = {
-    "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~(", "~started & ~("),
+    "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~granted", "~started & ~granted"),
     "last like the others": Mutant("rtl.sequencer", "Mux(end, job.last_run, job.run)", "job.run"),
     "a tile short": Mutant("rtl.sequencer", "index == job.tiles_less_2", "index + 1 == job.tiles_less_2"),
     "makes what is dropped": Mutant("rtl.sequencer", "self.tile.valid.eq(~job.drop)", "self.tile.valid.eq(1)"),
 }
+LAYERS = {
+    "idle told late": Mutant("rtl.codebook", " & ~self.begin)", ")"),
+    "begins on the codebook of another": Mutant("rtl.sequencer", "& ~begins & ~self.layer_begun &", "& ~begins &"),
+    "drops beside others": Mutant("rtl.sequencer", "(self.idle | ~job.drop)", "1"),
+}
 GROUPS = {
     "a group short": Mutant("rtl.sequencer", "index == tile.run.groups_less_2", "index + 1 == tile.run.groups_less_2"),
-    "loses one": Mutant("rtl.sequencer", "self.tile.valid & (~self.group.valid | self.group.ready)", "self.tile.valid"),
+    "loses one": Mutant("rtl.sequencer", "go = self.group.valid & self.group.ready", "go = self.group.valid"),
     "all end": Mutant("rtl.sequencer", "end & tile.strip_end", "tile.strip_end"),
 }
 PLACER = {
-    "loses one": Mutant("rtl.placer", "self.group.valid & (~stepped | go_place)", "self.group.valid"),
-    "replaces one": Mutant("rtl.placer", "stepped & (~placed.valid | placed.ready)", "stepped"),
+    "loses one": Mutant("rtl.placer", "move.eq(go & self.credit)", "move.eq(stepped)"),
+    "replaces one": Mutant("rtl.placer", "~placed.valid | placed.ready", "1"),
+    "credit ignored": Mutant("rtl.placer", "move.eq(go & self.credit)", "move.eq(go)"),
+    "placed without credit": Mutant("rtl.placer", "stepped & self.credit", "stepped"),
+    "credit for nothing": Mutant("rtl.placer", "self.start.eq(move & stepped)", "self.start.eq(move)"),
+    "end of another": Mutant("rtl.placer", "pointer.end.eq(group.strip_end)", "pointer.end.eq(first.strip_end)"),
+    "moves on for nothing": Mutant("rtl.placer", "pointer.advance.eq(move & stepped)", "pointer.advance.eq(move)"),
+}
+PLACER_SIDES = {
+    "sides step like codes": Mutant("rtl.placer", "row.field(name, ", "row.field('code', "),
 }
 CODEBOOKS = {
     "taken early": Mutant("rtl.codebook", "(free != 0) & ~done", "((free != 0) | self.release) & ~done"),
@@ -118,9 +131,10 @@ PROOFS = (
     Proof("splitter of two kinds", splitter, "prove", 4, {"codec": SIGNED, "count_bits": 3}, 20, SIDES, 10),
     Proof("tiles", tiles, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, TILES, 12),
     Proof("groups", groups, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 20, GROUPS, 12),
-    Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, PLACER, 12),
+    Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 40, PLACER, 12),
+    Proof("placer of two kinds", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 1}, 30, PLACER_SIDES),
     Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4", "late": 1}, 20, CODEBOOKS, 12),
-    Proof("layers", layers, "bmc", 20, {"codec": "vq:k=2,d=4", "count_bits": 2}),
+    Proof("layers", layers, "prove", 4, {"codec": "vq:k=2,d=4", "count_bits": 2}, 20, LAYERS, 16),
     Proof("core", core, "bmc", 22, {"codec": PLAIN, "count_bits": 2}, 20, CORE, 20),
     Proof("core with signs", core, "bmc", 23, {"codec": SIGNED, "count_bits": 2}, 24, slow=True),
 )
