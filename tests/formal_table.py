@@ -14,6 +14,7 @@ from formal_words import extractor, words
 LATEST = 11  # cycles from announcement to arrival that 16 places cover at full speed
 PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=4"
 # Bits of a field and of a word: with all bits in use, and with some left over as aligned records have them.
+EIGHT = {"word_bits": 8, "formats": ((3, 8), (2, 8), (3, 6)), "lookups": 2}
 FIELDS = ((3, 16), (2, 16), (3, 12))
 
 QUEUE = {
@@ -33,11 +34,19 @@ CREDIT = {
     ),
 }
 WORDS = {
-    "word not taken": Mutant("rtl.words", "| ~held)", ")"),
-    "holds nothing": Mutant("rtl.words", "held & queue.valid & ~self.place.leave_both", "~self.place.leave_both"),
-    "straddles unready": Mutant("rtl.words", "(held & ~self.place.straddle)", "held"),
-    "never straddles": Mutant("rtl.extractor", "self.place.straddle.eq(beyond)", "self.place.straddle.eq(0)"),
-    "end forgotten": Mutant("rtl.extractor", "~self.end.replicate(len(position))", "-1"),
+    "room margin one too large": Mutant("rtl.words", "DEPTH - 1 - LATE_WRITES", "DEPTH - LATE_WRITES"),
+    "second seen late": Mutant("rtl.words", "level > left + 1, level > 1", "level > left + 2, level > 2"),
+    "second gone late": Mutant("rtl.words", "Mux(go, level > left + 1, level > 1)", "level > 1"),
+    "first gone late": Mutant("rtl.words", "Mux(go, level > left, level > 0)", "level > 0"),
+    "one head of two moves": Mutant("rtl.words", "head.eq(head + left)", "head.eq(head + 1)"),
+    "leaves one of two": Mutant("rtl.words", "Mux(self.place.leave_both, 2, 1)", "1"),
+    "straddles unready": Mutant("rtl.words", "(one & ~self.place.straddle)", "one"),
+    "never straddles": Mutant("rtl.extractor", "self.place.straddle.eq(~beyond[-1])", "self.place.straddle.eq(0)"),
+    "end forgotten": Mutant("rtl.extractor", "Mux(self.end, 0, Mux(excess[-1], total, excess)[:bits])",
+                            "Mux(excess[-1], total, excess)[:bits]"),
+}
+BLOCK_WORDS = {
+    "reads behind": Mutant("rtl.words", "else head_next", "else head"),
 }
 EXTRACTOR = {
     "shift not delayed": Mutant("rtl.extractor", "bits, shift = stage, later", "bits = stage"),
@@ -45,7 +54,7 @@ EXTRACTOR = {
     "joint too short": Mutant(
         "rtl.extractor", "joined[length : length + reach].eq", "joined[length : length + reach - 3].eq"
     ),
-    "stays in a full word": Mutant("rtl.extractor", "Mux(over, excess, total)", "Mux(beyond, excess, total)"),
+    "stays in a full word": Mutant("rtl.extractor", "Mux(excess[-1], total, excess)", "Mux(beyond[-1], total, excess)"),
 }
 SPLITTER = {
     "writes without room": Mutant("rtl.splitter", "(~wants_code | self.code_room) &", ""),
@@ -120,9 +129,8 @@ PROOFS = (
         {"depth": 16, "latency": LATEST},
         mutants={"a cycle more": Mutant(parameters={"latency": LATEST + 1})},
     ),
-    Proof(
-        "words", words, "prove", 6, {"word_bits": 8, "formats": ((3, 8), (2, 8), (3, 6)), "lookups": 2}, mutants=WORDS
-    ),
+    Proof("words", words, "prove", 2, {**EIGHT, "style": "distributed"}, 25, WORDS),
+    Proof("words in block RAM", words, "prove", 2, {**EIGHT, "style": "block"}, 25, BLOCK_WORDS, 10),
     Proof("fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 1}),
     Proof(
         "pairs of fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 2}, 20, EXTRACTOR, 10
