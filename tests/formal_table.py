@@ -9,7 +9,7 @@ from formal_layers import layers
 from formal_queues import credit_queue, full_speed, queue, skid
 from formal_sequencer import groups, placer, tiles
 from formal_splitter import splitter
-from formal_words import extractor, words
+from formal_words import extractor, words, words_room
 
 LATEST = 11  # cycles from announcement to arrival that 16 places cover at full speed
 PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=4"
@@ -34,7 +34,6 @@ CREDIT = {
     ),
 }
 WORDS = {
-    "room margin one too large": Mutant("rtl.words", "DEPTH - 1 - LATE_WRITES", "DEPTH - LATE_WRITES"),
     "second seen late": Mutant("rtl.words", "level > left + 1, level > 1", "level > left + 2, level > 2"),
     "second gone late": Mutant("rtl.words", "Mux(go, level > left + 1, level > 1)", "level > 1"),
     "first gone late": Mutant("rtl.words", "Mux(go, level > left, level > 0)", "level > 0"),
@@ -44,6 +43,10 @@ WORDS = {
     "never straddles": Mutant("rtl.extractor", "self.place.straddle.eq(~beyond[-1])", "self.place.straddle.eq(0)"),
     "end forgotten": Mutant("rtl.extractor", "Mux(self.end, 0, Mux(excess[-1], total, excess)[:bits])",
                             "Mux(excess[-1], total, excess)[:bits]"),
+}
+ROOM = {
+    "room margin one too large": Mutant("rtl.words", "DEPTH - 1 - LATE_WRITES", "DEPTH - LATE_WRITES"),
+    "two counted as one": Mutant("rtl.words", "two.eq(Mux(go, level > left + 1, ", "two.eq(Mux(go, level > left, "),
 }
 BLOCK_WORDS = {
     "reads behind": Mutant("rtl.words", "else head_next", "else head"),
@@ -58,19 +61,24 @@ EXTRACTOR = {
 }
 SPLITTER = {
     "writes without room": Mutant("rtl.splitter", "(~wants_code | self.code_room) &", ""),
-    "strip a beat short": Mutant(
-        "rtl.splitter", "index == job.strip.beats_less_2", "index + 1 == job.strip.beats_less_2"
-    ),
-    "keeps surplus": Mutant("rtl.splitter", "missed | (surplus & ~(self.beat.valid & beat.last))", "0"),
-    "never recovers": Mutant("rtl.splitter", "(missing | beat.last) & ~last", "missing | beat.last"),
-    "makes what is dropped": Mutant("rtl.splitter", "wants_code.eq(~first.drop)", "wants_code.eq(1)"),
-    "takes a beat unheeded": Mutant("rtl.splitter", "(active & has_room & ~missing)", "(active & ~missing)"),
-    "late goes untold": Mutant("rtl.splitter", "missed.eq(end & ~missing & ~beat.last)", "missed.eq(0)"),
+    "strip a beat short": Mutant("rtl.splitter", "index == job.strip.beats_less_2", "index + 1 == job.strip.beats_less_2"),
+    "nearly last not cleared": Mutant("rtl.splitter", "(index == job.strip.beats_less_2) & ~last", "index == job.strip.beats_less_2"),
+    "keeps surplus": Mutant("rtl.splitter", "missed | (surplus & ~over)", "0"),
+    "never recovers": Mutant("rtl.splitter", "given.eq(~self.job.valid & ~late)", "given.eq(given | ~self.job.valid & ~late)"),
+    "makes what is dropped": Mutant("rtl.splitter", "at_once & ~self.job.p.drop", "at_once"),
+    "takes a beat unheeded": Mutant("rtl.splitter", "(opened & has_room)", "opened"),
+    "late goes untold": Mutant("rtl.splitter", "missed.eq(fresh & opened & ~beat.last)", "missed.eq(0)"),
+    "done a beat late": Mutant("rtl.splitter", "index == part.less_2", "index == part.less_2 + 1"),
+    "single not told": Mutant("rtl.splitter", "self.job.p.drop | first.single", "self.job.p.drop"),
+    "job copied but not taken": Mutant("rtl.splitter", "self.job.ready.eq(fresh & self.job.valid)", "self.job.ready.eq(0)"),
+    "job taken before its strip": Mutant("rtl.splitter", "self.job.ready.eq(fresh & ", "self.job.ready.eq("),
 }
 SIDES = {
     "words of one kind": Mutant("rtl.splitter", "Mux(phase_end, 0, passed + 1)", "passed + 1"),
-    "sides first": Mutant("rtl.splitter", "(strip.aligned | in_sides) & ~side_done", "~in_sides & ~side_done"),
-    "a side word too many": Mutant("rtl.splitter", "index == strip.side_last_less_1", "0"),
+    "sides first": Mutant("rtl.splitter", "job.strip.aligned | is_next", "job.strip.aligned | ~is_next"),
+    "double not told": Mutant("rtl.splitter", "nearly.eq(first.double)", "nearly.eq(0)"),
+    "sides at once": Mutant("rtl.splitter", "self.job.p.strip.aligned if", "1 if"),
+    "records of another width": Mutant("rtl.splitter", "job.strip.aligned & (job.code_bits == row.code_bits)", "job.strip.aligned"),
 }
 TILES = {
     "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~granted", "~started & ~granted"),
@@ -129,7 +137,8 @@ PROOFS = (
         {"depth": 16, "latency": LATEST},
         mutants={"a cycle more": Mutant(parameters={"latency": LATEST + 1})},
     ),
-    Proof("words", words, "prove", 2, {**EIGHT, "style": "distributed"}, 25, WORDS),
+    Proof("words", words, "prove", 2, {**EIGHT, "style": "distributed"}, 25, WORDS, 10),
+    Proof("room of words", words_room, "prove", 2, {}, 20, ROOM),
     Proof("words in block RAM", words, "prove", 2, {**EIGHT, "style": "block"}, 25, BLOCK_WORDS, 10),
     Proof("fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 1}),
     Proof(

@@ -126,6 +126,27 @@ def help_words(bench: Bench, inner: SimpleNamespace, at: SimpleNamespace, group:
         bench.helper(implies(seen, out == model.data))
 
 
+def words_room(bench: Bench) -> None:
+    """Whatever groups lie where, no word is written over one that is there, and no place is wasted."""
+    unit = Words(1, "distributed")
+    inner = bench.add("words", unit)
+    place, inside = unit.place, Signal(6)
+    bench.free(unit.write, unit.issue, place)
+    before = assume_room(bench, unit.write, unit.room)
+    bench.assume(implies(unit.issue, unit.ready))
+    bench.assume(implies(place.leave_both, place.straddle & place.leave))
+    left = Mux(unit.issue & place.leave, 1 + place.leave_both, 0)
+    bench.m.d.sync += inside.eq(inside + unit.write - left)
+    bench.claim(inside < DEPTH)
+    bench.claim(implies(unit.issue, inside > place.straddle))
+    bench.claim(implies(bench.before(inside == 0), unit.room))
+    help_room(bench, inside, unit.room, before, DEPTH)
+    bench.helper((inner.tail - inner.heads[0])[: len(inner.tail)] == inside)
+    bench.helper(implies(inner.one, inside >= 1) & implies(inner.two, inside >= 2))
+    bench.reach(inside == DEPTH - 1)
+    bench.reach(unit.issue & place.leave_both & (inside == 2))
+
+
 def match(model: Reference, group: Asked, index: int) -> Value:
     """Whether bit ``index`` of the group at hand is in the watched word."""
     over = model.offset + index >= group.length
