@@ -78,7 +78,11 @@ SIDES = {
     "sides first": Mutant("rtl.splitter", "job.strip.aligned | is_next", "job.strip.aligned | ~is_next"),
     "double not told": Mutant("rtl.splitter", "nearly.eq(first.double)", "nearly.eq(0)"),
     "sides at once": Mutant("rtl.splitter", "self.job.p.strip.aligned if", "1 if"),
-    "records of another width": Mutant("rtl.splitter", "job.strip.aligned & (job.code_bits == row.code_bits)", "job.strip.aligned"),
+    "side bits from codes": Mutant(
+        "rtl.splitter",
+        "bits[at + row.code_bits : at + row.record_bits]",
+        "bits[at : at + row.record_bits - row.code_bits]",
+    ),
 }
 TILES = {
     "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~granted", "~started & ~granted"),
@@ -120,7 +124,10 @@ CORE = {
     "output moves on": Mutant("rtl.credit_queue", "queue.take.eq(self.output.ready)", "queue.take.eq(1)"),
     "group made again": Mutant("rtl.core", "placed.ready.eq(issue)", "placed.ready.eq(0)"),
     "blocked when it flows": Mutant("rtl.core", "self.output.valid & ~self.output.ready", "self.output.valid"),
-    "starved while it works": Mutant("rtl.core", "placed.valid & end.credit & ~ready", "placed.valid & end.credit"),
+    "starved while it works": Mutant("rtl.core", "placer.placed.valid & ~ready", "placer.placed.valid"),
+    "no credit asked": Mutant("rtl.core", "placer.credit.eq(end.credit)", "placer.credit.eq(1)"),
+    "release before the last lookup": Mutant("rtl.core", "books.release.eq(last |", "books.release.eq(tiles.layer_begun |"),
+
 }
 
 PROOFS = (
