@@ -46,7 +46,7 @@ def core(bench: Bench, codec: str, count_bits: int) -> None:
     on_its_way = Signal(8)
     bench.m.d.sync += on_its_way.eq(on_its_way + inner.placer.start - given)
     bench.claim(on_its_way <= PLACES)
-    bench.claim(implies(inner.placer.start, end.credit))
+    bench.claim((inner.placer.credit == end.credit) & (end.start == inner.placer.start))
     if hasattr(unit, "codeword"):
         # No bank is written while groups look up in it.
         copy, looks = opened(inner.books).copy, inner.at_codes

@@ -34,15 +34,18 @@ CREDIT = {
     ),
 }
 WORDS = {
-    "second seen late": Mutant("rtl.words", "level > left + 1, level > 1", "level > left + 2, level > 2"),
-    "second gone late": Mutant("rtl.words", "Mux(go, level > left + 1, level > 1)", "level > 1"),
+    "flag of two told late": Mutant("rtl.words", "level > left + 1, level > 1", "level > left + 2, level > 2"),
+    "flag of two kept late": Mutant("rtl.words", "Mux(go, level > left + 1, level > 1)", "level > 1"),
     "first gone late": Mutant("rtl.words", "Mux(go, level > left, level > 0)", "level > 0"),
-    "one head of two moves": Mutant("rtl.words", "head.eq(head + left)", "head.eq(head + 1)"),
+    "wrong head after leave_both": Mutant("rtl.words", "head.eq(head + left)", "head.eq(head + 1)"),
     "leaves one of two": Mutant("rtl.words", "Mux(self.place.leave_both, 2, 1)", "1"),
     "straddles unready": Mutant("rtl.words", "(one & ~self.place.straddle)", "one"),
     "never straddles": Mutant("rtl.extractor", "self.place.straddle.eq(~beyond[-1])", "self.place.straddle.eq(0)"),
-    "end forgotten": Mutant("rtl.extractor", "Mux(self.end, 0, Mux(excess[-1], total, excess)[:bits])",
-                            "Mux(excess[-1], total, excess)[:bits]"),
+    "end forgotten": Mutant(
+        "rtl.extractor",
+        "Mux(self.end, 0, Mux(excess[-1], total, excess)[:bits])",
+        "Mux(excess[-1], total, excess)[:bits]",
+    ),
 }
 ROOM = {
     "room margin one too large": Mutant("rtl.words", "DEPTH - 1 - LATE_WRITES", "DEPTH - LATE_WRITES"),
@@ -61,16 +64,24 @@ EXTRACTOR = {
 }
 SPLITTER = {
     "writes without room": Mutant("rtl.splitter", "(~wants_code | self.code_room) &", ""),
-    "strip a beat short": Mutant("rtl.splitter", "index == job.strip.beats_less_2", "index + 1 == job.strip.beats_less_2"),
-    "nearly last not cleared": Mutant("rtl.splitter", "(index == job.strip.beats_less_2) & ~last", "index == job.strip.beats_less_2"),
+    "strip a beat short": Mutant(
+        "rtl.splitter", "index == job.strip.beats_less_2", "index + 1 == job.strip.beats_less_2"
+    ),
+    "nearly last not cleared": Mutant(
+        "rtl.splitter", "(index == job.strip.beats_less_2) & ~last", "index == job.strip.beats_less_2"
+    ),
     "keeps surplus": Mutant("rtl.splitter", "missed | (surplus & ~over)", "0"),
-    "never recovers": Mutant("rtl.splitter", "given.eq(~self.job.valid & ~late)", "given.eq(given | ~self.job.valid & ~late)"),
+    "never recovers": Mutant(
+        "rtl.splitter", "given.eq(~self.job.valid & ~late)", "given.eq(given | ~self.job.valid & ~late)"
+    ),
     "makes what is dropped": Mutant("rtl.splitter", "at_once & ~self.job.p.drop", "at_once"),
     "takes a beat unheeded": Mutant("rtl.splitter", "(opened & has_room)", "opened"),
     "late goes untold": Mutant("rtl.splitter", "missed.eq(fresh & opened & ~beat.last)", "missed.eq(0)"),
     "done a beat late": Mutant("rtl.splitter", "index == part.less_2", "index == part.less_2 + 1"),
     "single not told": Mutant("rtl.splitter", "self.job.p.drop | first.single", "self.job.p.drop"),
-    "job copied but not taken": Mutant("rtl.splitter", "self.job.ready.eq(fresh & self.job.valid)", "self.job.ready.eq(0)"),
+    "job copied but not taken": Mutant(
+        "rtl.splitter", "self.job.ready.eq(fresh & self.job.valid)", "self.job.ready.eq(0)"
+    ),
     "job taken before its strip": Mutant("rtl.splitter", "self.job.ready.eq(fresh & ", "self.job.ready.eq("),
 }
 SIDES = {
@@ -126,8 +137,9 @@ CORE = {
     "blocked when it flows": Mutant("rtl.core", "self.output.valid & ~self.output.ready", "self.output.valid"),
     "starved while it works": Mutant("rtl.core", "placer.placed.valid & ~ready", "placer.placed.valid"),
     "no credit asked": Mutant("rtl.core", "placer.credit.eq(end.credit)", "placer.credit.eq(1)"),
-    "release before the last lookup": Mutant("rtl.core", "books.release.eq(last |", "books.release.eq(tiles.layer_begun |"),
-
+    "release before the last lookup": Mutant(
+        "rtl.core", "books.release.eq(last |", "books.release.eq(tiles.layer_begun |"
+    ),
 }
 
 PROOFS = (
@@ -156,7 +168,9 @@ PROOFS = (
     Proof("tiles", tiles, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, TILES, 12),
     Proof("groups", groups, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 20, GROUPS, 12),
     Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 40, PLACER, 12),
-    Proof("placer of two kinds", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 1}, 30, PLACER_SIDES),
+    Proof(
+        "placer of two kinds", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 1}, 30, PLACER_SIDES
+    ),
     Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4", "late": 1}, 20, CODEBOOKS, 12),
     Proof("layers", layers, "prove", 4, {"codec": "vq:k=2,d=4", "count_bits": 2}, 20, LAYERS, 16),
     Proof("core", core, "bmc", 22, {"codec": PLAIN, "count_bits": 2}, 20, CORE, 20),
