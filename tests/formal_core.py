@@ -8,7 +8,6 @@ from formal_splitter import assume_job, small
 
 from rtl.core import Core
 
-
 PLACES = 16  # of the queue at the end
 
 

@@ -57,7 +57,7 @@ def help_layers(
     drops: Value,
     within: Signal,
 ) -> None:
-    """Invariants: layers that have begun are at the source, in its output, or beyond; of one to drop, it is the only."""
+    """Invariants: layers that have begun are at the source, in its output, or beyond; one to drop is the only one."""
     unit, at_source = tiles.self, Signal()
     tile, job = unit.tile, unit.job
     beyond = (leaving != 0) | tile.valid

@@ -48,7 +48,7 @@ class Reference:
     """The stream as it is: where the next group begins, and the watched word relative to that.
 
     ``inside``: words written of which some bits may still be wanted. ``ahead``: words before the watched one.
-    ``needed``: words that the group at hand has bits in. ``there``: those inside that were written before the last cycle.
+    ``needed``: words that the group at hand has bits in. ``there``: those written before the last cycle.
     """
 
     offset: Signal
