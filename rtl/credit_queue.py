@@ -12,7 +12,8 @@ from rtl.queue import Queue
 class CreditQueue(wiring.Component):
     """``start`` announces an entry that will be written (``write``) some cycles later; only while ``credit``.
 
-    Entries and announcements are counted in registers, one cycle late: one place in ``depth`` stays empty for it.
+    Announcements and entries taken are counted a cycle late, and the count is looked at a cycle later still: ``credit``
+    ends three places early. What is started until that is known fills all ``depth`` of them.
     """
 
     def __init__(self, shape: ShapeLike, depth: int, memory_style: str) -> None:

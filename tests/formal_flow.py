@@ -79,6 +79,17 @@ class Bench:
     def assume(self, condition: ValueLike) -> None:
         self.m.d.comb += Assume(Value.cast(condition))
 
+    def assume_stays(self, source: Any) -> None:
+        """What a stream offers stays until it is taken."""
+        shown = Value.cast(source.payload)
+        kept = source.valid & (shown == self.before(shown))
+        self.assume(implies(self.before(source.valid & ~source.ready), kept))
+
+    def claim_stays(self, output: Any) -> None:
+        shown = Value.cast(output.payload)
+        kept = output.valid & (shown == self.before(shown))
+        self.claim(implies(self.before(output.valid & ~output.ready), kept))
+
     def claim(self, condition: ValueLike) -> None:
         """What is to be proved."""
         self.m.d.comb += Assert(Value.cast(condition), src_loc_at=1)
@@ -101,12 +112,22 @@ def implies(condition: Value, conclusion: ValueLike) -> Value:
 
 
 def opened(unit: wiring.Component) -> SimpleNamespace:
-    """The local variables of the unit's ``elaborate`` and what it calls: signals may bear no name of their own."""
+    """The local variables of the unit's ``elaborate`` and what it calls: signals may bear no name of their own.
+
+    ``every``: all values that one name has had, in order, for those of loops.
+    """
     names: dict[str, Any] = {}
+    every: dict[str, list[Any]] = {}
 
     def watch(frame: FrameType, event: str, _: object) -> None:
-        if event == "return" and frame.f_locals.get("self") is unit:
-            names.update(frame.f_locals)
+        owner = frame if event == "return" else frame.f_back
+        if owner is None or owner.f_locals.get("self") is not unit:
+            return
+        for name, value in owner.f_locals.items():
+            if all(value is not known for known in every.setdefault(name, [])):
+                every[name].append(value)
+        if event == "return":
+            names.update(owner.f_locals)
 
     sys.setprofile(watch)
     try:
@@ -114,7 +135,7 @@ def opened(unit: wiring.Component) -> SimpleNamespace:
     finally:
         sys.setprofile(None)
     unit.elaborate = lambda platform: module  # a second time it would make other signals
-    return SimpleNamespace(**names)
+    return SimpleNamespace(**names, every=every)
 
 
 @dataclass(frozen=True, slots=True)

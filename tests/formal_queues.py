@@ -56,17 +56,29 @@ def claim_queue(bench: Bench, unit: Queue, watch: Watch) -> None:
     bench.claim(implies(bench.before(valid & ~unit.take), valid & (data == bench.before(data))))
 
 
-def help_count(bench: Bench, inner: SimpleNamespace, depth: int) -> Value:
-    """Invariant: a queue's counts agree. Returns how many entries it has in memory."""
+def assume_room(bench: Bench, write: Value, room: Value) -> Value:
+    """Written only while there is room, or was a cycle ago. Returns whether there was."""
+    before = bench.before(room)
+    bench.assume(implies(write, room | before))
+    return before
+
+
+def help_room(bench: Bench, stored: Value, room: Value, before: Value, depth: int) -> None:
+    """Invariant: ``room`` leaves places for what is written late."""
+    bench.helper(implies(room, stored <= depth - 3))
+    bench.helper(implies(before, stored <= depth - 2))
+
+
+def count(bench: Bench, inner: SimpleNamespace, depth: int) -> Value:
+    """How many entries a queue has in memory."""
     stored = Signal(range(depth))
     bench.m.d.comb += stored.eq(inner.tail - inner.head)
-    bench.helper(stored == inner.level + inner.written - inner.fetched)
     return stored
 
 
-def help_queue(bench: Bench, inner: SimpleNamespace, depth: int, watch: Watch) -> None:
-    """Invariants: counts agree, and the watched entry is where its number says."""
-    stored, valid = help_count(bench, inner, depth), inner.self.valid
+def help_queue(bench: Bench, inner: SimpleNamespace, depth: int, watch: Watch) -> Value:
+    """Invariants: counts agree, and the watched entry is where its number says. Returns entries in memory."""
+    stored, valid = count(bench, inner, depth), inner.self.valid
     place, entry = Signal(range(depth)), inner.ram.read_port(domain="comb")
     bench.m.d.comb += [
         place.eq(inner.head + watch.ahead - valid),
@@ -76,21 +88,24 @@ def help_queue(bench: Bench, inner: SimpleNamespace, depth: int, watch: Watch) -
     bench.helper(implies(watch.watching, watch.ahead < watch.inside))
     bench.helper(implies(watch.is_next() & valid, inner.read.data == watch.data))
     bench.helper(implies(watch.watching & ~(valid & (watch.ahead == 0)), entry.data == watch.data))
+    return stored
 
 
 def queue(bench: Bench, depth: int, width: int = 2) -> None:
-    """Written only while there is room, it keeps all and gives it back in order."""
+    """Written while there is room and once after, it keeps all and gives it back in order."""
     unit = Queue(width, depth)
     inner = bench.add("queue", unit)
     bench.free(unit.write, unit.write_data, unit.take)
-    bench.assume(implies(unit.write, unit.room))
+    before = assume_room(bench, unit.write, unit.room)
     watch = watched(bench, depth, unit.write, unit.write_data, unit.valid & unit.take)
     claim_queue(bench, unit, watch)
-    help_queue(bench, inner, depth, watch)
+    bench.claim(watch.inside <= depth)
+    help_room(bench, help_queue(bench, inner, depth, watch), unit.room, before, depth)
     filled = Signal()
     with bench.m.If(~unit.room):
         bench.m.d.sync += filled.eq(1)
     bench.reach(filled & unit.room & unit.valid & watch.is_next() & watch.data.all())
+    bench.reach(watch.inside == depth)  # no place is wasted
 
 
 def skid(bench: Bench, width: int = 2) -> None:
@@ -100,7 +115,7 @@ def skid(bench: Bench, width: int = 2) -> None:
     source, output = unit.input, unit.output
     bench.free(source.valid, source.payload, output.ready)
     payload = Value.cast(source.payload)
-    bench.assume(implies(bench.before(source.valid & ~source.ready), source.valid & (payload == bench.before(payload))))
+    bench.assume_stays(source)
     put, got = source.valid & source.ready, output.valid & output.ready
     watch = watched(bench, 1, put, payload, got)
     shown = Value.cast(output.payload)
@@ -111,7 +126,7 @@ def skid(bench: Bench, width: int = 2) -> None:
     bench.claim(source.ready == (watch.inside == 0))
     bench.claim(implies(watch.is_next(), shown == watch.data))
     bench.claim(implies(got & put & (watch.inside == 0), shown == payload))
-    bench.claim(implies(bench.before(output.valid & ~output.ready), output.valid & (shown == bench.before(shown))))
+    bench.claim_stays(output)
     bench.helper(watch.inside == inner.full)
     bench.helper(implies(watch.watching, (watch.ahead == 0) & inner.full & (inner.kept == watch.data)))
     bench.reach(watch.watching & got & (watch.data != bench.before(payload)))
@@ -144,7 +159,7 @@ def full_speed(bench: Bench, depth: int, latency: int) -> None:
     bench.m.d.comb += [unit.write.eq(pipeline[-1]), unit.output.ready.eq(1)]
     bench.assume(implies(unit.start, unit.credit))
     bench.claim(implies(bench.begun, unit.credit))
-    stored = help_count(bench, opened(inner.queue), depth)
+    stored = count(bench, opened(inner.queue), depth)
     in_flight = sum(pipeline) + stored + unit.output.valid
     bench.helper(stored <= 1)
     bench.helper(inner.promised + inner.started - inner.taken == in_flight)

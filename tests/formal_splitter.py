@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from amaranth.hdl import Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Mux, Signal, Value
 from amaranth.lib import data
 from formal_flow import Bench, implies
 
@@ -47,8 +47,8 @@ def strip_of(bench: Bench, config: DecoderConfig) -> Strip:
     index, phase = Signal(bits), Signal(config.record_word_bits + 2)
     strip, sides = job.strip, bool(config.side_bits)
     code_words = strip.code_words_less_1 + 1
-    last_code = Mux(strip.code_single, 0, strip.code_last_less_1 + 1)
-    last_side = Mux(strip.side_single, 0, strip.side_last_less_1 + 1)
+    last_code = Mux(strip.code.single, 0, strip.code.less_2 + 1)
+    last_side = Mux(strip.side.single, 0, strip.side.less_2 + 1)
     in_codes = (strip.aligned | (phase < code_words)) if sides else 1
     in_sides = (strip.aligned | (phase >= code_words)) if sides else 0
     return Strip(
@@ -66,8 +66,8 @@ def strip_of(bench: Bench, config: DecoderConfig) -> Strip:
     )
 
 
-def follow(bench: Bench, unit: Splitter, at: Strip, step: Value) -> None:
-    """The reference moves on: ``step`` is a beat of the strip, come or made up."""
+def follow(bench: Bench, unit: Splitter, at: Strip, step: Value) -> Value:
+    """The reference moves on: ``step`` is a beat of the strip, come or made up. Returns whether a strip begins."""
     m, strip, beat = bench.m, at.job.strip, unit.beat
     ends = step & at.is_last
     words = strip.code_words_less_1 + strip.side_words_less_1 + 2
@@ -81,17 +81,23 @@ def follow(bench: Bench, unit: Splitter, at: Strip, step: Value) -> None:
         m.d.sync += at.surplus.eq(1)
     with m.Elif(beat.valid & beat.p.last):
         m.d.sync += at.surplus.eq(0)
-    with m.If(unit.job.ready):
+    # A strip begins when there is a job and the one before is over, with all of its packet or before what is surplus.
+    fresh = ends | (~at.there & ~at.surplus)
+    begins = fresh & unit.job.valid
+    with m.If(fresh):
         m.d.sync += [at.there.eq(unit.job.valid), at.job.eq(unit.job.p)]
+    return begins
 
 
-def assume_job(bench: Bench, config: DecoderConfig, job: data.View, ready: Value, valid: Value) -> None:
-    """What a job may be, and that it stays."""
-    strip, raw = job.strip, job.as_value()
-    bench.assume(implies(bench.before(valid & ~ready), valid & (raw == bench.before(raw))))
+def assume_job(bench: Bench, config: DecoderConfig, job: data.View, valid: Value) -> None:
+    """What a job may be: a strip is whole blocks, and its extents mark 2 beats as they should."""
+    strip = job.strip
+    bench.assume(implies(valid, strip.beats_less_2 >= 2))
+    for extent in (strip.code, strip.side) if config.side_bits else (strip.code,):
+        bench.assume(implies(valid, extent.double == (~extent.single & (extent.less_2 == 0))))
     if config.side_bits:
         # The side bits of a superblock come after its codes: they are not all in the first beat.
-        bench.assume(implies(strip.side_single, strip.aligned))
+        bench.assume(implies(valid & strip.side.single, strip.aligned))
 
 
 def splitter(bench: Bench, codec: str, count_bits: int) -> None:
@@ -100,47 +106,71 @@ def splitter(bench: Bench, codec: str, count_bits: int) -> None:
     unit = Splitter(config)
     inner = bench.add("splitter", unit)
     bench.free(unit.job.valid, unit.job.payload, unit.beat.valid, unit.beat.payload, unit.code_room, unit.side_room)
-    assume_job(bench, config, unit.job.p, unit.job.ready, unit.job.valid)
+    bench.assume_stays(unit.job)
+    assume_job(bench, config, unit.job.p, unit.job.valid)
     at = strip_of(bench, config)
     beat = unit.beat
     taken, room = beat.valid & beat.ready, (~at.code | unit.code_room) & (~at.side | unit.side_room)
     active = at.there & ~at.surplus
     step = Signal()
     bench.m.d.comb += step.eq(active & room & (at.made_up | beat.valid))
-    follow(bench, unit, at, step)
-    bench.claim(unit.code_write == (step & at.code))
-    bench.claim(unit.side_write == (step & at.side))
-    bench.claim(implies(unit.code_write, unit.code_room) & implies(unit.side_write, unit.side_room))
+    begins = follow(bench, unit, at, step)
+    # Words are written a cycle after their beat, and a job is taken a cycle after it was copied.
+    bench.claim(unit.code_write == bench.before(step & at.code))
+    bench.claim(unit.side_write == bench.before(step & at.side))
+    bench.claim(implies(unit.code_write, bench.before(unit.code_room)))
+    bench.claim(implies(unit.side_write, bench.before(unit.side_room)))
+    claim_words(bench, config, unit, at)
     bench.claim(taken == (beat.valid & (at.surplus | (active & room & ~at.made_up))))
-    bench.claim(unit.job.ready == (~at.there | (step & at.is_last)))
+    bench.claim(unit.job.ready == bench.before(begins))
     bench.claim(unit.error_early == (step & ~at.made_up & beat.p.last & ~at.is_last))
     bench.claim(unit.error_late == (step & ~at.made_up & ~beat.p.last & at.is_last))
     help_splitter(bench, inner, at)
     reach_all(bench, unit, at, step)
 
 
+def claim_words(bench: Bench, config: DecoderConfig, unit: Splitter, at: Strip) -> None:
+    """A word is its beat; of aligned records, it is their codes or their side bits."""
+    beat = unit.beat.p.data
+    for row in config.formats.values():
+        chosen = bench.before(at.there & at.job.strip.aligned & (at.job.code_bits == row.code_bits))
+        if row.kind == "aligned":
+            starts = range(0, config.input_bits, row.record_bits)
+            codes = Cat(beat[start : start + row.code_bits] for start in starts)
+            sides = Cat(beat[start + row.code_bits : start + row.record_bits] for start in starts)
+            bench.claim(implies(chosen, unit.code_word[: len(codes)] == bench.before(codes)))
+            bench.claim(implies(chosen, unit.side_word[: len(sides)] == bench.before(sides)))
+    whole = bench.before(at.there & ~at.job.strip.aligned) if config.side_bits else Const(1)
+    bench.claim(implies(whole, (unit.code_word == bench.before(beat)) & (unit.side_word == bench.before(beat))))
+
+
 def help_splitter(bench: Bench, inner: SimpleNamespace, at: Strip) -> None:
     """Invariants: the unit's flags are those of the reference."""
-    bench.helper(inner.loaded == at.there)
+    strip, there = at.job.strip, at.there
+    bench.helper(inner.loaded == there)
     bench.helper(inner.surplus == at.surplus)
-    bench.helper(inner.active == (at.there & ~at.surplus))
-    bench.helper(implies(at.there, inner.job == at.job))
-    bench.helper((inner.index == at.index[: len(inner.index)]) & (inner.missing == at.made_up))
-    bench.helper(implies(~at.there, (at.index == 0) & (at.phase == 0) & ~at.made_up & ~inner.last))
-    bench.helper(implies(at.there, at.index <= at.job.strip.beats_less_2 + 1))
-    bench.helper(implies(at.there, inner.last == at.is_last))
-    bench.helper(implies(at.there, (inner.wants_code == at.code) & (inner.wants_side == at.side)))
-    bench.helper(implies(at.there, inner.code_done == at.code_over))
+    bench.helper(inner.opened == (there & ~at.surplus & ~at.made_up))
+    bench.helper(inner.given == (~at.surplus & (~there | at.made_up)))
+    bench.helper(inner.last == (~there | at.is_last))
+    bench.helper(implies(there, inner.index == (at.index + 1)[: len(inner.index)]))
+    bench.helper(inner.nearly_last == (there & (at.index == strip.beats_less_2)))
+    bench.helper(implies(~there, (at.index == 0) & (at.phase == 0) & ~at.made_up))
+    bench.helper(implies(at.surplus, (at.index == 0) & (at.phase == 0) & ~at.made_up))
+    bench.helper(implies(there, (inner.job == at.job) & (strip.beats_less_2 >= 2)))
+    bench.helper(implies(there, at.index <= strip.beats_less_2 + 1))
+    kinds = [("code", at.code, at.code_over), ("side", at.side, at.side_over)][: len(inner.wants)]
+    for (name, wanted, over), done, nearly in zip(kinds, inner.every["done"], inner.every["nearly"], strict=True):
+        bench.helper(inner.wants[name] == (there & wanted))
+        bench.helper(implies(there, done == over))
+        bench.helper(implies(there & ~over, nearly == (at.index == strip[name].less_2)))
     if hasattr(inner, "phase_end"):
         help_phase(bench, inner, at)
 
 
 def help_phase(bench: Bench, inner: SimpleNamespace, at: Strip) -> None:
     """Invariants: where in a superblock the unit is."""
-    strip, in_sides = at.job.strip, Signal()
-    bench.m.d.comb += in_sides.eq(inner.in_sides ^ inner.phase_end)  # of this beat, from that of the next
+    strip, in_sides = at.job.strip, inner.in_sides ^ inner.phase_end  # of this beat, from that of the next
     words = Mux(in_sides, strip.side_words_less_1, strip.code_words_less_1)
-    bench.helper(implies(at.there, inner.side_done == at.side_over))
     bench.helper(implies(at.there, at.phase == inner.passed + Mux(in_sides, strip.code_words_less_1 + 1, 0)))
     bench.helper(implies(at.there, inner.passed <= words))
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from formal_codebook import codebooks
 from formal_core import core
 from formal_flow import Mutant, Proof
+from formal_layers import layers
 from formal_queues import credit_queue, full_speed, queue, skid
 from formal_sequencer import groups, placer, tiles
 from formal_splitter import splitter
-from formal_words import extractor, words
+from formal_words import extractor, words, words_room
 
 LATEST = 11  # cycles from announcement to arrival that 16 places cover at full speed
-PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=8"
+PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=4"
 # Bits of a field and of a word: with all bits in use, and with some left over as aligned records have them.
+EIGHT = {"word_bits": 8, "formats": ((3, 8), (2, 8), (3, 6)), "lookups": 2}
 FIELDS = ((3, 16), (2, 16), (3, 12))
 
 QUEUE = {
     "no place for late writes": Mutant("rtl.queue", "LATE_WRITES = 3", "LATE_WRITES = 2"),
     "replaces its output": Mutant("rtl.queue", "(~self.valid | self.take)", "1"),
-    "repeats an entry": Mutant("rtl.queue", "head.eq(head + fetch)", "head.eq(head + self.take)"),
+    "repeats an entry": Mutant("rtl.queue", "with m.If(fetch)", "with m.If(self.take)"),
     "output never ends": Mutant("rtl.queue", "fetch | (self.valid & ~self.take)", "fetch | self.valid"),
 }
 SKID = {
@@ -32,11 +34,25 @@ CREDIT = {
     ),
 }
 WORDS = {
-    "word not taken": Mutant("rtl.words", "| ~held)", ")"),
-    "holds nothing": Mutant("rtl.words", "held & queue.valid & ~self.place.leave_both", "~self.place.leave_both"),
-    "straddles unready": Mutant("rtl.words", "(held & ~self.place.straddle)", "held"),
-    "never straddles": Mutant("rtl.extractor", "self.place.straddle.eq(beyond)", "self.place.straddle.eq(0)"),
-    "end forgotten": Mutant("rtl.extractor", "~self.end.replicate(len(position))", "-1"),
+    "flag of two told late": Mutant("rtl.words", "level > left + 1, level > 1", "level > left + 2, level > 2"),
+    "flag of two kept late": Mutant("rtl.words", "Mux(go, level > left + 1, level > 1)", "level > 1"),
+    "first gone late": Mutant("rtl.words", "Mux(go, level > left, level > 0)", "level > 0"),
+    "wrong head after leave_both": Mutant("rtl.words", "head.eq(head + left)", "head.eq(head + 1)"),
+    "leaves one of two": Mutant("rtl.words", "Mux(self.place.leave_both, 2, 1)", "1"),
+    "straddles unready": Mutant("rtl.words", "(one & ~self.place.straddle)", "one"),
+    "never straddles": Mutant("rtl.extractor", "self.place.straddle.eq(~beyond[-1])", "self.place.straddle.eq(0)"),
+    "end forgotten": Mutant(
+        "rtl.extractor",
+        "Mux(self.end, 0, Mux(excess[-1], total, excess)[:bits])",
+        "Mux(excess[-1], total, excess)[:bits]",
+    ),
+}
+ROOM = {
+    "room margin one too large": Mutant("rtl.words", "DEPTH - 1 - LATE_WRITES", "DEPTH - LATE_WRITES"),
+    "two counted as one": Mutant("rtl.words", "two.eq(Mux(go, level > left + 1, ", "two.eq(Mux(go, level > left, "),
+}
+BLOCK_WORDS = {
+    "reads behind": Mutant("rtl.words", "else head_next", "else head"),
 }
 EXTRACTOR = {
     "shift not delayed": Mutant("rtl.extractor", "bits, shift = stage, later", "bits = stage"),
@@ -44,43 +60,73 @@ EXTRACTOR = {
     "joint too short": Mutant(
         "rtl.extractor", "joined[length : length + reach].eq", "joined[length : length + reach - 3].eq"
     ),
-    "stays in a full word": Mutant("rtl.extractor", "Mux(over, excess, total)", "Mux(beyond, excess, total)"),
+    "stays in a full word": Mutant("rtl.extractor", "Mux(excess[-1], total, excess)", "Mux(beyond[-1], total, excess)"),
 }
 SPLITTER = {
     "writes without room": Mutant("rtl.splitter", "(~wants_code | self.code_room) &", ""),
     "strip a beat short": Mutant(
         "rtl.splitter", "index == job.strip.beats_less_2", "index + 1 == job.strip.beats_less_2"
     ),
-    "keeps surplus": Mutant("rtl.splitter", "missed | (surplus & ~(self.beat.valid & beat.last))", "0"),
-    "never recovers": Mutant("rtl.splitter", "(missing | beat.last) & ~last", "missing | beat.last"),
-    "makes what is dropped": Mutant("rtl.splitter", "wants_code.eq(~first.drop)", "wants_code.eq(1)"),
-    "takes a beat unheeded": Mutant("rtl.splitter", "(active & has_room & ~missing)", "(active & ~missing)"),
-    "late goes untold": Mutant("rtl.splitter", "missed.eq(end & ~missing & ~beat.last)", "missed.eq(0)"),
+    "nearly last not cleared": Mutant(
+        "rtl.splitter", "(index == job.strip.beats_less_2) & ~last", "index == job.strip.beats_less_2"
+    ),
+    "keeps surplus": Mutant("rtl.splitter", "missed | (surplus & ~over)", "0"),
+    "never recovers": Mutant(
+        "rtl.splitter", "given.eq(~self.job.valid & ~late)", "given.eq(given | ~self.job.valid & ~late)"
+    ),
+    "makes what is dropped": Mutant("rtl.splitter", "at_once & ~self.job.p.drop", "at_once"),
+    "takes a beat unheeded": Mutant("rtl.splitter", "(opened & has_room)", "opened"),
+    "late goes untold": Mutant("rtl.splitter", "missed.eq(fresh & opened & ~beat.last)", "missed.eq(0)"),
+    "done a beat late": Mutant("rtl.splitter", "index == part.less_2", "index == part.less_2 + 1"),
+    "single not told": Mutant("rtl.splitter", "self.job.p.drop | first.single", "self.job.p.drop"),
+    "job copied but not taken": Mutant(
+        "rtl.splitter", "self.job.ready.eq(fresh & self.job.valid)", "self.job.ready.eq(0)"
+    ),
+    "job taken before its strip": Mutant("rtl.splitter", "self.job.ready.eq(fresh & ", "self.job.ready.eq("),
 }
 SIDES = {
     "words of one kind": Mutant("rtl.splitter", "Mux(phase_end, 0, passed + 1)", "passed + 1"),
-    "sides first": Mutant("rtl.splitter", "(strip.aligned | in_sides) & ~side_done", "~in_sides & ~side_done"),
-    "a side word too many": Mutant("rtl.splitter", "index == strip.side_last_less_1", "0"),
+    "sides first": Mutant("rtl.splitter", "job.strip.aligned | is_next", "job.strip.aligned | ~is_next"),
+    "double not told": Mutant("rtl.splitter", "nearly.eq(first.double)", "nearly.eq(0)"),
+    "sides at once": Mutant("rtl.splitter", "self.job.p.strip.aligned if", "1 if"),
+    "side bits from codes": Mutant(
+        "rtl.splitter",
+        "bits[at + row.code_bits : at + row.record_bits]",
+        "bits[at : at + row.record_bits - row.code_bits]",
+    ),
 }
 TILES = {
-    "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~(", "~started & ~("),
+    "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~granted", "~started & ~granted"),
     "last like the others": Mutant("rtl.sequencer", "Mux(end, job.last_run, job.run)", "job.run"),
     "a tile short": Mutant("rtl.sequencer", "index == job.tiles_less_2", "index + 1 == job.tiles_less_2"),
     "makes what is dropped": Mutant("rtl.sequencer", "self.tile.valid.eq(~job.drop)", "self.tile.valid.eq(1)"),
 }
+LAYERS = {
+    "idle told late": Mutant("rtl.codebook", " & ~self.begin)", ")"),
+    "begins on the codebook of another": Mutant("rtl.sequencer", "& ~begins & ~self.layer_begun &", "& ~begins &"),
+    "drops beside others": Mutant("rtl.sequencer", "(self.idle | ~job.drop)", "1"),
+}
 GROUPS = {
     "a group short": Mutant("rtl.sequencer", "index == tile.run.groups_less_2", "index + 1 == tile.run.groups_less_2"),
-    "loses one": Mutant("rtl.sequencer", "self.tile.valid & (~self.group.valid | self.group.ready)", "self.tile.valid"),
+    "loses one": Mutant("rtl.sequencer", "go = self.group.valid & self.group.ready", "go = self.group.valid"),
     "all end": Mutant("rtl.sequencer", "end & tile.strip_end", "tile.strip_end"),
 }
 PLACER = {
-    "loses one": Mutant("rtl.placer", "self.group.valid & (~stepped | go_place)", "self.group.valid"),
-    "replaces one": Mutant("rtl.placer", "stepped & (~placed.valid | placed.ready)", "stepped"),
+    "loses one": Mutant("rtl.placer", "move.eq(go & self.credit)", "move.eq(stepped)"),
+    "replaces one": Mutant("rtl.placer", "~placed.valid | placed.ready", "1"),
+    "credit ignored": Mutant("rtl.placer", "move.eq(go & self.credit)", "move.eq(go)"),
+    "placed without credit": Mutant("rtl.placer", "stepped & self.credit", "stepped"),
+    "credit for nothing": Mutant("rtl.placer", "self.start.eq(move & stepped)", "self.start.eq(move)"),
+    "end of another": Mutant("rtl.placer", "pointer.end.eq(group.strip_end)", "pointer.end.eq(first.strip_end)"),
+    "moves on for nothing": Mutant("rtl.placer", "pointer.advance.eq(move & stepped)", "pointer.advance.eq(move)"),
+}
+PLACER_SIDES = {
+    "sides step like codes": Mutant("rtl.placer", "row.field(name, ", "row.field('code', "),
 }
 CODEBOOKS = {
-    "taken early": Mutant(
-        "rtl.codebook", "self.load.ready.eq(free != 0)", "self.load.ready.eq((free != 0) | self.release)"
-    ),
+    "taken early": Mutant("rtl.codebook", "(free != 0) & ~done", "((free != 0) | self.release) & ~done"),
+    "taken while it counts": Mutant("rtl.codebook", "(free != 0) & ~done", "free != 0"),
+    "release before the last lookup": Mutant(parameters={"late": 2}),
     "one bank only": Mutant("rtl.codebook", "bank.eq(bank ^ load.last)", "bank.eq(bank)"),
     "overflow kept": Mutant("rtl.codebook", "taken & ~overflow", "taken"),
     "free until begun": Mutant("rtl.codebook", "free - done + self.release", "free - self.begin + self.release"),
@@ -89,7 +135,11 @@ CORE = {
     "output moves on": Mutant("rtl.credit_queue", "queue.take.eq(self.output.ready)", "queue.take.eq(1)"),
     "group made again": Mutant("rtl.core", "placed.ready.eq(issue)", "placed.ready.eq(0)"),
     "blocked when it flows": Mutant("rtl.core", "self.output.valid & ~self.output.ready", "self.output.valid"),
-    "starved while it works": Mutant("rtl.core", "placed.valid & end.credit & ~ready", "placed.valid & end.credit"),
+    "starved while it works": Mutant("rtl.core", "placer.placed.valid & ~ready", "placer.placed.valid"),
+    "no credit asked": Mutant("rtl.core", "placer.credit.eq(end.credit)", "placer.credit.eq(1)"),
+    "release before the last lookup": Mutant(
+        "rtl.core", "books.release.eq(last |", "books.release.eq(tiles.layer_begun |"
+    ),
 }
 
 PROOFS = (
@@ -106,9 +156,9 @@ PROOFS = (
         {"depth": 16, "latency": LATEST},
         mutants={"a cycle more": Mutant(parameters={"latency": LATEST + 1})},
     ),
-    Proof(
-        "words", words, "prove", 6, {"word_bits": 8, "formats": ((3, 8), (2, 8), (3, 6)), "lookups": 2}, mutants=WORDS
-    ),
+    Proof("words", words, "prove", 2, {**EIGHT, "style": "distributed"}, 25, WORDS, 10),
+    Proof("room of words", words_room, "prove", 2, {}, 20, ROOM),
+    Proof("words in block RAM", words, "prove", 2, {**EIGHT, "style": "block"}, 25, BLOCK_WORDS, 10),
     Proof("fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 1}),
     Proof(
         "pairs of fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 2}, 20, EXTRACTOR, 10
@@ -117,8 +167,12 @@ PROOFS = (
     Proof("splitter of two kinds", splitter, "prove", 4, {"codec": SIGNED, "count_bits": 3}, 20, SIDES, 10),
     Proof("tiles", tiles, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, TILES, 12),
     Proof("groups", groups, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 20, GROUPS, 12),
-    Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, PLACER, 12),
-    Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4"}, 20, CODEBOOKS, 12),
+    Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 40, PLACER, 12),
+    Proof(
+        "placer of two kinds", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 1}, 30, PLACER_SIDES
+    ),
+    Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4", "late": 1}, 20, CODEBOOKS, 12),
+    Proof("layers", layers, "prove", 4, {"codec": "vq:k=2,d=4", "count_bits": 2}, 20, LAYERS, 16),
     Proof("core", core, "bmc", 22, {"codec": PLAIN, "count_bits": 2}, 20, CORE, 20),
     Proof("core with signs", core, "bmc", 23, {"codec": SIGNED, "count_bits": 2}, 24, slow=True),
 )

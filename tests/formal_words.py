@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from amaranth.hdl import Array, Const, Mux, Signal, Value
-from formal_flow import Bench, implies, opened
-from formal_queues import Watch, help_queue
+from formal_flow import Bench, implies
+from formal_queues import assume_room, help_room
 
 from rtl.extractor import Barrel, BarrelShape, Pointer
-from rtl.words import Words
-
-WORDS = 16  # of the queue inside
+from rtl.words import DEPTH, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Reference:
     """The stream as it is: where the next group begins, and the watched word relative to that.
 
     ``inside``: words written of which some bits may still be wanted. ``ahead``: words before the watched one.
-    ``needed``: words that the group at hand has bits in.
+    ``needed``: words that the group at hand has bits in. ``there``: those written before the last cycle.
     """
 
     offset: Signal
@@ -59,6 +57,7 @@ class Reference:
     watching: Signal
     data: Signal
     needed: Value
+    there: Signal
 
 
 def reference(bench: Bench, words: Words, group: Asked) -> Reference:
@@ -74,55 +73,78 @@ def reference(bench: Bench, words: Words, group: Asked) -> Reference:
             Mux(words.issue, Mux(group.end, used, (after >= group.length)), 0),
         ),
     ]
-    m.d.sync += inside.eq(inside + words.write - finished)
+    there = Signal.like(inside)
+    m.d.sync += [inside.eq(inside + words.write - finished), there.eq(inside - finished)]
     with m.If(words.issue):
         m.d.sync += offset.eq(Mux(group.end, 0, Mux(after >= group.length, after - group.length, after)))
     with m.If(begins):
         m.d.sync += [watching.eq(1), data.eq(words.write_data), ahead.eq(inside - finished)]
     with m.Elif(watching):
         m.d.sync += [watching.eq(ahead >= finished), ahead.eq(ahead - finished)]
-    return Reference(offset, inside, ahead, watching, data, used)
+    return Reference(offset, inside, ahead, watching, data, used, there)
 
 
 def build(
-    bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int
+    bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int, style: str
 ) -> tuple[Words, Asked, Reference]:
     """Words read at the places of a pointer, and the reference beside them."""
-    most = lookups * max(bits for bits, _ in formats)
-    words, pointer = Words(word_bits, most, "distributed"), Pointer(word_bits, most)
+    words, pointer = Words(word_bits, style), Pointer(word_bits)
     group = asked(bench, formats, lookups, words.issue)
     inner, at = bench.add("words", words), bench.add("pointer", pointer)
     bench.free(words.write, words.write_data, words.issue)
     bench.m.d.comb += [
-        pointer.step.eq(group.step),
-        pointer.length.eq(group.length),
+        pointer.step.bits.eq(group.step),
+        pointer.step.less_length.eq(group.step - group.length),
+        pointer.step.less_length_1.eq(group.step - group.length - 1),
         pointer.end.eq(group.end),
         pointer.advance.eq(words.issue),
         words.place.eq(pointer.place),
     ]
-    bench.assume(implies(words.write, words.room))
+    before = assume_room(bench, words.write, words.room)
     bench.assume(implies(words.issue, words.ready))
     model = reference(bench, words, group)
+    help_room(bench, model.inside, words.room, before, DEPTH)
     help_words(bench, inner, at, group, model)
     return words, group, model
 
 
 def help_words(bench: Bench, inner: SimpleNamespace, at: SimpleNamespace, group: Asked, model: Reference) -> None:
-    """Invariants: the pointer is where the reference is, and the watched word is in the register or in the queue."""
-    held, queue = inner.held, inner.queue
-    in_register = held & (model.ahead == 0)
-    queued = Watch(
-        model.inside - held, (model.ahead - held)[: len(model.ahead)], model.watching & ~in_register, model.data
-    )
-    help_queue(bench, opened(queue), WORDS, queued)
+    """Invariants: the pointer is where the reference is, and the watched word is in both copies."""
+    tail, (head, second), unit = inner.tail, inner.heads, inner.self
     bench.helper(at.position == model.offset)
-    bench.helper(implies(model.watching, model.ahead < model.inside))
-    bench.helper(implies(model.watching & in_register, inner.word == model.data))
-    bench.helper(implies(group.between, model.offset == 0))
     bench.helper(model.offset < group.length)
-    # A group straddles only from a word that is held.
-    bench.helper(implies(model.offset != 0, held))
-    bench.helper(implies(held, model.inside != 0))
+    bench.helper(implies(group.between, model.offset == 0))
+    bench.helper(model.inside < DEPTH)
+    bench.helper(((tail - head)[: len(tail)] == model.inside) & ((head + 1)[: len(tail)] == second))
+    bench.helper(implies(model.watching, model.ahead < model.inside))
+    bench.helper((inner.one == (model.there >= 1)) & (inner.two == (model.there >= 2)) & (model.there <= model.inside))
+    for number, (ram, out) in enumerate(zip(inner.every["ram"], (unit.current, unit.following), strict=True)):
+        port = ram.read_port(domain="comb")
+        bench.m.d.comb += port.addr.eq(head + model.ahead)
+        bench.helper(implies(model.watching, port.data == model.data))
+        seen = model.watching & (model.ahead == number) & (model.there > number)
+        bench.helper(implies(seen, out == model.data))
+
+
+def words_room(bench: Bench) -> None:
+    """Whatever groups lie where, no word is written over one that is there, and no place is wasted."""
+    unit = Words(1, "distributed")
+    inner = bench.add("words", unit)
+    place, inside = unit.place, Signal(6)
+    bench.free(unit.write, unit.issue, place)
+    before = assume_room(bench, unit.write, unit.room)
+    bench.assume(implies(unit.issue, unit.ready))
+    bench.assume(implies(place.leave_both, place.straddle & place.leave))
+    left = Mux(unit.issue & place.leave, 1 + place.leave_both, 0)
+    bench.m.d.sync += inside.eq(inside + unit.write - left)
+    bench.claim(inside < DEPTH)
+    bench.claim(implies(unit.issue, inside > place.straddle))
+    bench.claim(implies(bench.before(inside == 0), unit.room))
+    help_room(bench, inside, unit.room, before, DEPTH)
+    bench.helper((inner.tail - inner.heads[0])[: len(inner.tail)] == inside)
+    bench.helper(implies(inner.one, inside >= 1) & implies(inner.two, inside >= 2))
+    bench.reach(inside == DEPTH - 1)
+    bench.reach(unit.issue & place.leave_both & (inside == 2))
 
 
 def match(model: Reference, group: Asked, index: int) -> Value:
@@ -131,12 +153,12 @@ def match(model: Reference, group: Asked, index: int) -> Value:
     return model.watching & (index < group.step) & (model.ahead == over)
 
 
-def words(bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int) -> None:
+def words(bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int, style: str) -> None:
     """Each group finds its words: the one it begins in and, where it straddles, the one after it."""
-    unit, group, model = build(bench, word_bits, formats, lookups)
-    there, moves = model.inside >= model.needed, unit.write | unit.issue
-    bench.claim(implies(unit.issue, there))
-    bench.claim(implies(there & ~bench.before(moves) & ~bench.before(bench.before(moves)), unit.ready))
+    unit, group, model = build(bench, word_bits, formats, lookups, style)
+    # Neither early nor late: from the second cycle after they were written.
+    bench.claim(unit.ready == (model.there >= model.needed))
+    bench.claim(model.inside < DEPTH)
     straddles = model.offset + group.step > group.length
     low = Signal(word_bits)
     for bit in range(word_bits):
@@ -147,6 +169,7 @@ def words(bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...], lo
     bench.reach(unit.issue & straddles & model.watching & (model.ahead == 1) & model.data.all())
     bench.reach(unit.issue & straddles & group.end)
     bench.reach(unit.issue & (model.offset == 0) & bench.before(unit.issue & group.end))
+    bench.reach(model.inside == DEPTH - 1)  # no place is wasted
 
 
 def barrel_of(word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int) -> BarrelShape:
@@ -158,7 +181,7 @@ def barrel_of(word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int
 
 def extractor(bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...], lookups: int) -> None:
     """Every bit of a window is the bit of the stream that it should be."""
-    unit, group, model = build(bench, word_bits, formats, lookups)
+    unit, group, model = build(bench, word_bits, formats, lookups, "distributed")
     shape = barrel_of(word_bits, formats, lookups)
     bench.m.submodules.barrel = barrel = Barrel(shape)
     joint = Array(Const(shape.joints.index((length, shape.joints[0][1]))) for _, length in formats)
