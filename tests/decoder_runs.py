@@ -30,5 +30,11 @@ def run_scenarios(
         verilog.write_text(to_verilog(Decoder(config)))
     write_scenarios(told, config, scenarios)
     environment = {"DECODER_SCENARIOS": str(told), "DECODER_SEEN": str(seen), "COCOTB_LOG_LEVEL": "WARNING"}
+    seen.unlink(missing_ok=True)
     run_bench(sources or [verilog], TOP, BENCH, folder, simulator=simulator, environment=environment)
     return json.loads(seen.read_text())
+
+
+def weights_of(folder: Path, name: str) -> bytes:
+    """All that came out in a scenario of ``run_scenarios``."""
+    return (folder / f"{name}.weights").read_bytes()

@@ -1,4 +1,4 @@
-"""What happens to a decoder in the benches of ``tb_decoder``: layers, stalls, resets, faults, and what must come of it."""
+"""What happens to a decoder on the bench ``tb_decoder``: layers, stalls, resets, faults, and what must come of it."""
 
 from __future__ import annotations
 
@@ -139,7 +139,11 @@ def _brief(config: DecoderConfig, width: int, rng: np.random.Generator) -> Layer
 
 def faults(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
     """Errors of the stream: each is told, and what is behind it is decoded as if nothing had been."""
-    for name, beats, event in (("early", -1, "packet_early"), ("much_early", -5, "packet_early"), ("late", 3, "packet_late")):
+    for name, beats, event in (
+        ("early", -1, "packet_early"),
+        ("much_early", -5, "packet_early"),
+        ("late", 3, "packet_late"),
+    ):
         yield _wrong_length(config, seed, name, beats, event)
     yield _unknown_width(config, seed)
 
