@@ -114,6 +114,7 @@ def mutant_scenarios(config: DecoderConfig) -> list[Scenario]:
     return [
         Scenario("bursts", layers, BURSTS),
         Scenario("resets", layers, SLOW, (300, 411)),
-        Scenario("output_slow", layers, Stalls(output=(0.7, 30))),
+        Scenario("output_slow", layers[:3], Stalls(output=(0.7, 30))),
+        Scenario("stream_slow", layers, Stalls(stream=(0.8, 3))),
         *(row for maker in (faults, book_faults) for row in maker(config, 5) if row.name in chosen),
     ]

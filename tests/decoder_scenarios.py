@@ -179,7 +179,7 @@ def book_faults(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
         "book_partial": (whole[:-1], "codebook_partial", True),
         "minus_128_first": (b"\x80" + whole[1:], "codeword_range", True),
         "minus_128_last": (whole[:-1] + b"\x80", "codeword_range", True),
-        "minus_128_within": (whole[:size] + b"\x80" + whole[size + 1 :], "codeword_range", True),
+        "minus_128_within": (whole[: size + 1] + b"\x80" + whole[size + 2 :], "codeword_range", True),
     }
     for name, (book, event, opens) in rows.items():
         unknown = range(len(first.output)) if opens else range(0)
