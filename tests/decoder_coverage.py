@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rtl.configuration import DecoderConfig
+from rtl.configuration import DecoderConfig, WordFormat
 from rtl.layer import LayerPlan
 from rtl.vectors import LayerVectors
 
@@ -121,12 +121,38 @@ def _changes(config: DecoderConfig, width: int) -> Iterator[str]:
 def _field_bins(config: DecoderConfig, width: int, name: str) -> Iterator[Bin]:
     bits, length = config.formats[width].field(name, config.side_bits)
     places = {vector * bits % length for vector in range(length)}
-    yield from ((f"first {name}", width, place, stall) for place in places for stall in (*STALLS, NOTHING))
+    yield from (
+        (f"first {name}", width, place, stall) for place in places for stall in (*STALLS, NOTHING) if stall != "starved"
+    )
+    yield from ((f"first {name}", width, place, "starved") for place in _awaiting(config, width, bits, length))
     for vectors in range(1, config.lookups + 1):
         for place in places:
             straddles = place + vectors * bits > length
             yield f"last {name}", width, vectors, straddles
             yield f"strip's last {name}", width, straddles
+
+
+def _awaiting(config: DecoderConfig, width: int, bits: int, length: int) -> set[int]:
+    """Places of groups that may find the stream too slow: those that want a beat that none before them wanted."""
+    row, lookups = config.formats[width], config.lookups
+    vectors = range(1, 4 * config.input_bits)
+    return {
+        vector * bits % length
+        for vector in vectors
+        if _beat(config, row, vector + lookups - 1) > _beat(config, row, vector - 1)
+    }
+
+
+def _beat(config: DecoderConfig, row: WordFormat, vector: int) -> int:
+    """Number of the last beat that holds bits of a vector of a strip."""
+    beat = config.input_bits
+    if row.kind == "plain":
+        return ((vector + 1) * row.code_bits - 1) // beat
+    if row.kind == "aligned":
+        return vector // (row.code_length // row.code_bits)
+    record, within = divmod(vector, row.code_words * beat // row.code_bits)
+    sides = ((within + 1) * config.side_bits - 1) // beat
+    return record * (row.code_words + row.side_words) + row.code_words + sides
 
 
 def table(config: DecoderConfig, found: Mapping[Bin, int]) -> str:

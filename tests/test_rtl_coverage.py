@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from decoder_scenarios import Scenario, Stalls
 
 from accel.codecs import parse_codec
 from rtl.configuration import DecoderConfig
-from rtl.layer import LayerPlan, strip_plan
+from rtl.layer import LayerPlan, StripPlan, strip_plan
 from rtl.vectors import LayerVectors, random_layer
 
 pytestmark = pytest.mark.rtl
@@ -28,43 +29,58 @@ pytestmark = pytest.mark.rtl
 BUILDS = [
     ("vq:k=4096,d=4", 2, 64, "verilator"),
     ("ssvq:k=256,d=8", 4, 64, "verilator"),
-    ("ssvq:k=4096,d=4", 4, 128, "icarus"),
+    ("ssvq:k=4096,d=4", 2, 128, "icarus"),
     ("mvq:k=16,d=8,nm=2:4", 2, 64, "icarus"),
 ]
 TILES = 64  # of odd sizes: together they begin at every place there is
 
 
-def strip_end(config: DecoderConfig, code_bits: int, vectors: int, name: str, straddling: bool) -> int:
-    """Vectors of a last tile whose last group's fields lie in two words, or in one; any if there is no such."""
-    for count in range(1, 130):
-        strip = strip_plan(config, code_bits, TILES, vectors, count)
+def places_layer(
+    config: DecoderConfig, code_bits: int, size: int, visits: int, rng: np.random.Generator
+) -> LayerVectors:
+    """Tiles of ``size`` vectors that begin at each place ``visits`` times or more."""
+    strip = strip_plan(config, code_bits, TILES, size, size)
+    strips = max(2, visits // math.gcd(code_bits, TILES))
+    return random_layer(config, LayerPlan(code_bits, strips, strip, strip), rng)
+
+
+def strip_before(config: DecoderConfig, code_bits: int, name: str, vectors: int, straddling: bool) -> StripPlan:
+    """Two tiles, the second a group of ``vectors`` vectors in two words, or in one; any if there is none."""
+    for first in range(1, 130):
+        strip = strip_plan(config, code_bits, 2, first, vectors)
         *_, last = groups(config, [LayerVectors(LayerPlan(code_bits, 1, strip, strip), b"", (), ())])
         if last.straddles(config, name) == straddling:
-            return count
-    return 1
+            break
+    return strip
 
 
-def covering_layer(config: DecoderConfig, code_bits: int, name: str, rng: np.random.Generator) -> LayerVectors:
-    """Strips of many tiles of an odd number of vectors each, one group or two."""
-    sizes = zip(rng.permutation([1, 3, 2 * config.lookups - 1]).tolist(), (True, False), strict=False)
-    full, edge = (
-        strip_plan(config, code_bits, TILES, size, strip_end(config, code_bits, size, name, straddling))
-        for size, straddling in sizes
-    )
-    return random_layer(config, LayerPlan(code_bits, 3, full, edge), rng)
+def ends_layer(
+    config: DecoderConfig, code_bits: int, name: str, vectors: int, rng: np.random.Generator
+) -> LayerVectors:
+    """Strips that end with either kind of group of ``vectors`` vectors."""
+    full, edge = (strip_before(config, code_bits, name, vectors, straddling) for straddling in (True, False))
+    return random_layer(config, LayerPlan(code_bits, 2, full, edge), rng)
+
+
+def ends(config: DecoderConfig, rng: np.random.Generator) -> Iterator[LayerVectors]:
+    """Every width twice on end upwards, thus in both banks, then downwards: of every change of width there is one."""
+    first, second, *others = [(name, count + 1) for name in fields(config) for count in range(config.lookups)]
+    yield from (ends_layer(config, width, *kind, rng) for width in config.formats for kind in (first, second))
+    for kind in others or [first]:
+        yield from (ends_layer(config, width, *kind, rng) for width in reversed(config.formats))
 
 
 def covering(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
-    """All widths up and down again, so that each meets either bank; ends that stall together or one after the other."""
+    """Output and input that stall, either at groups of every place; and every end of tiles and strips."""
     rng = np.random.default_rng(seed)
-    passes = ((fields(config)[0], config.formats), (fields(config)[-1], reversed(config.formats)))
-    layers = [covering_layer(config, width, name, rng) for name, widths in passes for width in widths]
-    for name, stalls in (
-        ("mixed", Stalls((0.5, 10), (0.0, 1), (0.4, 6), (0.0, 1))),
-        ("starved", Stalls((0.8, 3), (0.0, 1), (0.2, 2), (0.0, 1))),
-        ("blocked", Stalls((0.0, 1), (0.0, 1), (0.5, 4), (0.0, 1))),
-    ):
+    rows = (
+        ("blocked", 1, 16, Stalls(output=(0.5, 1))),
+        ("starved", 2 * config.lookups - 1, 8, Stalls(stream=(0.8, 3))),
+    )
+    for name, size, visits, stalls in rows:
+        layers = [places_layer(config, width, size, visits, rng) for width in config.formats]
         yield Scenario(name, layers, stalls)
+    yield Scenario("ends", list(ends(config, rng)), Stalls((0.3, 4), output=(0.3, 4)))
 
 
 @pytest.mark.parametrize(("codec", "lookups", "input_bits", "simulator"), BUILDS)
