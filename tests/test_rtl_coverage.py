@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from decoder_coverage import Bin, fields, groups, met, reachable, table
 from decoder_runs import run_scenarios
-from decoder_scenarios import Scenario, Stalls
+from decoder_scenarios import Scenario, Stall, Stalls
 
 from accel.codecs import parse_codec
 from rtl.configuration import DecoderConfig
@@ -70,16 +70,20 @@ def ends(config: DecoderConfig, rng: np.random.Generator) -> Iterator[LayerVecto
         yield from (ends_layer(config, width, *kind, rng) for width in reversed(config.formats))
 
 
+def slower_than(config: DecoderConfig, code_bits: int) -> Stall:
+    """An input that brings a beat in more than twice the time its vectors take."""
+    vectors = config.input_bits / (code_bits + config.side_bits)
+    return 1 - 0.4 / max(1, vectors / config.lookups), 1
+
+
 def covering(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
     """Output and input that stall, either at groups of every place; and every end of tiles and strips."""
     rng = np.random.default_rng(seed)
-    rows = (
-        ("blocked", 1, 16, Stalls(output=(0.5, 1))),
-        ("starved", 2 * config.lookups - 1, 8, Stalls(stream=(0.8, 3))),
-    )
-    for name, size, visits, stalls in rows:
-        layers = [places_layer(config, width, size, visits, rng) for width in config.formats]
-        yield Scenario(name, layers, stalls)
+    layers = [places_layer(config, width, 1, 20, rng) for width in config.formats]
+    yield Scenario("blocked", layers, Stalls(output=(0.6, 1)))
+    for width in config.formats:
+        layer = places_layer(config, width, 2 * config.lookups - 1, 8, rng)
+        yield Scenario(f"starved_{width}", [layer], Stalls(stream=slower_than(config, width)))
     yield Scenario("ends", list(ends(config, rng)), Stalls((0.3, 4), output=(0.3, 4)))
 
 
