@@ -71,9 +71,9 @@ def ends(config: DecoderConfig, rng: np.random.Generator) -> Iterator[LayerVecto
 
 
 def slower_than(config: DecoderConfig, code_bits: int) -> Stall:
-    """An input that brings a beat in more than twice the time its vectors take."""
+    """An input that brings a beat in five times the time its vectors take."""
     vectors = config.input_bits / (code_bits + config.side_bits)
-    return 1 - 0.4 / max(1, vectors / config.lookups), 1
+    return 1 - 0.2 / max(1, vectors / config.lookups), 1
 
 
 def covering(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
