@@ -113,7 +113,7 @@ def mutant_scenarios(config: DecoderConfig) -> list[Scenario]:
     chosen = ("late", "unknown_width", "book_overflow", "minus_128_within")
     return [
         Scenario("bursts", layers, BURSTS),
-        Scenario("resets", layers, SLOW, (*range(5, 12), 300)),
+        Scenario("resets", layers[3:], SLOW, (300, 12)),
         Scenario("output_slow", layers[:3], Stalls(output=(0.7, 30))),
         Scenario("stream_slow", layers, Stalls(stream=(0.8, 3))),
         *(row for maker in (faults, book_faults) for row in maker(config, 5) if row.name in chosen),

@@ -118,7 +118,7 @@ def streams(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
     }
     for number, (name, stalled) in enumerate(rows.items()):
         yield Scenario(name, random_layers(config, seed + number, 5), stalled)
-    yield Scenario("resets", random_layers(config, seed + 10, 4), SLOW, (3, 140, 333, 501, 700))
+    yield Scenario("resets", random_layers(config, seed + 10, 4), SLOW, (140, 333, 501, 3, 25))
 
 
 def switches(config: DecoderConfig, seed: int) -> Iterator[Scenario]:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.rtl
 CODEC = "ssvq:k=256,d=8"
 CONFIG = DecoderConfig(parse_codec(CODEC), 4)  # 32 weights a cycle: the build of test_rtl_cocotb
 # Zoo model -> the layer that is compressed by CODEC; the others are int8, which takes no time.
-LAYERS = {"minilm": "encoder.layer.3.intermediate.dense", "vit_s14": "blocks.3.mlp.fc1"}
+LAYERS = {"minilm": "encoder.layer.3.intermediate.dense", "vit_s14": "encoder.layer.3.mlp.fc1"}
 
 
 def sized_layer(program: Program, stream: WeightStream) -> LayerVectors:
