@@ -199,7 +199,7 @@ def extractor(bench: Bench, word_bits: int, formats: tuple[tuple[int, int], ...]
             watched[index].eq(unit.issue & match(model, group, index)),
             value[index].eq(model.data.bit_select(bit, 1)),
         ]
-    for _ in shape.stages:
+    for _ in range(shape.cycles):
         watched, value = bench.before(watched), bench.before(value)
     bench.claim(((barrel.window ^ value) & watched) == 0)
     bench.reach(watched.all() & value.any() & ~value.all())
