@@ -126,7 +126,8 @@ def placer(bench: Bench, codec: str, count_bits: int, lookups: int) -> None:
         claim_place(bench, inner, unit, config, name, got, inner.every["step"][number], width)
     help_placer(bench, inner, unit, watch, first, second)
     bench.reach(got & watch.is_next() & (watch.inside == 3) & watch.data.any())
-    bench.reach(unit.placed.valid & unit.placed.p.code.leave_both)
+    if lookups > 1:  # one at a time, it takes too many groups
+        bench.reach(unit.placed.valid & unit.placed.p.code.leave_both)
     bench.reach(unit.placed.valid & ~unit.credit & second)
 
 

@@ -169,7 +169,7 @@ PROOFS = (
     Proof("groups", groups, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 20, GROUPS, 12),
     Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 40, PLACER, 12),
     Proof(
-        "placer of two kinds", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 1}, 30, PLACER_SIDES
+        "placer of two kinds", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 1}, 12, PLACER_SIDES
     ),
     Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4", "late": 1}, 20, CODEBOOKS, 12),
     Proof("layers", layers, "prove", 4, {"codec": "vq:k=2,d=4", "count_bits": 2}, 20, LAYERS, 16),
