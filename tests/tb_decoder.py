@@ -63,7 +63,8 @@ class Pins:
     def forget(self) -> None:
         """Begin anew, as after a reset."""
         self.offered: dict[str, list[str]] = {}
-        self.blocked = self.heard = self.mask = 0
+        self.blocked = self.mask = 0
+        self.heard = self.cycle
         self.masks: list[int] = []
         self.cycles: list[int] = []
 
