@@ -23,7 +23,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink
 
 SCENARIOS = json.loads(Path(os.environ["DECODER_SCENARIOS"]).read_text())
 SEEN = Path(os.environ["DECODER_SEEN"])
-SILENCE = 600  # cycles without a beat anywhere after which nothing is thought to come
+SILENCE = 1500  # cycles without a beat anywhere after which nothing is thought to come
 SETTLE = 60  # cycles from the last beat to the last of its effects on registers
 BLOCKED, STARVED, BOTH = 1, 2, 4  # how ports stalled: see decoder_coverage
 UNFINISHED: list[str] = []  # the scenario that runs, or that failed
@@ -63,7 +63,8 @@ class Pins:
     def forget(self) -> None:
         """Begin anew, as after a reset."""
         self.offered: dict[str, list[str]] = {}
-        self.blocked = self.heard = self.mask = 0
+        self.blocked = self.mask = 0
+        self.heard = self.cycle
         self.masks: list[int] = []
         self.cycles: list[int] = []
 
