@@ -1,6 +1,6 @@
 """Depths and latencies of the decoder's pipeline: one table for hardware and simulator. Times are cycles.
 
-A beat taken in cycle t has its words written in t + ``split``; they are counted ``count`` later, and what is decided by
+A beat taken in cycle t has its words written in t + ``split``; they count ``counted`` later, and what is decided by
 a count is a flag in a register, ``flag`` later: a group can be issued with them in t + ``beat_to_issue``. Its weights
 stand at the output ``issue_to_output`` later.
 """
@@ -23,7 +23,7 @@ class DecoderTiming(NamedTuple):
     late_writes: int = 3
     late_credits: int = 2
     split: int = 1
-    count: int = 1
+    counted: int = 1
     flag: int = 1
     queue: int = 2
     codes: int = 1
@@ -34,7 +34,7 @@ class DecoderTiming(NamedTuple):
     @property
     def beat_to_issue(self) -> int:
         """From the cycle in which a beat is taken to the first in which a group can be issued with its words."""
-        return self.split + self.count + self.flag
+        return self.split + self.counted + self.flag
 
     def window(self, word_bits: Iterable[int], field_bits: Iterable[int]) -> int:
         """Stages of a barrel for words of ``word_bits`` used bits and fields of ``field_bits``, at any code width of a

@@ -7,16 +7,16 @@ Where words have one length and a group spans two at most, this is what ``rtl`` 
 
 Rules, of cycles c, with the constants of ``accel.decoder_timing`` (here as numbers):
 
-- One beat a cycle is taken, from the cycle on in which it is offered, if each queue it writes to has room: at most 12 of
-  the words of beats taken up to c - 3 remain after the groups issued up to c - 2.
-- Jobs (strips) wait; the one of a strip counts 3 cycles after the last beat of the strip before was taken, and its first
-  tile begins once the tile before has given its last group. The first strip of a layer waits a cycle for its codebook.
+- One beat a cycle is taken, from the cycle on in which it is offered, if each queue it writes to has room: at most 12
+  of the words of beats taken up to c - 3 remain after the groups issued up to c - 2.
+- Jobs (strips) wait; the one of a strip counts 3 cycles after the last beat of the strip before was taken, and its
+  first tile begins once the tile before has given its last group. A layer's first strip waits a cycle for its codebook.
 - A tile gives a group a cycle, from the cycle after it began, unless the placer stands. The placer has three stages; a
   group enters the last one only with credit: at most 13 groups have entered it and not left the output, both counted up
   to c - 3 (a group counts as entered a cycle ahead).
-- A group in the last stage is issued when its words come from beats taken up to c - 3 and the group before is done (with
-  a copy of the codebook for each port: after one cycle). Its weights are offered a fixed number of cycles later, or in
-  the cycle after those before were taken.
+- A group in the last stage is issued when its words come from beats taken up to c - 3 and the group before is done:
+  with a copy of the codebook for each port, after one cycle. Its weights are offered a fixed number of cycles later, or
+  in the cycle after those before were taken.
 
 The kernel steps through cycles but keeps no queues: what a register holds follows from when things happened.
 """
@@ -54,7 +54,7 @@ class Times(NamedTuple):
 
     @property
     def starved(self) -> int:
-        """Cycles in which a placed group was not issued: with a copy of the codebook for each port, for want of words."""
+        """Cycles in which a placed group was not issued; with copies of the codebook, for want of words."""
         return int((self.issued - np.maximum(self.placed, 0)).sum())
 
     @property
@@ -126,7 +126,7 @@ def _issues(flow: Flow, timing: Any, times: Times, now: Integers, cycle: int) ->
     if not now[PLACED] or now[FREE] > cycle:
         return False
     beat = max(flow.needs[now[ISSUED], 0], flow.needs[now[ISSUED], 1])
-    return bool(beat < now[TAKEN] and times.taken[beat] + timing.split + timing.count + timing.flag <= cycle)
+    return bool(beat < now[TAKEN] and times.taken[beat] + timing.split + timing.counted + timing.flag <= cycle)
 
 
 @jit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -56,11 +57,9 @@ class Flow(NamedTuple):
 
 
 def front_of(layout: RecordLayout, input_bits: int, lookups: int) -> Front:
-    """Without side bits a record is a code."""
-    vectors, bits = 1, layout.code_bits
-    if layout.side_bits:
-        vectors, bits = layout.vectors_per_record, 8 * layout.record_bytes
-    return Front(layout.code_bits, layout.side_bits, vectors, bits, input_bits, lookups)
+    """The view kernels have of a layout and a decoder's ports."""
+    bits = 8 * layout.record_bytes
+    return Front(layout.code_bits, layout.side_bits, layout.vectors_per_record, bits, input_bits, lookups)
 
 
 def flow_of(
@@ -87,8 +86,8 @@ def flow_of(
 
 
 def _starts(parts: list[Integers]) -> list[int]:
-    """Where each of ``parts``, which begin with a 0 of their own, begins in all of them, and where the last one ends."""
-    return np.cumsum([0, *(len(part) - 1 for part in parts)]).tolist()  # type: ignore[no-any-return]
+    """Where each of ``parts``, which have a 0 of their own in front, begins, and where the last one ends."""
+    return list(accumulate((len(part) - 1 for part in parts), initial=0))
 
 
 def _added_up(parts: list[Integers]) -> Integers:
@@ -114,7 +113,9 @@ def _strip_words(strip: Strip) -> tuple[Integers, Integers, Integers, Integers, 
 
 def _groups(strip: Strip) -> tuple[Integers, Integers]:
     """Vectors of a strip up to the end of each group, and what each group ends."""
-    ends, kinds, start, lookups = [], [], 0, strip.front.lookups
+    ends: list[int] = []
+    kinds: list[int] = []
+    start, lookups = 0, strip.front.lookups
     for count in strip.vectors:
         ends += [*range(start + lookups, start + count, lookups), start + count]
         start += count
@@ -134,8 +135,10 @@ def _bits_before(front: Front, at: Integers, queue: int) -> Integers:
     records, rest = np.divmod(at, front.record_bits)
     codes, sides = (front.vectors_per_record * bits for bits in (front.code_bits, front.side_bits))
     if queue == CODES:
-        return records * codes + np.minimum(rest, codes)
-    return records * sides + np.maximum(rest - codes, 0)
+        indices: Integers = records * codes + np.minimum(rest, codes)
+        return indices
+    signs: Integers = records * sides + np.maximum(rest - codes, 0)
+    return signs
 
 
 def least_queue(flow: Flow, timing: DecoderTiming = TIMING) -> int:

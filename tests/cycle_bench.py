@@ -1,4 +1,4 @@
-"""The decoder's pipeline in Amaranth's simulator, cycle by cycle: when beats are taken, groups issued, weights taken."""
+"""The decoder's pipeline in Amaranth's simulator, cycle by cycle: beats taken, groups issued, weights taken."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def random_case(config: DecoderConfig, chance: random.Random) -> CycleCase:
 
 
 def _random_plan(config: DecoderConfig, chance: random.Random) -> LayerPlan:
-    code_bits, tiles = chance.choice(list(config.formats)), chance.randint(1, 4)
-    most = chance.choice((2, 8, 40)) * chance.choice((1, config.lookups))
+    code_bits, tiles = chance.choice(list(config.formats)), chance.randint(1, 3)
+    most = chance.choice((2, 6, 16, 40)) * chance.choice((1, config.lookups))
     sizes = [[chance.randint(1, most) for _ in range(2)] for _ in range(2)]
     full, edge = (strip_plan(config, code_bits, tiles, size[0] if tiles > 1 else size[1], size[1]) for size in sizes)
     strips = chance.randint(1, 3)
@@ -65,11 +65,11 @@ def _random_plan(config: DecoderConfig, chance: random.Random) -> LayerPlan:
 
 def _random_arrival(beats: int, chance: random.Random) -> tuple[int, ...]:
     """Beats as likely as a rate, with pauses between runs."""
-    rate, pause, cycle, cycles = chance.choice((1.0, 1.0, 0.7, 0.3)), chance.choice((0.0, 0.05)), 0, []
+    rate, pause, cycle, cycles = chance.choice((1.0, 1.0, 0.7, 0.4)), chance.choice((0.0, 0.05)), 0, []
     for _ in range(beats):
         while cycles and chance.random() > rate:
             cycle += 1
-        cycle += 60 * (chance.random() < pause)
+        cycle += 25 * (chance.random() < pause)
         cycles.append(cycle)
         cycle += 1
     return tuple(cycle - cycles[0] for cycle in cycles)
@@ -78,8 +78,8 @@ def _random_arrival(beats: int, chance: random.Random) -> tuple[int, ...]:
 def _random_ready(chance: random.Random) -> tuple[bool, ...]:
     """Taken always, often, seldom, or in long runs."""
     rate = chance.choice((1.0, 1.0, 0.8, 0.4))
-    length = chance.choice((1, 1, 30))
-    pattern = [chance.random() <= rate for _ in range(31)]
+    length = chance.choice((1, 1, 12, 40))
+    pattern = [chance.random() <= rate for _ in range(15 if length < 40 else 3)]
     return tuple(value for value in [*pattern, True] for _ in range(length))
 
 

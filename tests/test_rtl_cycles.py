@@ -1,9 +1,9 @@
-"""The simulator's decoder (``sim.front_end``) is the hardware's, cycle for cycle; the figures of both are one table's."""
+"""The simulator's decoder (``sim.front_end``) is the hardware's, cycle for cycle, with one table of figures."""
 
 from __future__ import annotations
 
 import random
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from cycle_bench import CycleCase, Observed, observe, random_case
 from accel.codecs import parse_codec
 from accel.codecs.records import RecordLayout
 from accel.decoder_timing import TIMING, DecoderTiming
-from rtl import codebook, core, extractor, queue, words
+from benchmarks.decoder_rates import window_stages
+from rtl import codebook, core, credit_queue, extractor, queue, words
 from rtl.configuration import DecoderConfig
 from sim.front_end import Times, decode
 from sim.words import INSIDE, Flow, Strip, flow_of, front_of
@@ -41,14 +42,6 @@ def layout_of(config: DecoderConfig, code_bits: int) -> RecordLayout:
     return RecordLayout(code_bits, config.vector_length, config.side_bits)
 
 
-def window_of(config: DecoderConfig) -> int:
-    """Stages of the slower barrel, from what a build can be told."""
-    rows = config.formats.values()
-    code = TIMING.window([row.code_length for row in rows], [row.code_bits for row in rows])
-    side = TIMING.window([row.side_length for row in rows], [config.side_bits]) if config.side_bits else 0
-    return max(code, side)
-
-
 def flow_of_case(case: CycleCase) -> Flow:
     strips = [
         Strip(
@@ -65,7 +58,7 @@ def flow_of_case(case: CycleCase) -> Flow:
 
 def simulated(case: CycleCase, timing: DecoderTiming = TIMING) -> Observed:
     flow = flow_of_case(case)
-    times: Times = decode(flow, window_of(case.config), timing)
+    times: Times = decode(flow, window_stages(case.config), timing)
     left = times.left.tolist()
     ends = times.left[flow.end != INSIDE].tolist()
     return Observed(times.taken.tolist(), times.issued.tolist(), left, ends, times.starved, times.blocked)
@@ -83,3 +76,55 @@ def test_simulator_and_hardware_take_the_same_cycles(build: tuple[str, int, int]
     cases = cases_of(*build)
     for case, found in zip(cases, observe(cases[0].config, cases), strict=True):
         assert found == simulated(case), (case.plans, case.stalls)
+
+
+def test_hardware_has_the_constants_of_the_table() -> None:
+    found = (words.DEPTH, queue.LATE_WRITES, codebook.READ_CYCLES, core.SIDE_CYCLES, extractor.STAGE_SHIFT_BITS)
+    assert found == (TIMING.word_queue, TIMING.late_writes, TIMING.read, TIMING.side, TIMING.stage_shift_bits)
+    assert TIMING.codes + TIMING.read == core.SIDE_AHEAD
+
+
+@pytest.mark.parametrize("build", BUILDS, ids=lambda build: f"{build[0]}-{build[1]}-{build[2]}")
+def test_barrels_have_the_stages_of_the_table(build: tuple[str, int, int]) -> None:
+    config = DecoderConfig(parse_codec(build[0]), *build[1:])
+    names = ("code", "side") if config.side_bits else ("code",)
+    assert max(len(core.barrel_shape(config, name).stages) for name in names) == window_stages(config)
+
+
+CHANGES = [
+    *({name: getattr(TIMING, name) + 1} for name in DecoderTiming._fields if name != "stage_shift_bits"),
+    *({name: getattr(TIMING, name) - 1} for name in ("word_queue", "output_queue", "late_writes", "late_credits")),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_cases_tell_every_constant_from_another(change: dict[str, int]) -> None:
+    """What ``test_simulator_and_hardware_take_the_same_cycles`` would see if one side changed."""
+    cases = [case for build in BUILDS for case in cases_of(*build)]
+    assert any(simulated(case) != simulated(case, TIMING._replace(**change)) for case in cases)
+
+
+def _shallow_output(shape: Any, depth: int, style: str) -> Any:
+    return credit_queue.CreditQueue(shape, depth // 2, style)
+
+
+HARDWARE_CHANGES = [
+    (words, "LATE_WRITES", 4, {"late_writes": 4}),
+    (words, "DEPTH", 32, {"word_queue": 32}),
+    (core, "READ_CYCLES", 3, {"read": 3}),
+    (core, "CreditQueue", _shallow_output, {"output_queue": 8}),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value", "change"), HARDWARE_CHANGES, ids=["late_writes", "word_queue", "read", "output_queue"]
+)
+def test_other_hardware_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: Any, change: dict[str, int]
+) -> None:
+    """It also takes the cycles of a table changed in the same way: constants mean the same on both sides."""
+    timing = TIMING._replace(**change)
+    drawn = [case for build in BUILDS for case in cases_of(*build)]
+    case = next(case for case in drawn if simulated(case) != simulated(case, timing))
+    monkeypatch.setattr(module, name, value)
+    assert observe(case.config, [case]) == [simulated(case, timing)] != [simulated(case)]
