@@ -126,8 +126,8 @@ def front_end(i, decoder, tiles, indices):
 def strip_figures(i, decoder, tiles, indices, idle_before_beat):
     """Look up the codes ``indices`` of a strip of ``tiles`` (vectors of each), cycle by cycle.
 
-    A beat comes when nothing has moved for so many cycles. Returns for each tile its cycles, from the end of the tile before, and the counters: groups, cycles of look-ups,
-    without index, without signs.
+    A beat comes when nothing has moved for so many cycles. Returns for each tile its cycles, from the end of the tile
+    before, and the counters: groups, cycles of look-ups, without index, without signs.
     """
     users = {"index": {}, "sign": {}}  # kind: beat: the last vector that has a bit in it
     needs = []  # for each vector, the last beat of each kind
