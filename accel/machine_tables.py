@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, make_dataclass
 
+from accel.decoder_timing import TIMING
 from accel.dram import DRAM_STANDARDS, MAPPINGS, TIMING_KEYS
 from accel.errors import ConfigError, listed, nearest
 from accel.systolic import array_model
@@ -75,8 +76,8 @@ class Decoder:
 
     ``lookups_per_cycle`` codes are looked up each cycle: in that many copies of the codebook, or, with
     ``codebook_banks`` B >= 1, in one copy spread over B single-port banks (bank = index mod B), where those that meet
-    in a bank take turns. An unpacker reads ``input_bits`` of records a cycle into FIFOs of ``index_fifo_vectors``
-    indices and ``sign_fifo_vectors`` vectors' signs or masks (``sim.unpacker`` has the exact rules).
+    in a bank take turns. A beat of ``input_bits`` of records a cycle is read into a FIFO for words of codes and one for
+    words of signs or masks, ``fifo_words`` deep each (``sim.front_end`` has the exact rules).
     """
 
     codebook_bytes: int
@@ -84,8 +85,7 @@ class Decoder:
     codebook_buffers: int = 2
     codebook_banks: int = 0
     input_bits: int = 128
-    index_fifo_vectors: int = 256
-    sign_fifo_vectors: int = 256
+    fifo_words: int = TIMING.word_queue
 
     def __post_init__(self) -> None:
         _in_range("decoder.codebook_bytes", self.codebook_bytes, 16, 1 << 20)
@@ -93,8 +93,7 @@ class Decoder:
         _in_range("decoder.codebook_buffers", self.codebook_buffers, 1, 2)
         _in_range("decoder.codebook_banks", self.codebook_banks, 0, 1024)
         _require(self.input_bits in INPUT_BITS, "decoder.input_bits", self.input_bits, listed(map(str, INPUT_BITS)))
-        _in_range("decoder.index_fifo_vectors", self.index_fifo_vectors, 1, 1 << 16)
-        _in_range("decoder.sign_fifo_vectors", self.sign_fifo_vectors, 1, 1 << 16)
+        _in_range("decoder.fifo_words", self.fifo_words, TIMING.late_writes + 1, 1 << 16)
 
 
 @dataclass(frozen=True, slots=True)

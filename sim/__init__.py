@@ -129,7 +129,7 @@ def _decoder_notes(machine: Machine, counted: Mapping[str, int]) -> tuple[str, .
     if counted["index_fifo_empty"] or counted["sign_fifo_empty"]:
         notes.append(
             f"decoder: look-ups paused {counted['index_fifo_empty']} cycles for indices and "
-            f"{counted['sign_fifo_empty']} for signs (decoder.input_bits, index_fifo_vectors, sign_fifo_vectors)"
+            f"{counted['sign_fifo_empty']} for signs (decoder.input_bits, fifo_words)"
         )
     return tuple(notes)
 

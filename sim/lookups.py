@@ -1,14 +1,13 @@
 """How long the decoder's front end takes for every tile of every DEC: a table the kernel looks up, and its totals.
 
-With a copy of the codebook for each port the time of a tile depends on its shape and place in the stream only, and
-places repeat: a handful of tiles is timed for each kind of DEC. With banks it depends on the indices, so every tile is
+With a copy of the codebook for each port the times of a strip's tiles depend on their shapes only: two strips are timed
+for each kind of DEC. With banks they depend on the indices, so every strip is
 timed, with the indices the program's DRAM image holds. DRAM that no image covers reads as zeros: the indices of a
 program without weights are all 0, and all codes of a group wait for bank 0.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,7 +24,6 @@ from sim.params import Params
 from sim.ring import Bytes, Ring, memory_blocks
 
 Figures = npt.NDArray[np.int64]
-UNLIMITED = 1 << 40  # vectors: the sign FIFO of a codec without side bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +88,13 @@ class _Cut:
         """Tiles of a strip."""
         return ceil_div(self.dec["rows"], self.dec["tile_rows"])
 
-    def codes(self, strip: int) -> tuple[int, int]:
-        """Codes of a full and of the last tile of a strip."""
+    def counts(self, strip: int) -> Column:
+        """Codes of each tile of a strip."""
         dec = self.dec
         width = min(dec["tile_columns"], dec["columns"] - strip * dec["tile_columns"])
         last = dec["rows"] - (self.tiles - 1) * dec["tile_rows"]
-        full, rest = (
-            tile_codes(rows, width, dec["vector_length"], bool(dec["axis_in"]))
-            for rows in (min(dec["tile_rows"], dec["rows"]), last)
-        )
-        return full, rest
+        rows = [dec["tile_rows"]] * (self.tiles - 1) + [last]
+        return np.array([tile_codes(count, width, dec["vector_length"], bool(dec["axis_in"])) for count in rows])
 
 
 def _cut(dec: Rows, n: int) -> _Cut:
@@ -120,28 +115,16 @@ def _shape_tables(dec: Rows, params: Params) -> Iterator[_Table]:
 
 
 def _shape_table(cut: _Cut, members: Column, params: Params) -> _Table:
-    codes = [cut.codes(strip) for strip in (0, cut.strips - 1)]
-    period = min(max(1, cut.tiles - 1), math.lcm(*(_places(full, cut.layout, params) for full, _ in codes)))
-    first = np.array([[*range(0, period * full, full), (cut.tiles - 1) * full] for full, _ in codes])
-    count = np.array([[full] * period + [last] for full, last in codes])
-    figures = _figures(cut, first.reshape(-1), count.reshape(-1), np.zeros(0, np.int64), params)
-    columns = np.append((cut.tiles - 2 - np.arange(period)) // period + 1, 1)
-    times = np.array([[cut.strips - 1], [1]]) * columns
-    return _Table(members, figures.reshape(2, period + 1, -1), times, per_strip=False)
+    figures = [_figures(cut, cut.counts(strip), None, params) for strip in (0, cut.strips - 1)]
+    return _table(members, figures, np.array([cut.strips - 1, 1]), per_strip=False)
 
 
-def _places(codes: int, layout: RecordLayout, params: Params) -> int:
-    """Tiles of ``codes`` codes after which beats cut the stream as they did at its start."""
-    bits, vectors = _record(layout)
-    repeat = math.lcm(bits, params.input_bits) // bits * vectors
-    return repeat // math.gcd(repeat, codes)
-
-
-def _record(layout: RecordLayout) -> tuple[int, int]:
-    """Bits and vectors of what repeats in a stream: a record with side bits, else a code."""
-    if layout.side_bits:
-        return layout.record_bytes * 8, layout.vectors_per_record
-    return layout.code_bits, 1
+def _table(members: Column, figures: list[Figures], strips: Column, per_strip: bool) -> _Table:
+    """``figures[row]`` of the tiles of ``strips[row]`` strips; of a single tile, twice: no column may be missing."""
+    tiles = len(figures[0])
+    columns = np.ones(tiles, np.int64) if tiles > 1 else np.array([0, 1])
+    both = np.stack(figures)
+    return _Table(members, both if tiles > 1 else both.repeat(2, axis=1), strips[:, None] * columns, per_strip)
 
 
 def _banked_tables(dec: Rows, ring: Ring, image: Bytes, params: Params) -> Iterator[_Table]:
@@ -157,58 +140,36 @@ def _banked_tables(dec: Rows, ring: Ring, image: Bytes, params: Params) -> Itera
 
 
 def _banked_table(cut: _Cut, members: Column, ring: Ring, memory: Bytes, block: int, params: Params) -> _Table:
-    rows = []
-    for strip in range(cut.strips):
-        full, last = cut.codes(strip)
-        count = np.append(np.full(cut.tiles - 1, full), last)
-        blocks = ceil_div(cut.layout.stream_bytes(int(count.sum())), BLOCK_BYTES)
-        codes, _ = unpack_records(ring.blocks_read(memory, block, blocks), int(count.sum()), cut.layout)
-        rows.append(_banked_figures(cut, codes, count, params))
-        block += blocks
-    figures, times = np.stack(rows), np.ones((cut.strips, cut.tiles), np.int64)
-    if cut.tiles == 1:
-        figures, times = figures.repeat(2, axis=1), np.array([[0, 1]]).repeat(cut.strips, axis=0)
-    return _Table(members, figures, times, per_strip=True)
-
-
-def _banked_figures(cut: _Cut, codes: npt.NDArray[np.uint16], count: Column, params: Params) -> Figures:
     from sim.unpacker import bank_cycles
 
-    costs = bank_cycles(codes, count, params.lookups, params.codebook_banks)
-    return _figures(cut, np.cumsum(count) - count, count, costs, params)
+    rows = []
+    for strip in range(cut.strips):
+        count = cut.counts(strip)
+        blocks = ceil_div(cut.layout.stream_bytes(int(count.sum())), BLOCK_BYTES)
+        codes, _ = unpack_records(ring.blocks_read(memory, block, blocks), int(count.sum()), cut.layout)
+        costs = bank_cycles(codes, count, params.lookups, params.codebook_banks)
+        rows.append(_figures(cut, count, costs, params))
+        block += blocks
+    return _table(members, rows, np.ones(cut.strips, np.int64), per_strip=True)
 
 
-def _figures(cut: _Cut, first: Column, count: Column, costs: Column, params: Params) -> Figures:
-    """``sim.unpacker.tile_figures``; refuses FIFOs that could never take what a tile brings."""
-    from sim.unpacker import CYCLES, NEVER, Front, least_depths, tile_figures
+def _figures(cut: _Cut, count: Column, costs: Column | None, params: Params) -> Figures:
+    """``sim.unpacker.tile_figures`` of a strip; refuses FIFOs that could never take what a group needs."""
+    from sim.unpacker import tile_figures
+    from sim.words import Strip, flow_of, front_of, least_queue
 
-    layout = cut.layout
-    sign_depth = params.sign_fifo if layout.side_bits else UNLIMITED
-    bits, vectors = _record(layout)
-    front = Front(
-        layout.code_bits,
-        layout.side_bits,
-        vectors,
-        bits,
-        params.input_bits,
-        params.lookups,
-        params.index_fifo,
-        sign_depth,
-    )
-    figures: Figures = tile_figures(front, first, count, costs)
-    if (figures[:, CYCLES] == NEVER).any():
-        depths = [least_depths(front, int(at), int(size)) for at, size in zip(first, count, strict=True)]
-        raise _too_small(cut, params, *map(max, zip(*depths, strict=True)))
-    return figures
+    front = front_of(cut.layout, params.input_bits, params.lookups)
+    flow = flow_of([Strip(front, count.tolist(), ends_layer=True)], cost=costs)
+    if (least := least_queue(flow)) > params.fifo_words:
+        raise _too_small(cut, params, least)
+    return tile_figures(flow, params.fifo_words)
 
 
-def _too_small(cut: _Cut, params: Params, indices: int, signs: int) -> SimError:
-    key, found, least = "index_fifo_vectors", params.index_fifo, indices
-    if indices <= found:
-        key, found, least = "sign_fifo_vectors", params.sign_fifo, signs
+def _too_small(cut: _Cut, params: Params, least: int) -> SimError:
     what = "signs" if cut.dec["signed"] else "mask bits"
     beside = f" with {cut.layout.side_bits} {what} each" if cut.layout.side_bits else ""
     return SimError(
-        f"machine key decoder.{key} = {found}: {params.lookups} look-ups a cycle of {cut.layout.code_bits}-bit codes"
-        f"{beside} from beats of {params.input_bits} bits need at least {least} ({cut.place})"
+        f"machine key decoder.fifo_words = {params.fifo_words}: {params.lookups} look-ups a cycle of "
+        f"{cut.layout.code_bits}-bit codes{beside} from beats of {params.input_bits} bits need at least {least} "
+        f"({cut.place})"
     )

@@ -21,7 +21,7 @@ class Params(NamedTuple):
 
     ``block_ticks``: of the ideal channel; ``longest_block_ticks``: at most what a block takes. ``clock_ticks``: of the
     banked DRAM's clock, 0 for an ideal channel; ``accesses`` of it make a block.
-    ``lookups`` to ``sign_fifo`` are the decoder's keys; ``codebook_banks`` 0: a copy of the codebook a port.
+    ``lookups`` to ``fifo_words`` are the decoder's keys; ``codebook_banks`` 0: a copy of the codebook a port.
 
     The array (``accel.systolic``): ``edge_rows`` and ``edge_columns`` are what every fold's skew counts, 0 for what its
     tiles use. ``row_cycles``: cycles an array row of a weight tile takes to load; 0 where weights stream and the model
@@ -38,8 +38,7 @@ class Params(NamedTuple):
     lookups: int
     codebook_banks: int
     input_bits: int
-    index_fifo: int
-    sign_fifo: int
+    fifo_words: int
     lanes: int
     ring_blocks: int
     queue_depth: int
@@ -108,8 +107,7 @@ def machine_params(machine: Machine, dram_bytes: int) -> Params:
         lookups=machine.decoder.lookups_per_cycle,
         codebook_banks=machine.decoder.codebook_banks,
         input_bits=machine.decoder.input_bits,
-        index_fifo=machine.decoder.index_fifo_vectors,
-        sign_fifo=machine.decoder.sign_fifo_vectors,
+        fifo_words=machine.decoder.fifo_words,
         lanes=machine.vector.lanes,
         ring_blocks=machine.sram.weight_bytes // BLOCK_BYTES,
         queue_depth=QUEUE_DEPTH,

@@ -96,45 +96,78 @@ def bits_of_vector(i, v):
 
 
 class FifoTooSmallError(Exception):
-    """Nothing moves any more: a beat finds no room, and no group has all its entries."""
+    """Nothing moves any more: a beat finds no room, and no group has all its words."""
 
 
-def front_end(i, decoder, first, indices):
-    """Look up the codes ``indices`` of a tile that begins with vector ``first`` of its strip, cycle by cycle.
+LATE_WRITES = 3  # words that may still come when a queue says that it has no room
 
-    Returns the cycles from the first look-up on and the counters: groups, cycles of look-ups, without index, without
-    signs.
+
+class WordQueue:
+    """Words of one kind, in their order; a word is the beat it came with. Counts and flags are registers."""
+
+    def __init__(self, depth):
+        self.depth, self.words, self.seen, self.room = depth, [], [], True
+
+    def clock(self, written, gone):
+        """End of a cycle: ``written`` comes in; ``gone`` says of which words nothing more is needed."""
+        self.room = len(self.words) <= self.depth - 1 - LATE_WRITES
+        self.words = [beat for beat in self.words if not gone(beat)]
+        self.seen = list(self.words)
+        self.words += written
+
+
+def front_end(i, decoder, tiles, indices):
+    """``strip_figures`` with beats always there; refuses queues that suffice by luck: if beats came late, room would be
+    known in time."""
+    strip_figures(i, decoder, tiles, indices, idle_before_beat=6)
+    return strip_figures(i, decoder, tiles, indices, idle_before_beat=0)
+
+
+def strip_figures(i, decoder, tiles, indices, idle_before_beat):
+    """Look up the codes ``indices`` of a strip of ``tiles`` (vectors of each), cycle by cycle.
+
+    A beat comes when nothing has moved for so many cycles. Returns for each tile its cycles, from the end of the tile
+    before, and the counters: groups, cycles of look-ups, without index, without signs.
     """
-    where = [bits_of_vector(i, first + n) for n in range(len(indices))]
-    beat = where[0][0] // decoder.input_bits
-    room = {"index": decoder.index_fifo_vectors, "sign": decoder.sign_fifo_vectors if side_bits(i) else 10**9}
-    beats = {"index": Counter((end - 1) // decoder.input_bits for _, end, _ in where)}
-    beats["sign"] = Counter((end - 1) // decoder.input_bits for *_, end in where)
-    level, taken, busy = {"index": 0, "sign": 0}, 0, 0
-    cycles = groups = lookups = 0
-    empty = Counter()
-    while taken < len(indices) or busy:
-        group = indices[taken : taken + decoder.lookups_per_cycle]
-        lacking = [name for name in level if level[name] < len(group)]
-        leaving = 0
-        if not busy and not lacking:
-            leaving, taken = len(group), taken + len(group)
-            busy = (
-                max(Counter(index % decoder.codebook_banks for index in group).values())
-                if decoder.codebook_banks
-                else 1
+    users = {"index": {}, "sign": {}}  # kind: beat: the last vector that has a bit in it
+    needs = []  # for each vector, the last beat of each kind
+    for v in range(sum(tiles)):
+        code, code_end, side_end = bits_of_vector(i, v)
+        parts = {"index": range(code, code_end), "sign": range(side_end - side_bits(i), side_end)}
+        for name, bits in parts.items():
+            users[name].update({bit // decoder.input_bits: v for bit in bits})
+        needs.append({name: bits[-1] // decoder.input_bits for name, bits in parts.items() if bits})
+    queues = {name: WordQueue(decoder.fifo_words) for name in users}
+    beat, writing, taken, busy, idle = 0, None, 0, 0, 0
+    results = []
+    for size in tiles:
+        end, cycles, groups, lookups, empty = taken + size, 0, 0, 0, Counter()
+        while taken < end or busy:
+            group = range(taken, min(taken + decoder.lookups_per_cycle, end))
+            lacking = (
+                [name for name in needs[group[-1]] if needs[group[-1]][name] not in queues[name].seen] if group else []
             )
-            groups, lookups = groups + 1, lookups + busy
-        elif not busy and groups:
-            empty.update(lacking)
-        carried = {name: beats[name][beat] for name in level}
-        accepted = all(level[name] + carried[name] <= room[name] for name in level)
-        if not accepted and not busy:
-            raise FifoTooSmallError
-        for name in level:
-            level[name] += (carried[name] if accepted else 0) - leaving
-        beat, busy, cycles = beat + accepted, max(0, busy - 1), cycles + (groups > 0)
-    return cycles, (groups, lookups, empty["index"], empty["sign"] if side_bits(i) else 0)
+            if group and not busy and not lacking:
+                taken = group.stop
+                banks = (
+                    Counter(indices[v] % decoder.codebook_banks for v in group) if decoder.codebook_banks else {0: 1}
+                )
+                busy = max(banks.values())
+                groups, lookups = groups + 1, lookups + busy
+            elif group and not busy and (groups or results):
+                empty.update(lacking)
+            brings = [name for name in queues if beat in users[name]]
+            accepted = idle >= idle_before_beat and all(queues[name].room for name in brings)
+            for name, queue in queues.items():
+                written = [writing] if writing in users[name] else []
+                queue.clock(written, lambda beat, name=name, taken=taken: users[name][beat] < taken)
+            idle = 0 if accepted or busy else idle + 1
+            if idle > 20:
+                raise FifoTooSmallError
+            writing, beat = (beat, beat + 1) if accepted else (None, beat)
+            busy, cycles = max(0, busy - 1), cycles + (groups > 0 or bool(results))
+        results.append((cycles, (groups, lookups, empty["index"], empty["sign"])))
+    return results
 
 
 def decoded_tiles(i):
@@ -248,7 +281,7 @@ class Naive:
         self.ring_data = b"".join(
             self.block(image, n) for i in program if i.mnemonic == "LDW" for n in transfer_blocks(i)
         )
-        self.decoder_counts, self.known_tiles = Counter(), {}
+        self.decoder_counts, self.known_strips = Counter(), {}
         self.block_ticks = max(1, round(BLOCK_BYTES / machine.bandwidth_bytes_per_cycle * TICKS))
         self.latency = machine.dram.latency_cycles * TICKS
         self.time, self.alarms, self.order = 0, [], 0
@@ -518,13 +551,26 @@ class Naive:
         return max(array_rows, cycles) + (dec["vector_length"] if dec["axis_in"] else 0)
 
     def look_up(self, dec, place, strip):
+        """The figures of a tile: those of its whole strip are made when its first tile comes, or are known."""
+        if place.start == 0:
+            self.tiles_left = list(self.strip_figures(dec, self.strip_tiles(dec, place), strip))
+        return self.tiles_left.pop(0)
+
+    def strip_tiles(self, dec, first):
+        """Vectors of the tiles of the strip whose first tile is ``first``: only the last one may have fewer rows."""
+        d, rows = dec["vector_length"], min(dec["rows"], dec["tile_rows"])
+        per_row = len(first) // (ceil(rows, d) if dec["axis_in"] else rows)
+        heights = [min(rows, dec["rows"] - at) for at in range(0, dec["rows"], rows)]
+        return tuple((ceil(height, d) if dec["axis_in"] else height) * per_row for height in heights)
+
+    def strip_figures(self, dec, tiles, strip):
         decoder = self.machine.decoder
         if decoder.codebook_banks:
-            return front_end(dec, decoder, place.start, [self.index(dec, strip, v) for v in place])
-        kind = (dec["code_bits"], side_bits(dec), place)
-        if kind not in self.known_tiles:
-            self.known_tiles[kind] = front_end(dec, decoder, place.start, [0] * len(place))
-        return self.known_tiles[kind]
+            return front_end(dec, decoder, tiles, [self.index(dec, strip, v) for v in range(sum(tiles))])
+        kind = (dec["code_bits"], side_bits(dec), dec["vector_length"], tiles)
+        if kind not in self.known_strips:
+            self.known_strips[kind] = front_end(dec, decoder, tiles, None)
+        return self.known_strips[kind]
 
     def index(self, dec, strip, v):
         """The code of vector ``v`` of a strip."""

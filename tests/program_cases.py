@@ -229,9 +229,9 @@ def random_dram(random):
 
 def random_decoder(random):
     """Any look-ups, banks and beats, with FIFOs that suffice for most of the codes programs draw, often barely."""
-    depths = {name: random.choice([256, 100, 70, 40, 24, 17]) for name in ("index_fifo_vectors", "sign_fifo_vectors")}
+    words = random.choice([16, 16, 64, 32, 14, 8, 6])
     banks, bits = random.choice([0, 0, 1, 2, 3, 4, 8]), random.choice([64, 128, 256])
-    return Decoder(8192, random.choice([1, 2, 3, 4, 8]), codebook_banks=banks, input_bits=bits, **depths)
+    return Decoder(8192, random.choice([1, 2, 3, 4, 8]), codebook_banks=banks, input_bits=bits, fifo_words=words)
 
 
 def random_case(random):

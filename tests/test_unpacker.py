@@ -23,38 +23,27 @@ from benchmarks.conflicts import PORTS, TOLERANCE, expected_factor, measure
 from compiler import compile_model
 from compiler.compress import compress
 from sim import simulate
-from sim.unpacker import CYCLES, NEVER, Front, bank_cycles, least_depths, tile_figures
+from sim.unpacker import bank_cycles, tile_figures
+from sim.words import Flow, Strip, flow_of, front_of, least_queue
 
 MASKS = (Mask(1, 2), Mask(2, 4), Mask(1, 3), Mask(3, 8), Mask(4, 16))
-ONE_EACH = np.zeros(0, np.int64)
-
-
-def front_of(layout: RecordLayout, decoder: Decoder) -> Front:
-    """The kernel's view of a record format and a decoder."""
-    vectors, bits = 1, layout.code_bits
-    if layout.side_bits:
-        vectors, bits = layout.vectors_per_record, 8 * layout.record_bytes
-    signs = decoder.sign_fifo_vectors if layout.side_bits else 1 << 40
-    ports = (decoder.input_bits, decoder.lookups_per_cycle, decoder.index_fifo_vectors)
-    return Front(layout.code_bits, layout.side_bits, vectors, bits, *ports, signs)
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[RecordLayout, Decoder, int, list[int]]:
-    """A record format, a decoder, where a tile begins, and its indices."""
+def cases(draw: st.DrawFn) -> tuple[RecordLayout, Decoder, list[int], list[int]]:
+    """A record format, a decoder, the tiles of a strip, and its indices."""
     length = draw(st.sampled_from((1, 2, 3, 4, 5, 8, 16, 24)))
     mask = draw(st.sampled_from([None, *(mask for mask in MASKS if length % mask.group == 0)]))
     beside = side_bits(length, mask is None and draw(st.booleans()), mask)
     layout = RecordLayout(draw(st.sampled_from((1, 2, 3, 4, 5, 8, 9, 11, 16))), length, beside)
-    depths = {name: draw(st.integers(1, 300)) for name in ("index_fifo_vectors", "sign_fifo_vectors")}
     decoder = Decoder(
         8192, draw(st.sampled_from((1, 2, 3, 4, 7, 8, 16, 33))), codebook_banks=draw(st.sampled_from((0, 1, 2, 4, 5))),
-        input_bits=draw(st.sampled_from(INPUT_BITS)), **depths,
+        input_bits=draw(st.sampled_from(INPUT_BITS)), fifo_words=draw(st.integers(4, 40)),
     )  # fmt: skip
-    count = draw(st.integers(1, 200))
+    tiles = draw(st.lists(st.integers(1, 60), min_size=1, max_size=4))
     random = draw(st.randoms(use_true_random=False))
-    indices = [random.randrange(1 << layout.code_bits) for _ in range(count)]
-    return layout, decoder, draw(st.integers(0, 300)), indices
+    indices = [random.randrange(1 << layout.code_bits) for _ in range(sum(tiles))]
+    return layout, decoder, tiles, indices
 
 
 def beside_codes(layout: RecordLayout) -> dict[str, int]:
@@ -65,67 +54,68 @@ def beside_codes(layout: RecordLayout) -> dict[str, int]:
     return {"signed": 0, "mask_kept": mask.kept, "mask_group": mask.group}
 
 
-def naive(layout: RecordLayout, decoder: Decoder, first: int, indices: list[int]) -> list[int] | None:
-    """Cycles and counters by the slow twin, or ``None`` if it gets stuck."""
+def naive(layout: RecordLayout, decoder: Decoder, tiles: list[int], indices: list[int]) -> list[list[int]] | None:
+    """Cycles and counters of each tile by the slow twin, or ``None`` if it gets stuck."""
     dec = {"code_bits": layout.code_bits, "vector_length": layout.vector_length, **beside_codes(layout)}
     try:
-        cycles, counts = front_end(dec, decoder, first, indices)
+        return [[cycles, *counts] for cycles, counts in front_end(dec, decoder, tiles, indices)]
     except FifoTooSmallError:
         return None
-    return [cycles, *counts]
 
 
-def compiled(layout: RecordLayout, decoder: Decoder, first: int, indices: list[int]) -> list[int] | None:
-    """The same by the kernel."""
-    count, codes = np.array([len(indices)]), np.array(indices, np.uint16)
-    banks = decoder.codebook_banks
-    costs = bank_cycles(codes, count, decoder.lookups_per_cycle, banks) if banks else ONE_EACH
-    figures = tile_figures(front_of(layout, decoder), np.array([first]), count, costs)[0].tolist()
-    return None if figures[CYCLES] == NEVER else figures
+def flow(layout: RecordLayout, decoder: Decoder, tiles: list[int], indices: list[int]) -> Flow:
+    """What the kernel runs."""
+    lookups, banks = decoder.lookups_per_cycle, decoder.codebook_banks
+    costs = bank_cycles(np.array(indices, np.uint16), np.array(tiles), lookups, banks) if banks else None
+    return flow_of([Strip(front_of(layout, decoder.input_bits, lookups), tiles, ends_layer=True)], cost=costs)
 
 
-@settings(max_examples=150)
+def compiled(layout: RecordLayout, decoder: Decoder, tiles: list[int], indices: list[int]) -> list[list[int]] | None:
+    """The same as ``naive`` by the kernel."""
+    strip = flow(layout, decoder, tiles, indices)
+    if least_queue(strip) > decoder.fifo_words:
+        return None
+    return tile_figures(strip, decoder.fifo_words).tolist()
+
+
+@settings(max_examples=100, deadline=None)
 @given(cases())
-def test_tiles_take_the_cycles_of_the_slow_twin(case: tuple[RecordLayout, Decoder, int, list[int]]) -> None:
+def test_tiles_take_the_cycles_of_the_slow_twin(case: tuple[RecordLayout, Decoder, list[int], list[int]]) -> None:
     assert compiled(*case) == naive(*case)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60, deadline=None)
 @given(cases())
-def test_least_depths_suffice_and_nothing_less_does(case: tuple[RecordLayout, Decoder, int, list[int]]) -> None:
-    layout, decoder, first, indices = case
-    least = least_depths(front_of(layout, decoder), first, len(indices))
-    depths = dict(zip(("index_fifo_vectors", "sign_fifo_vectors"), map(int, least), strict=True))
-    smallest = replace(decoder, **depths)
-    assert naive(layout, smallest, first, indices) is not None
-    for name in depths if layout.side_bits else ("index_fifo_vectors",):
-        if depths[name] > 1:
-            assert naive(layout, replace(smallest, **{name: depths[name] - 1}), first, indices) is None
+def test_the_least_queue_suffices_and_nothing_less_does(
+    case: tuple[RecordLayout, Decoder, list[int], list[int]],
+) -> None:
+    layout, decoder, tiles, indices = case
+    least = least_queue(flow(*case))
+    assert naive(layout, replace(decoder, fifo_words=least), tiles, indices) is not None
+    if least > 4:
+        assert naive(layout, replace(decoder, fifo_words=least - 1), tiles, indices) is None
 
 
-def test_several_tiles_share_their_costs_in_order() -> None:
+def test_the_cycles_of_tiles_add_up_to_the_strip() -> None:
     decoder, layout = Decoder(8192, 4, codebook_banks=2), RecordLayout(3, 8, 8)
-    codes, count = np.arange(30, dtype=np.uint16) % 8, np.array([10, 13, 7])
-    costs = bank_cycles(codes, count, 4, 2)
-    first = np.cumsum(count) - count
-    together = tile_figures(front_of(layout, decoder), first, count, costs)
-    for n, (at, size) in enumerate(zip(first.tolist(), count.tolist(), strict=True)):
-        assert together[n].tolist() == naive(layout, decoder, at, codes[at : at + size].tolist())
+    codes = (np.arange(30) % 8).tolist()
+    whole, parts = ((compiled(layout, decoder, tiles, codes)) for tiles in ([32 - 2], [12, 12, 6]))
+    assert whole is not None and parts is not None
+    assert np.sum(parts, axis=0).tolist() == whole[0]
 
 
 def test_a_superblock_by_hand() -> None:
     """Two records of ssvq:k=16,d=8 from 64-bit beats: 16 codes, 8 signs, 8 signs; 16 codes, 8 signs, 8 signs.
 
-    With 8 look-ups the first group begins, and time starts, when the second beat has come. Each beat of signs feeds one
-    group; the fourth beat brings codes alone, and the lack of signs costs a cycle.
+    With 8 look-ups each beat of signs feeds one group, three cycles after it was taken; the beat of codes between them
+    costs the third group a cycle, for want of both.
     """
-    layout, decoder = RecordLayout(4, 8, 8), Decoder(8192, 8, input_bits=64, index_fifo_vectors=32)
-    assert compiled(layout, decoder, 0, [0] * 32) == [5, 4, 4, 0, 1]
-    #   cycle  -1  0  1  2  3  4
-    #   beat    0  1  2  3  4  5
-    #   group      0  1     2  3
-    shallow = replace(decoder, index_fifo_vectors=16)  # the fourth beat waits for group 1: its codes come in cycle 3
-    assert compiled(layout, shallow, 0, [0] * 32) == [6, 4, 4, 1, 2]
+    layout, decoder = RecordLayout(4, 8, 8), Decoder(8192, 8, input_bits=64)
+    assert compiled(layout, decoder, [32], [0] * 32) == [[5, 4, 4, 0, 1]]
+    #   cycle  0  1  2  3  4  5  6  7  8
+    #   beat   0  1  2  3  4  5
+    #   group              0  1     2  3
+    assert compiled(layout, decoder, [16, 16], [0] * 32) == [[2, 2, 2, 0, 0], [3, 2, 2, 0, 1]]
 
 
 @pytest.mark.parametrize("lookups", [1, 2, 4, 8])
@@ -135,9 +125,8 @@ def test_default_fifos_slow_nothing_down(spelling: str, lookups: int, array: int
     codec = parse_codec(spelling)
     layout = codec.layout
     codes = array * array // codec.vector_length
-    for tile in range(5):
-        found = compiled(layout, Decoder(8192, lookups), tile * codes, [0] * codes)
-        assert found == [-(-codes // lookups)] * 3 + [0, 0]
+    found = compiled(layout, Decoder(8192, lookups), [codes] * 5, [0] * 5 * codes)
+    assert found == [[-(-codes // lookups)] * 3 + [0, 0]] * 5
 
 
 def test_groups_wait_for_their_fullest_bank() -> None:
@@ -151,14 +140,16 @@ def test_groups_wait_for_their_fullest_bank() -> None:
 
 
 def test_a_fifo_too_small_is_refused_in_one_line() -> None:
-    program = weight_program([random_layer("ssvq:k=16,d=8", (64, 64), "out", np.random.default_rng(0))])
-    for key, least in (("index_fifo_vectors", 24), ("sign_fifo_vectors", 16)):
-        simulate(program, load_machine("edge64", [f"decoder.{key}={least}"]))
-        message = (
-            rf"machine key decoder.{key} = {least - 1}: 4 look-ups .* 4-bit codes with 8 signs .* least {least} \("
-        )
-        with pytest.raises(SimError, match=message):
-            simulate(program, load_machine("edge64", [f"decoder.{key}={least - 1}"]))
+    program = weight_program([random_layer("ssvq:k=512,d=8", (64, 64), "out", np.random.default_rng(0))])
+    machine, key, least = (
+        "decoder.input_bits=64",
+        "decoder.fifo_words",
+        12,
+    )  # nine words of codes before the first signs
+    simulate(program, load_machine("edge64", [machine, f"{key}={least}"]))
+    message = rf"machine key {key} = {least - 1}: 4 look-ups .* 9-bit codes with 8 signs .* least {least} \("
+    with pytest.raises(SimError, match=message):
+        simulate(program, load_machine("edge64", [machine, f"{key}={least - 1}"]))
 
 
 def test_stalls_are_charged_to_decode_and_counted_by_layer() -> None:
