@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -66,24 +64,25 @@ class Placer(wiring.Component):
 
     def _step(self, m: Module, name: str, move: Signal, key: Value) -> data.View:
         """How far each group goes: a table of code widths and vectors."""
-        layout = step_layout(self._config.input_bits)
-        step = Signal(layout, name=f"{name}_step", reset_less=True)
-        rows = {key: layout.const(values).as_bits() for key, values in self._steps(name)}
-        table = Array([rows.get(index, 0) for index in range(1 << len(key))])
+        step = Signal(step_layout(self._config.input_bits), name=f"{name}_step", reset_less=True)
         with m.If(move):
-            m.d.sync += step.as_value().eq(table[key])
+            m.d.sync += step.as_value().eq(Array(step_table(self._config, name, len(key)))[key])
         return step
-
-    def _steps(self, name: str) -> Iterator[tuple[int, dict[str, int]]]:
-        """By ``step_key``: the bits of a group, and how far they are from a word's end and from what is beyond it."""
-        for row in self._config.formats.values():
-            each, length = row.field(name, self._config.side_bits)
-            for extra in range(self._config.lookups):
-                bits = (extra + 1) * each
-                key = extra | (row.code_bits - 1) << (self._config.lookups - 1).bit_length()
-                yield key, {"bits": bits, "less_length": bits - length, "less_length_1": bits - length - 1}
 
 
 def step_key(config: DecoderConfig, group: data.View) -> Value:
     """What steps depend on: vectors besides the first, and the width of a code less one."""
     return Cat(group.extra, (group.code_bits - 1)[: (config.codec.code_bits - 1).bit_length()])
+
+
+def step_table(config: DecoderConfig, name: str, key_bits: int) -> list[int]:
+    """By ``step_key``: the bits of a group, and how far they are from a word's end and from what is beyond it."""
+    layout, table = step_layout(config.input_bits), [0] * (1 << key_bits)
+    for row in config.formats.values():
+        each, length = row.field(name, config.side_bits)
+        for extra in range(config.lookups):
+            bits = (extra + 1) * each
+            key = extra | (row.code_bits - 1) << (config.lookups - 1).bit_length()
+            values = {"bits": bits, "less_length": bits - length, "less_length_1": bits - length - 1}
+            table[key] = layout.const(values).as_bits()
+    return table

@@ -13,7 +13,7 @@ from formal_queues import Watch, watched
 from formal_splitter import small
 
 from rtl.configuration import DecoderConfig
-from rtl.placer import Placer
+from rtl.placer import Placer, step_key
 from rtl.sequencer import GroupSource, TileSource
 
 
@@ -125,6 +125,7 @@ def placer(bench: Bench, codec: str, count_bits: int, lookups: int) -> None:
     for number, name in enumerate(("code", "side") if config.side_bits else ("code",)):
         claim_place(bench, inner, unit, config, name, got, inner.every["step"][number], width)
     help_placer(bench, inner, unit, watch, first, second)
+    bench.helper(implies(first, inner.key == step_key(config, inner.first)))
     bench.reach(got & watch.is_next() & (watch.inside == 3) & watch.data.any())
     if lookups > 1:  # one at a time, it takes too many groups
         bench.reach(unit.placed.valid & unit.placed.p.code.leave_both)
