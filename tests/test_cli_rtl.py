@@ -43,7 +43,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((verilog, device.name, options["speed"], options["seeds"], options["target_mhz"]))
         return replace(REPORT, device=device.name)
 
-    monkeypatch.setitem(sys.modules, "rtl.decoder", SimpleNamespace(create_decoder=create_decoder))
+    def hardware_config(config: DecoderConfig) -> SimpleNamespace:
+        return SimpleNamespace(sustained_vectors_per_cycle=config.lookups_per_cycle, vector_length=8)
+
+    stand_in = SimpleNamespace(create_decoder=create_decoder, hardware_config=hardware_config)
+    monkeypatch.setitem(sys.modules, "rtl.decoder", stand_in)
     monkeypatch.setattr(generate, "to_verilog", to_verilog)
     monkeypatch.setattr(generate, "measure", measure)
     monkeypatch.setattr(generate, "require", lambda names: None)
@@ -92,6 +96,7 @@ def test_json_and_report_hold_the_same(seen: list[Any], capsys: Captured, tmp_pa
     document = json.loads(capsys.readouterr().out)
     assert document == json.loads(path.read_text())
     assert document["decoder"]["codec"] == CODEC
+    assert document["weights_per_cycle"] == 8 * document["decoder"]["lookups_per_cycle"]
     assert document["fpga"][0]["fmax_median_mhz"] == REPORT.fmax_median_mhz
 
 
