@@ -54,6 +54,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "change": Style("", 100, "+.1f", " %"),
         "count": Style("", 1, ",.0f"),
         "Hz": Style("MHz", 1e-6, ",.0f"),
+        "1/s": Style("million a second", 1e-6, ",.0f"),
         "MAC/cycle": Style("MAC/cycle", 1, ",.0f"),
         "B/cycle": Style("B/cycle", 1, ".2f"),
         "KiB": Style("KiB", 1 / 1024, ",.0f"),
