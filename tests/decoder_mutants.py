@@ -77,7 +77,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             "rtl.sequencer", "Mux(end, tile.run.extra, self._config.lookups - 1)", "self._config.lookups - 1"
         ),
         "codes not cut to their width": Mutant(
-            "rtl.core", "for row in config.formats}, width) & used)", "for row in config.formats}, width))"
+            "rtl.core", "chosen(window, less_1, starts, width) & used", "chosen(window, less_1, starts, width)"
         ),
         "blocked cycles of all kinds": Mutant(
             "rtl.core", "self.blocked.eq(self.output.valid & ~self.output.ready)", "self.blocked.eq(self.output.valid)"
