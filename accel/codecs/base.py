@@ -150,7 +150,7 @@ class Codec(ABC):
 
 
 def codes_shape(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> tuple[int, ...]:
-    """Shape of ``EncodedLayer.codes`` for a matrix of ``shape``: ``vector_grid``, and the codes of a vector if there are
+    """Shape of ``EncodedLayer.codes`` for a matrix of ``shape``: ``vector_grid``, and the codes of a vector if it has
     several."""
     grid = vector_grid(codec, shape, vector_axis)
     return grid if codec.codes_per_vector == 1 else (*grid, codec.codes_per_vector)

@@ -61,8 +61,8 @@ class RecordLayout:
         most = 1 if self.side_bits else MAX_STAGES
         if not 1 <= self.codes_per_vector <= most:
             raise CodecError(
-                f"record of {self.codes_per_vector} codes a vector with {self.side_bits} side bits; "
-                f"allowed: 1 to {most}"
+                f"record of {self.codes_per_vector} codes a vector with {self.side_bits} side bits; allowed: "
+                + (f"1 to {most}" if most > 1 else "1 beside side bits")
             )
 
     @property

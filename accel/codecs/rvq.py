@@ -33,8 +33,8 @@ Vectors = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class RVQ(VectorCodec):
     """S codebooks of k codewords, -127..127, one step for all: ``codebook`` is ``int8[S*k, d]``, stage after stage, and
-    ``codes`` have a trailing axis of S, each code an index into its own stage. Raises ``CodecError`` unless S is 2 to 8.
-    """
+    ``codes`` have a trailing axis of S, each code an index into its own stage. Raises ``CodecError`` unless S is 2 to
+    8."""
 
     family: ClassVar[str] = "rvq"
     lowest: ClassVar[int] = -127
