@@ -127,10 +127,6 @@ MISTAKES = {
     "wide": (["compress", "deit_tiny", "--codec", "mvq:k=16,d=16,nm=8:16", "-o", "a"], "allowed: at most 12 bits"),
     "rank": (["compress", "deit_tiny", "--codec", "lr2vq:k=16,m=8,r=9", "-o", "a"], "r=9; allowed: 1 to 8"),
     "stages": (["compress", "deit_tiny", "--codec", "rvq:k=16,d=8,stages=1", "-o", "a"], "is vq:k=16,d=8"),
-    "residual hardware": (
-        ["rtl", "decoder", "--codec", "rvq:k=16,d=8,stages=2", "-o", "a"],
-        "decoder of rvq:k=16,d=8,stages=2: adding the codewords of several stages is not built in hardware",
-    ),
     "keep": (["compress", "deit_tiny", "--codec", "int8", "--keep", "head", "-o", "a"], "--keep head; allowed: GLOB="),
     "kept codec": (["compare", "deit_tiny", "--keep", "a=int7", "-o", "a"], "codec 'int7'"),
     "folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "no/a"], "folder 'no' does not exist"),

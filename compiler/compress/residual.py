@@ -35,8 +35,8 @@ def residual_codebooks(vectors: Vectors, k: int, stages: int, seed: int) -> tupl
 
 
 def cluster_residual(vectors: Vectors, k: int, stages: int, seed: int) -> tuple[Vectors, Codes]:
-    """Codebooks ``float32[stages, k, d]`` whose sums come close to ``vectors[n, d]``, no worse than greedy ones, and the
-    codes ``[n, stages]`` they were made for.
+    """Codebooks ``float32[stages, k, d]`` whose sums come close to ``vectors[n, d]``, no worse than greedy ones, and
+    the codes ``[n, stages]`` they were made for.
 
     Of many vectors a seeded sample is taken, as ``kmeans.cluster`` does. No step raises its squared error.
     """
@@ -63,7 +63,7 @@ def _greedy(sample: Vectors, k: int, stages: int, seed: int) -> Vectors:
 
 def sums(codebooks: Vectors, codes: Codes) -> Vectors:
     """``[n, d]``: what ``codes[n, stages]`` stand for."""
-    total = codebooks[0, codes[:, 0]]
+    total: Vectors = codebooks[0, codes[:, 0]]
     for words, indices in zip(codebooks[1:], codes.T[1:], strict=True):
         total += words[indices]
     return total
