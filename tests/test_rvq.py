@@ -218,3 +218,9 @@ def test_banks_hold_stages_one_after_the_other():
         machine = load_machine("edge64-ideal", settings)
         run = simulate(weight_program([layer], 16, 64, machine=machine))
         assert sum(row.decoder["lookup_cycles"] for row in run.layers) == cycles * 48 * 8
+
+
+def test_what_was_known_is_kept_where_a_beam_misses_it():
+    codebooks = np.array([[[0.0], [4.0]], [[0.0], [1.0]]])
+    old, new = np.array([[0, 0], [0, 1]], np.uint16), np.array([[1, 0], [1, 1]], np.uint16)
+    assert residual.nearer(np.array([[0.4], [4.6]]), codebooks, old, new).tolist() == [[0, 0], [1, 1]]

@@ -46,7 +46,7 @@ def cluster_residual(vectors: Vectors, k: int, stages: int, seed: int) -> tuple[
     codebooks = _greedy(sample, k, stages, seed)
     codes = search(sample, codebooks, beam=1)
     for _ in range(ROUNDS):
-        codes = _nearer(sample, codebooks, codes, search(sample, codebooks, BEAM))
+        codes = nearer(sample, codebooks, codes, search(sample, codebooks, BEAM))
         improve(sample, codebooks, codes)
     return codebooks, codes
 
@@ -69,7 +69,7 @@ def sums(codebooks: Vectors, codes: Codes) -> Vectors:
     return total
 
 
-def _nearer(sample: Vectors, codebooks: Vectors, old: Codes, new: Codes) -> Codes:
+def nearer(sample: Vectors, codebooks: Vectors, old: Codes, new: Codes) -> Codes:
     """Of two assignments the better for each vector: a beam may miss what was known."""
     before, after = (np.square(sample - sums(codebooks, codes)).sum(axis=1) for codes in (old, new))
     return np.where((after < before)[:, None], new, old)
