@@ -12,10 +12,11 @@ from sim.arrivals import land
 from sim.dram.banks import advance, fall_due, skip_idle
 from sim.dram.queues import channel, label
 from sim.dram.rowhit import MERGED, accept, issue, plan
-from sim.dram.state import NEVER, Channels, Controller
+from sim.dram.state import ACCESS, NEVER, Channels, Controller
 from sim.dram.state import NOBODY as NO_OWNER
 from sim.jit import jit
-from sim.state import UNKNOWN, State
+from sim.state import FETCH, PER_BLOCK, UNKNOWN, State
+from sim.tape import BURST, record
 
 
 @jit
@@ -44,6 +45,7 @@ def send(state: State, channels: Channels, requester: int, item: int, place: int
     if state.params.clock_ticks == 0:
         end = state.now.grant_time + state.params.block_ticks
         state.now.channel_free = end
+        record(state, BURST, _user(requester, item), state.now.grant_time, end, BLOCK_BYTES, 0)
         return bool(land(state, requester, item, place, end if is_write else end + state.params.latency_ticks))
     return _send_banked(state, channels, requester, item, place, block, is_write)
 
@@ -63,6 +65,9 @@ def _send_banked(
         entry = accept(dram, clock - 1, address + access * (BLOCK_BYTES // params.accesses), int(is_write))
         if entry != MERGED:
             label(dram, entry, NO_OWNER if is_write else requester, item, place)
+        else:  # without a burst
+            at, bytes_moved = clock * params.clock_ticks, BLOCK_BYTES // params.accesses
+            record(state, BURST, _user(requester, item), at, at, bytes_moved, block % params.channels * len(dram.ranks))
         if is_write or entry == MERGED:
             latency = 0 if is_write else params.latency_ticks
             changed |= land(state, requester, item, place, clock * params.clock_ticks + latency)
@@ -81,6 +86,23 @@ def _catch_up(dram: Controller, clock: int) -> None:
             issue(dram)
         else:
             break
+
+
+@jit
+def _user(requester: int, item: int) -> int:
+    """The instruction a block is for; of instruction words, the first in it."""
+    return item * PER_BLOCK if requester == FETCH else item
+
+
+@jit
+def _record_access(state: State, dram: Controller, index: int) -> None:
+    """Write down when the access that is planned has the data bus."""
+    entry, numbers = dram.entries[dram.now.target], dram.spacing
+    end = dram.now.at + (numbers.write_latency if entry.is_write else numbers.read_latency)
+    begin, size = end - numbers.burst, BLOCK_BYTES // state.params.accesses
+    bus = index * len(dram.ranks) + dram.banks[entry.bank].rank
+    user, clock = _user(entry.owner, entry.subject), state.params.clock_ticks
+    record(state, BURST, user, begin * clock, end * clock, size, bus)
 
 
 @jit
@@ -105,6 +127,8 @@ def step(state: State, channels: Channels, index: int) -> bool:
     if dram.now.next_refresh <= dram.now.at:
         fall_due(dram)
         return False
+    if dram.now.command == ACCESS:
+        _record_access(state, dram, index)
     issue(dram)
     now = dram.now
     if now.done_owner == NO_OWNER:
