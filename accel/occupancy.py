@@ -63,7 +63,7 @@ class Occupancy:
             return self
         width = float(self.cycles[-1]) / points or 1.0
         bins = np.minimum(self.cycles // width, points - 1).astype(np.int64)
-        starts = np.arange(points) * width
+        starts = np.arange(points, dtype=np.float64) * width
         held = self.at(starts)
         np.maximum.at(held, bins, self.held_bytes)
         return Occupancy(self.memory, self.capacity_bytes, starts, held)

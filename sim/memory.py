@@ -16,7 +16,7 @@ from sim.dram.state import ACCESS, NEVER, Channels, Controller
 from sim.dram.state import NOBODY as NO_OWNER
 from sim.jit import jit
 from sim.state import FETCH, PER_BLOCK, UNKNOWN, State
-from sim.tape import BURST, record
+from sim.tape import BURST, WORDS, record
 
 
 @jit
@@ -45,7 +45,7 @@ def send(state: State, channels: Channels, requester: int, item: int, place: int
     if state.params.clock_ticks == 0:
         end = state.now.grant_time + state.params.block_ticks
         state.now.channel_free = end
-        record(state, BURST, _user(requester, item), state.now.grant_time, end, BLOCK_BYTES, 0)
+        _record_burst(state, requester, item, state.now.grant_time, end, BLOCK_BYTES, 0)
         return bool(land(state, requester, item, place, end if is_write else end + state.params.latency_ticks))
     return _send_banked(state, channels, requester, item, place, block, is_write)
 
@@ -67,7 +67,7 @@ def _send_banked(
             label(dram, entry, NO_OWNER if is_write else requester, item, place)
         else:  # without a burst
             at, bytes_moved = clock * params.clock_ticks, BLOCK_BYTES // params.accesses
-            record(state, BURST, _user(requester, item), at, at, bytes_moved, block % params.channels * len(dram.ranks))
+            _record_burst(state, requester, item, at, at, bytes_moved, block % params.channels * len(dram.ranks))
         if is_write or entry == MERGED:
             latency = 0 if is_write else params.latency_ticks
             changed |= land(state, requester, item, place, clock * params.clock_ticks + latency)
@@ -89,9 +89,11 @@ def _catch_up(dram: Controller, clock: int) -> None:
 
 
 @jit
-def _user(requester: int, item: int) -> int:
-    """The instruction a block is for; of instruction words, the first in it."""
-    return item * PER_BLOCK if requester == FETCH else item
+def _record_burst(state: State, requester: int, item: int, begin: int, end: int, size: int, bus: int) -> None:
+    if requester == FETCH:
+        record(state, WORDS, item * PER_BLOCK, begin, end, size, bus)
+    else:
+        record(state, BURST, item, begin, end, size, bus)
 
 
 @jit
@@ -101,8 +103,8 @@ def _record_access(state: State, dram: Controller, index: int) -> None:
     end = dram.now.at + (numbers.write_latency if entry.is_write else numbers.read_latency)
     begin, size = end - numbers.burst, BLOCK_BYTES // state.params.accesses
     bus = index * len(dram.ranks) + dram.banks[entry.bank].rank
-    user, clock = _user(entry.owner, entry.subject), state.params.clock_ticks
-    record(state, BURST, user, begin * clock, end * clock, size, bus)
+    clock = state.params.clock_ticks
+    _record_burst(state, entry.owner, entry.subject, begin * clock, end * clock, size, bus)
 
 
 @jit

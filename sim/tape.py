@@ -8,6 +8,8 @@ bounded however long it is. Times are ticks.
 kind     from ``begin`` to ``end`` ``amount``                  ``place``
 ======== ======================== =========================== ======================================
 BURST    data on the bus of DRAM  bytes                       channel (times its pseudo channels)
+WORDS    the same, of a block of   bytes                       as BURST
+         instruction words
 TILE     a tile is decoded        0                           0
 PRELOAD  a tile is loaded from    0                           0; 1: inputs that
          activation SRAM                                      stay in the array
@@ -18,7 +20,7 @@ RING     nothing lasts: blocks    blocks; freed ones negative 0
 ======== ======================== =========================== ======================================
 
 ``instruction`` is who does it; of a CHARGE, whose tile the array streams or waits for, ``NOBODY`` behind the last one;
-of a BURST of instruction words, the first instruction in them.
+of WORDS, the first in them.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from sim.jit import jit
 from sim.state import COMPUTE, State
 
 ENTRY = ("kind", "instruction", "begin", "end", "amount", "place")
-BURST, TILE, PRELOAD, CHARGE, RING = range(5)
+BURST, WORDS, TILE, PRELOAD, CHARGE, RING = range(6)
 KIND, INSTRUCTION, BEGIN, END, AMOUNT, PLACE = range(len(ENTRY))
 
 Tape = npt.NDArray[np.int64]

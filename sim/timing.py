@@ -9,22 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import SimError
-from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES
+from accel.isa import BLOCK_BYTES
 from accel.machine import Machine
-from accel.metrics import TRAFFIC
 from accel.program import Program
 from sim.columns import build_code, pair_tokens
-from sim.decode import Column, Decoded, decode_words
+from sim.decode import Column, decode_words
 from sim.dram.state import Channels
 from sim.limits import check_limits
 from sim.lookups import plan_lookups
 from sim.params import TICKS, Params, channels_of, machine_params, unused_channels
 from sim.ring import Bytes, weight_ring
+from sim.traffic import traffic_of
 
 if TYPE_CHECKING:
     from sim.tape import Take
 
-_KINDS = list(TRAFFIC)
 _NO_IMAGE: Bytes = np.zeros(0, np.uint8)
 
 
@@ -115,7 +114,7 @@ def time_words(
         raise SimError(describe_stall(words, state))
     take_entries(state, take)
     times = {name: np.array(state.times[name]) for name in ("dispatched", "started", "completed")}
-    traffic = _traffic(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)
+    traffic = traffic_of(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)
     counters = _by_layer(lookups.totals, code["layer"][decoded["DEC"].index], layers)
     timing = Timing(**times, causes=state.causes, traffic=traffic, decoder=counters)
     assert timing.causes.sum() == timing.total, "every tick has one cause"
@@ -127,25 +126,3 @@ def _by_layer(totals: npt.NDArray[np.int64], layer: Column, layers: int) -> npt.
     counters = np.zeros((layers, totals.shape[1]), np.int64)
     np.add.at(counters, layer, totals)
     return counters
-
-
-def _traffic(decoded: Decoded, moved: Column, layer: Column, layers: int) -> npt.NDArray[np.int64]:
-    """Bytes ``[layer, kind]``. LDW: its share of sign bits, the rest indices; for unsigned vectors of 1, weights."""
-    traffic = np.zeros((layers, len(_KINDS)), np.int64)
-
-    def count(index: Column, kind: Column | int, size: Column | int) -> None:
-        np.add.at(traffic, (layer[index], np.broadcast_to(kind, index.shape)), size)
-
-    for mnemonic in ("LDA", "STA"):
-        count(decoded[mnemonic].index, decoded[mnemonic]["kind"], moved[decoded[mnemonic].index])
-    for mnemonic, kind in (("GTH", "parameters"), ("LDC", "codebooks")):
-        count(decoded[mnemonic].index, _KINDS.index(kind), moved[decoded[mnemonic].index])
-    ldw = decoded["LDW"]
-    size, length, signed = moved[ldw.index], ldw["vector_length"], ldw["signed"]
-    signs = size * length * signed // np.maximum(ldw["code_bits"] + length, 1)
-    plain = (length == 1) & (signed == 0)
-    count(ldw.index, _KINDS.index("signs"), signs)
-    count(ldw.index, np.where(plain, _KINDS.index("weights"), _KINDS.index("indices")), size - signs)
-    fetched = np.arange(0, len(decoded), BLOCK_BYTES // INSTRUCTION_BYTES)
-    count(fetched, _KINDS.index("instructions"), BLOCK_BYTES)
-    return traffic
