@@ -43,6 +43,6 @@ class WindowSums:
         self.sums[: len(joined)], self.sums[len(joined) :] = joined, 0
         self.width_cycles, self.used = 2 * self.width_cycles, -(-self.used // 2)
 
-    def starts(self) -> list[int]:
-        """The first cycle of every window in use."""
-        return [self.first + window * self.width_cycles for window in range(self.used)]
+    def edges(self) -> list[int]:
+        """Cycles at which the windows in use begin, and the last one ends."""
+        return [self.first + window * self.width_cycles for window in range(self.used + 1)]
