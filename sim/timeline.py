@@ -192,11 +192,9 @@ class Timeline:
         signs = self._signs(bursts)
         self._count_traffic(bursts, signs)
         order = np.argsort(bursts[:, PLACE], kind="stable")
-        bursts, signs = bursts[order], signs[order]
-        shown = self.window.overlaps(bursts[:, BEGIN], bursts[:, END])
-        bursts, signs = bursts[shown], signs[shown]
-        if len(bursts):
-            self.file.write(self._burst_slices(bursts, signs))
+        joined, signs = _joined(bursts[order], signs[order])
+        shown = self.window.overlaps(joined[:, BEGIN], joined[:, END])
+        self.file.write(self._burst_slices(joined[shown], signs[shown]))
 
     def _signs(self, bursts: Tape) -> Column:
         """Bytes of sign bits in each burst; those of an instruction add up to what its traffic is counted as."""
@@ -223,14 +221,9 @@ class Timeline:
         self.traffic.add(cycles[inside], KINDS.index("signs"), signs[inside])
 
     def _burst_slices(self, bursts: Tape, signs: Column) -> Iterator[str]:
-        same = (bursts[1:, [KIND, INSTRUCTION, PLACE]] == bursts[:-1, [KIND, INSTRUCTION, PLACE]]).all(axis=1)
-        first = np.flatnonzero(np.append(True, ~(same & (bursts[1:, BEGIN] == bursts[:-1, END]))))
-        size, sign_size = np.add.reduceat(bursts[:, AMOUNT], first), np.add.reduceat(signs, first)
-        joined = bursts[first]
-        joined[:, END] = bursts[np.append(first[1:], len(bursts)) - 1, END]
-        columns = (joined[:, KIND], self._burst_kinds(joined), joined[:, PLACE], size, sign_size)
+        columns = (bursts[:, KIND], self._burst_kinds(bursts), bursts[:, PLACE], bursts[:, AMOUNT], signs)
         for (index, begin, end), what, kind, bus, moved, signed in zip(
-            _spans(joined), *(column.tolist() for column in columns), strict=True
+            _spans(bursts), *(column.tolist() for column in columns), strict=True
         ):
             name, args = self.labels.of(index)
             parts = {KINDS[kind]: moved - signed} | ({"signs": signed} if signed else {})
@@ -269,6 +262,8 @@ class Timeline:
     def _traffic_counters(self) -> Iterator[str]:
         sums = self.traffic.sums
         kinds = [kind for kind in range(len(KINDS)) if sums[:, kind].any()]
+        if not kinds:
+            return
         name = f"DRAM bytes each {self.traffic.width_cycles} cycles"
         for row, start in zip([*sums[: self.traffic.used], np.zeros_like(sums[0])], self.traffic.edges(), strict=True):
             values = {KINDS[kind]: int(row[kind]) for kind in kinds}
@@ -286,6 +281,17 @@ def _steps(found: Occupancy, window: Window) -> Iterator[tuple[int, int]]:
     yield window.first * MILLICYCLES, int(found.at(window.first))
     ticks = (found.cycles[inside] * TICKS).astype(np.int64)
     yield from zip(millicycles(ticks).tolist(), found.held_bytes[inside].tolist(), strict=True)
+
+
+def _joined(bursts: Tape, signs: Column) -> tuple[Tape, Column]:
+    """Bursts of an instruction that follow each other on a bus without a gap, as one."""
+    who = bursts[:, [KIND, INSTRUCTION, PLACE]]
+    follows = (who[1:] == who[:-1]).all(axis=1) & (bursts[1:, BEGIN] == bursts[:-1, END])
+    first = np.flatnonzero(np.append(True, ~follows))
+    joined = bursts[first]
+    joined[:, AMOUNT] = np.add.reduceat(bursts[:, AMOUNT], first)
+    joined[:, END] = bursts[np.append(first[1:], len(bursts)) - 1, END]
+    return joined, np.add.reduceat(signs, first)
 
 
 def _spans(entries: Tape) -> Iterator[tuple[int, int, int]]:
