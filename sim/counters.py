@@ -36,7 +36,8 @@ class WindowSums:
         while last // self.width_cycles >= MOST_WINDOWS:
             self._join()
         self.used = max(self.used, last // self.width_cycles + 1)
-        np.add.at(self.sums, ((cycles - self.first) // self.width_cycles, series), amounts)
+        windows = (cycles - self.first) // self.width_cycles
+        np.add.at(self.sums, (windows, np.broadcast_to(series, windows.shape)), amounts)
 
     def _join(self) -> None:
         joined = self.sums.reshape(-1, 2, self.series).sum(axis=1)

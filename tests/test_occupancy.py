@@ -49,13 +49,13 @@ def test_bytes_are_in_use_from_the_first_write_to_the_last_read():
     cycles = np.arange(0, 45, 0.5)
     expected = byte_by_byte(instructions, started, completed, cycles)
     assert found.at(cycles).tolist() == expected
-    assert max(expected) == found.peak_bytes == 190 and expected[-1] == 0
+    assert max(expected) == found.peak_bytes == 150 and expected[-1] == 0
 
 
 def test_heads_side_by_side_do_not_end_each_other():
     """Two writes of one layer into alternate stretches of a buffer: the first head's bytes live on to the read."""
     text = """
-        VST a_stride=4 out_stride=8
+        VST a_stride=4 out_stride=8 a_column_stride=1 out_column_stride=1
         VEC function=fill out=0 rows=4 columns=4
         VEC function=fill out=4 rows=4 columns=4
         STA sram=0 rows=1 row_bytes=32 kind=activations_written
