@@ -5,6 +5,8 @@ Keys are spelled ``table.key`` everywhere (TOML, ``--set``, run files). Unknown 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -43,6 +45,7 @@ __all__ = [
     "Vector",
     "changes_from_preset",
     "load_machine",
+    "machine_digest",
     "machine_from_document",
     "machine_to_document",
     "preset_names",
@@ -257,3 +260,8 @@ def machine_to_document(machine: Machine) -> dict[str, Any]:
     document = asdict(machine)
     changes = {key: value for key, value in document.pop("dram_timing").items() if value != STANDARD_VALUE}
     return document | ({"dram_timing": changes} if changes else {})
+
+
+def machine_digest(machine: Machine) -> str:
+    """SHA-256 over every key, name and description left out: machines that time alike have one."""
+    return hashlib.sha256(json.dumps(machine.flat(), sort_keys=True).encode()).hexdigest()
