@@ -89,8 +89,8 @@ class BarrelShape:
 
     @property
     def cycles(self) -> int:
-        """One a stage."""
-        return len(self.stages)
+        """One to take words over, and the stages."""
+        return 1 + len(self.stages)
 
 
 STAGE_SHIFT_BITS = 2
@@ -117,14 +117,14 @@ class Barrel(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         shape = self._shape
-        joined = Signal(2 * shape.word_bits)
-        m.d.comb += joined.eq(Cat(self.current, self.following))
+        joined, first_shift = Signal(2 * shape.word_bits, reset_less=True), Signal.like(self.shift)
+        m.d.sync += [joined.eq(Cat(self.current, self.following)), first_shift.eq(self.shift)]
         with m.Switch(self.joint):
             for index, (length, reach) in enumerate(shape.joints):
                 with m.Case(index):
-                    m.d.comb += joined[length : length + reach].eq(self.following)
+                    m.d.sync += joined[length : length + reach].eq(self.following)
         bits: Value = joined
-        shift: Value = self.shift
+        shift: Value = first_shift
         for low, count in shape.stages:
             kept = shape.bits + (1 << low) - 1 if low > _lowest(shape) else shape.bits
             stage, later = Signal(kept, name=f"window{low}"), Signal(len(shift), name=f"shift{low}")
