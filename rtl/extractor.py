@@ -13,6 +13,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.decoder_timing import TIMING
+
 
 def place_layout(word_bits: int) -> data.StructLayout:
     """Where a group lies: ``shift`` in the current word; ``straddle``: its end lies in the next one; ``leave``: the
@@ -90,10 +92,10 @@ class BarrelShape:
     @property
     def cycles(self) -> int:
         """One to take words over, and the stages."""
-        return 1 + len(self.stages)
+        return TIMING.takeover + len(self.stages)
 
 
-STAGE_SHIFT_BITS = 2
+STAGE_SHIFT_BITS = TIMING.stage_shift_bits
 
 
 class Barrel(wiring.Component):

@@ -78,12 +78,6 @@ def test_simulator_and_hardware_take_the_same_cycles(build: tuple[str, int, int]
         assert found == simulated(case), (case.plans, case.stalls)
 
 
-def test_hardware_has_the_constants_of_the_table() -> None:
-    found = (words.DEPTH, queue.LATE_WRITES, codebook.READ_CYCLES, core.SIDE_CYCLES, extractor.STAGE_SHIFT_BITS)
-    assert found == (TIMING.word_queue, TIMING.late_writes, TIMING.read, TIMING.side, TIMING.stage_shift_bits)
-    assert TIMING.codes + TIMING.read == core.SIDE_AHEAD
-
-
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: f"{build[0]}-{build[1]}-{build[2]}")
 def test_barrels_have_the_stages_of_the_table(build: tuple[str, int, int]) -> None:
     config = DecoderConfig(parse_codec(build[0]), *build[1:])
