@@ -63,8 +63,8 @@ class Family:
         return totals
 
 
-# What ABC does with logic before and while it maps it to LUTs. Its default has neither "&syn3; &syn3; &b", which makes it
-# less deep, nor -x, the choices of which the mapper then takes the shallowest: they are worth 4 % of clock here.
+# What ABC does with logic before and while it maps it to LUTs. Its default has neither "&syn3; &syn3; &b", which make
+# it less deep, nor -x, which gives the mapper more structures to choose from.
 _ABC9 = "+&scorr;&sweep;&dc2;&syn3;&syn3;&b;&dch,-f,-x;&ps;&if,{{W}},{{D}},{{R}},-v;&mfs"
 
 # Collisions of reads and writes are the component's business: with -no-rw-check a memory gets no logic that

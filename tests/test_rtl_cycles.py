@@ -13,7 +13,7 @@ from accel.codecs import parse_codec
 from accel.codecs.records import RecordLayout
 from accel.decoder_timing import TIMING, DecoderTiming
 from benchmarks.decoder_rates import window_stages
-from rtl import codebook, core, credit_queue, extractor, queue, words
+from rtl import core, credit_queue, words
 from rtl.configuration import DecoderConfig
 from sim.front_end import Times, decode
 from sim.words import INSIDE, Flow, Strip, flow_of, front_of
