@@ -15,7 +15,8 @@ from typing import NamedTuple
 class DecoderTiming(NamedTuple):
     """``word_queue``, ``output_queue``: entries, of which queues keep some free for what is under way: ``late_writes``
     words (room is known that late), ``late_credits`` groups, and one as a full queue would look empty.
-    ``stage_shift_bits``: how much of a shift one register stage of the barrel does.
+    ``takeover``: registers between the words and the barrel. ``stage_shift_bits``: how much of a shift one register
+    stage of the barrel does.
     """
 
     word_queue: int = 16
@@ -26,6 +27,7 @@ class DecoderTiming(NamedTuple):
     counted: int = 1
     flag: int = 1
     queue: int = 2
+    takeover: int = 1
     codes: int = 1
     read: int = 2
     side: int = 2
@@ -46,7 +48,7 @@ class DecoderTiming(NamedTuple):
 
     def issue_to_output(self, window: int) -> int:
         """From a group's issue to the cycle in which its weights are offered, after barrels of ``window`` stages."""
-        return window + self.codes + self.read + self.side + self.queue
+        return self.takeover + window + self.codes + self.read + self.side + self.queue
 
 
 TIMING = DecoderTiming()

@@ -6,10 +6,11 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.decoder_timing import TIMING
 from rtl.block_ram import Dp16kd, has_dp16kd
 from rtl.configuration import DecoderConfig
 
-READ_CYCLES = 2
+READ_CYCLES = TIMING.read
 BANKS = 2
 
 

@@ -10,6 +10,7 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.codecs.masks import masks
+from accel.decoder_timing import TIMING
 from rtl.codebook import READ_CYCLES, Codebooks, codeword_layout
 from rtl.configuration import DecoderConfig, WordFormat
 from rtl.credit_queue import CreditQueue
@@ -54,7 +55,7 @@ class Core(wiring.Component):
         m.submodules.groups = groups = GroupSource(config)
         m.submodules.placer = placer = Placer(config)
         m.submodules.splitter = splitter = Splitter(config)
-        m.submodules.end = end = CreditQueue(output_layout(config), 16, self._style)
+        m.submodules.end = end = CreditQueue(output_layout(config), TIMING.output_queue, self._style)
         wiring.connect(m, tiles.tile, groups.tile)
         m.submodules.skid = skid = SkidBuffer(group_layout(config))
         wiring.connect(m, groups.group, skid.input)
@@ -175,8 +176,8 @@ class Core(wiring.Component):
         return list(books.codewords)
 
 
-SIDE_CYCLES = 2
-SIDE_AHEAD = 1 + READ_CYCLES
+SIDE_CYCLES = TIMING.side
+SIDE_AHEAD = TIMING.codes + READ_CYCLES
 
 
 def tag_layout(config: DecoderConfig) -> data.StructLayout:

@@ -36,8 +36,8 @@ class Decoder(wiring.Component):
     - ``irq``: an enabled event has happened; high until it is cleared.
     """
 
-    def __init__(self, config: DecoderConfig, memory_style: str = "distributed") -> None:
-        self._config, self._style = config, memory_style
+    def __init__(self, config: DecoderConfig) -> None:
+        self._config = config
         size = 8 * config.output_bytes
         ports = {f"{BUS}{name}": member for name, member in axi_lite_ports(ADDRESS_BITS).items()}
         ports |= _stream("s_axis_", In, {"tdata": config.input_bits, "tlast": 1})
@@ -49,12 +49,13 @@ class Decoder(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, registers = self._config, register_map(self._config)
-        m.submodules.core = core = Core(config, self._style)
+        style = "distributed" if getattr(platform, "lut_memory", True) else "block"
+        m.submodules.core = core = Core(config, style)
         m.submodules.bus = bus = AxiLite(ADDRESS_BITS)
-        m.submodules.registers = file = RegisterFile(registers, self._style)
+        m.submodules.registers = file = RegisterFile(registers, style)
         m.submodules.layer = layer = LayerRegisters(config, registers)
-        m.submodules.source = source = JobSource(config, self._style)
-        m.submodules.tracker = tracker = LayerTracker(config, self._style)
+        m.submodules.source = source = JobSource(config, style)
+        m.submodules.tracker = tracker = LayerTracker(config, style)
         self._connect_bus(m, bus, file, layer)
         self._connect_streams(m, core)
         tile_left = self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast
@@ -159,12 +160,12 @@ def _stream(prefix: str, flow: Any, payload: dict[str, int]) -> dict[str, wiring
     return {f"{prefix}{name}": member for name, member in {**names, "tvalid": flow(1), "tready": back(1)}.items()}
 
 
-def create_decoder(config: DecoderConfig | generate.DecoderConfig) -> Decoder:
+def create_decoder(config: DecoderConfig | generate.DecoderRequest) -> Decoder:
     """A decoder of ``config``, of either kind. Raises ``ConfigError`` or ``CodecError`` for what cannot be built."""
     return Decoder(config if isinstance(config, DecoderConfig) else hardware_config(config))
 
 
-def hardware_config(asked: generate.DecoderConfig) -> DecoderConfig:
+def hardware_config(asked: generate.DecoderRequest) -> DecoderConfig:
     """The hardware that a spelled-out request takes: its codec, with room for as many codewords as asked for."""
     codec: Any = parse_codec(asked.codec)
     if asked.max_entries is not None and codec.codebook_entries:

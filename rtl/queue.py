@@ -6,7 +6,9 @@ from amaranth.hdl import Module, Shape, ShapeLike, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-LATE_WRITES = 3
+from accel.decoder_timing import TIMING
+
+LATE_WRITES = TIMING.late_writes
 
 
 class Queue(wiring.Component):

@@ -113,17 +113,19 @@ class Splitter(wiring.Component):
         return wants["code"], wants.get("side", Const(0))
 
     def _next_in_sides(self, m: Module, strip: data.View, accept: Signal, last: Signal) -> Value:
-        """Whether the next word of a superblock is one of side bits."""
+        """Whether the next word of a superblock is one of side bits: known when the beat at hand came, not worked out
+        when it goes."""
         if not self._config.side_bits:
             return Const(0)
-        passed, in_sides, phase_end = Signal(self._config.record_word_bits), Signal(), Signal()
+        passed, in_sides = Signal(self._config.record_word_bits), Signal()  # of the next word
         words = Mux(in_sides, strip.side_words_less_1, strip.code_words_less_1)
-        m.d.comb += phase_end.eq(passed == words)
+        phase_end = passed == words
+        first_alone = self.job.p.strip.code_words_less_1 == 0
         with m.If(accept & last):
-            m.d.sync += [passed.eq(0), in_sides.eq(0)]
+            m.d.sync += [passed.eq(~first_alone), in_sides.eq(first_alone)]
         with m.Elif(accept):
             m.d.sync += [passed.eq(Mux(phase_end, 0, passed + 1)), in_sides.eq(in_sides ^ phase_end)]
-        return in_sides ^ phase_end
+        return in_sides
 
     def _gather(self, m: Module, job: data.View) -> None:
         """Words as the extractors want them, a cycle after the beat: of aligned records, codes and side bits apart."""

@@ -6,10 +6,11 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.decoder_timing import TIMING
 from rtl.extractor import place_layout
 from rtl.queue import LATE_WRITES
 
-DEPTH = 16
+DEPTH = TIMING.word_queue
 MOST_GONE = 2  # words that one group may be done with
 
 

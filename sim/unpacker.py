@@ -28,8 +28,8 @@ FIGURES = ("cycles", "groups", "lookup_cycles", "index_empty", "sign_empty")  # 
 
 def tile_figures(flow: Flow, fifo_words: int) -> Integers:
     """``FIGURES`` of a strip's tiles: ``int64[tiles, figures]``; FIFOs must suffice (``sim.words.least_queue``)."""
-    widest = TIMING.window([512], [1])  # latency does not matter, as long as credits suffice for it
-    times = decode(flow, widest, TIMING._replace(word_queue=fifo_words))
+    window = 1  # the output is always taken: how long weights are on their way does not matter, credits suffice for it
+    times = decode(flow, window, TIMING._replace(word_queue=fifo_words))
     last = np.flatnonzero(flow.end != INSIDE)
     done = times.issued + flow.cost
     counted = (np.ones(len(done), np.int64), flow.cost, *(_lacking(flow, times, queue) for queue in (CODES, SIDES)))

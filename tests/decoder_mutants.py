@@ -102,7 +102,7 @@ def mutant_verilog(mutant: Mutant) -> str:
     """Of the decoder with that one place changed."""
     with broken(mutant):
         generate = importlib.import_module("rtl.generate")
-        return str(generate.decoder_verilog(generate.DecoderConfig(SPELLING, LOOKUPS)))
+        return str(generate.decoder_verilog(generate.DecoderRequest(SPELLING, LOOKUPS)))
 
 
 def mutant_scenarios(config: DecoderConfig) -> list[Scenario]:

@@ -163,16 +163,20 @@ def help_splitter(bench: Bench, inner: SimpleNamespace, at: Strip) -> None:
         bench.helper(inner.wants[name] == (there & wanted))
         bench.helper(implies(there, done == over))
         bench.helper(implies(there & ~over, nearly == (at.index == strip[name].less_2)))
-    if hasattr(inner, "phase_end"):
+    if hasattr(inner, "passed"):
         help_phase(bench, inner, at)
 
 
 def help_phase(bench: Bench, inner: SimpleNamespace, at: Strip) -> None:
     """Invariants: where in a superblock the unit is."""
-    strip, in_sides = at.job.strip, inner.in_sides ^ inner.phase_end  # of this beat, from that of the next
-    words = Mux(in_sides, strip.side_words_less_1, strip.code_words_less_1)
-    bench.helper(implies(at.there, at.phase == inner.passed + Mux(in_sides, strip.code_words_less_1 + 1, 0)))
-    bench.helper(implies(at.there, inner.passed <= words))
+    strip = at.job.strip
+    whole, words = (
+        strip.code_words_less_1 + strip.side_words_less_1 + 1,
+        Mux(inner.in_sides, strip.side_words_less_1, strip.code_words_less_1),
+    )
+    following = Mux(at.phase == whole, 0, at.phase + 1)
+    bench.helper(implies(at.there, following == inner.passed + Mux(inner.in_sides, strip.code_words_less_1 + 1, 0)))
+    bench.helper(implies(at.there, (inner.passed <= words) & (at.phase <= whole)))
 
 
 def reach_all(bench: Bench, unit: Splitter, at: Strip, step: Value) -> None:

@@ -19,7 +19,7 @@ from accel.errors import ConfigError
 from accel.program import write_program
 from rtl import generate, tools
 from rtl.devices import Device
-from rtl.generate import DecoderConfig
+from rtl.generate import DecoderRequest
 
 Captured = pytest.CaptureFixture[str]
 CODEC = "ssvq:k=256,d=8"
@@ -30,7 +30,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Decoders asked for and devices measured on; generator and tools are stand-ins."""
     calls: list[Any] = []
 
-    def create_decoder(config: DecoderConfig) -> str:
+    def create_decoder(config: DecoderRequest) -> str:
         calls.append(config)
         if "int8" in config.codec:
             raise ConfigError("int8 has no codebook")
@@ -43,7 +43,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append((verilog, device.name, options["speed"], options["seeds"], options["target_mhz"]))
         return replace(REPORT, device=device.name)
 
-    def hardware_config(config: DecoderConfig) -> SimpleNamespace:
+    def hardware_config(config: DecoderRequest) -> SimpleNamespace:
         return SimpleNamespace(sustained_vectors_per_cycle=config.lookups_per_cycle, vector_length=8)
 
     stand_in = SimpleNamespace(create_decoder=create_decoder, hardware_config=hardware_config)
@@ -73,7 +73,7 @@ def decoder(folder: Path, *options: str) -> list[str]:
 def test_verilog_of_the_decoder_asked_for(seen: list[Any], capsys: Captured, tmp_path: Path) -> None:
     options = ("--lookups", "2", "--input-bits", "128", "--kmax", "1024", "--fabric", "ecp5")
     assert main(decoder(tmp_path, *options)) == 0
-    assert seen == [DecoderConfig(CODEC, 2, 128, 1024)]
+    assert seen == [DecoderRequest(CODEC, 2, 128, 1024)]
     assert (tmp_path / "decoder.v").read_text() == f"// component {CODEC} ecp5\n"
     assert capsys.readouterr().out == ""
 

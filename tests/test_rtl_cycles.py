@@ -13,7 +13,7 @@ from accel.codecs import parse_codec
 from accel.codecs.records import RecordLayout
 from accel.decoder_timing import TIMING, DecoderTiming
 from benchmarks.decoder_rates import window_stages
-from rtl import codebook, core, credit_queue, extractor, queue, words
+from rtl import core, credit_queue, words
 from rtl.configuration import DecoderConfig
 from sim.front_end import Times, decode
 from sim.words import INSIDE, Flow, Strip, flow_of, front_of
@@ -76,12 +76,6 @@ def test_simulator_and_hardware_take_the_same_cycles(build: tuple[str, int, int]
     cases = cases_of(*build)
     for case, found in zip(cases, observe(cases[0].config, cases), strict=True):
         assert found == simulated(case), (case.plans, case.stalls)
-
-
-def test_hardware_has_the_constants_of_the_table() -> None:
-    found = (words.DEPTH, queue.LATE_WRITES, codebook.READ_CYCLES, core.SIDE_CYCLES, extractor.STAGE_SHIFT_BITS)
-    assert found == (TIMING.word_queue, TIMING.late_writes, TIMING.read, TIMING.side, TIMING.stage_shift_bits)
-    assert TIMING.codes + TIMING.read == core.SIDE_AHEAD
 
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: f"{build[0]}-{build[1]}-{build[2]}")

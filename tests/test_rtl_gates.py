@@ -14,7 +14,7 @@ from decoder_scenarios import SLOW, Scenario
 from accel.codecs import parse_codec
 from rtl.configuration import DecoderConfig
 from rtl.devices import FABRICS
-from rtl.generate import DecoderConfig as Request
+from rtl.generate import DecoderRequest as Request
 from rtl.generate import decoder_verilog
 from rtl.netlist import Netlist, post_synthesis_netlist
 from rtl.vectors import random_layer

@@ -14,7 +14,7 @@ from accel.codecs import parse_codec
 from accel.errors import ConfigError
 from rtl.configuration import DecoderConfig
 from rtl.decoder import Decoder
-from rtl.generate import DecoderConfig as Request
+from rtl.generate import DecoderRequest as Request
 from rtl.generate import decoder_verilog
 from rtl.layer import LayerPlan, strip_plan
 from rtl.registers import register_map

@@ -11,7 +11,7 @@ from accel.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:
     from rtl.fpga_report import FpgaReport
-    from rtl.generate import DecoderConfig, FpgaRequest
+    from rtl.generate import DecoderRequest, FpgaRequest
 
 HELP = "generate hardware"
 EXAMPLE = "accel rtl decoder --codec ssvq:k=256,d=8 -o decoder.v --fpga ecp5-25k"
@@ -107,12 +107,12 @@ def _decoder(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _config(arguments: argparse.Namespace) -> DecoderConfig:
+def _config(arguments: argparse.Namespace) -> DecoderRequest:
     from accel.codecs import parse_codec
-    from rtl.generate import DecoderConfig
+    from rtl.generate import DecoderRequest
 
     codec = str(parse_codec(arguments.codec))
-    return DecoderConfig(codec, arguments.lookups, arguments.input_bits, arguments.kmax)
+    return DecoderRequest(codec, arguments.lookups, arguments.input_bits, arguments.kmax)
 
 
 def _request(arguments: argparse.Namespace) -> FpgaRequest:
@@ -140,7 +140,7 @@ def _fabric(name: str) -> Any:
     return FABRICS[name]
 
 
-def _document(config: DecoderConfig, reports: list[FpgaReport]) -> dict[str, Any]:
+def _document(config: DecoderRequest, reports: list[FpgaReport]) -> dict[str, Any]:
     from dataclasses import asdict
 
     from rtl.fpga_report import report_to_document
@@ -150,7 +150,7 @@ def _document(config: DecoderConfig, reports: list[FpgaReport]) -> dict[str, Any
     return {**facts, "fpga": [report_to_document(report) for report in reports]}
 
 
-def _print_text(config: DecoderConfig, reports: list[FpgaReport]) -> None:
+def _print_text(config: DecoderRequest, reports: list[FpgaReport]) -> None:
     from accel.reporting import to_text
     from rtl.fpga_report import reports_table
     from rtl.generate import weights_per_cycle
