@@ -28,7 +28,8 @@ COMPONENTS: Mapping[str, str] = MappingProxyType(
         "sram_weight": "the weight ring: every block written once, records read once a pass; one bank",
         "accumulators": "partial sums read and written back; one of array.columns banks at a time",
         "decoder": "codewords read, codebooks written (a copy a port), sign bits and "
-        "masks applied (add.int8 a weight), codebooks folded (as array); FIFOs not counted",
+        "masks applied (add.int8 a weight), codewords of further stages added (likewise), codebooks folded (as "
+        "array); FIFOs not counted",
         "array": "multiply.int8 and add.int32 for each multiply-accumulate",
         "vector": "multiply.int8 and add.int32 for each lane operation; requantising, reciprocals, roots not counted",
     }

@@ -23,6 +23,7 @@ from accel.arithmetic import source_rows
 from accel.errors import IsaError
 from accel.fold import loaded_bytes
 from accel.isa import BLOCK_BYTES, VECTOR_FUNCTIONS, Instruction, VectorFunction, disassemble
+from accel.tiles import codes_per_vector_of
 
 Space = Literal["dram", "activation", "codebook"]
 
@@ -136,8 +137,8 @@ def _gth(gather: Instruction, state: QueueState) -> tuple[Access, ...]:
 
 
 def decoder_codebook_bytes(dec: Instruction) -> int:
-    """Bytes of the codebook a DEC looks its codes up in; 0 for integers."""
-    return (1 << dec["code_bits"]) * dec["vector_length"] if dec["codebook"] else 0
+    """Bytes of the codebooks, of all stages, a DEC looks its codes up in; 0 for integers."""
+    return (codes_per_vector_of(dec) << dec["code_bits"]) * dec["vector_length"] if dec["codebook"] else 0
 
 
 def _dec(dec: Instruction, state: QueueState) -> tuple[Access, ...]:

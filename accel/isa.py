@@ -118,12 +118,17 @@ _SRAM = ("sram", 24, "activation SRAM byte address")
 _DRAM = ("address", 34, "DRAM byte address")
 _CODE = (
     ("code_bits", 5, "bits of one code"),
-    ("vector_length", 7, "weights per code (d)"),
+    ("vector_length", 7, "weights per vector (d)"),
     ("signed", 1, "1: one sign bit a weight follows the codes of a record"),
 )
 _MASK = (
-    ("mask_kept", 4, "N: weights each mask keeps; the others are 0. 0: no masks"),
-    ("mask_group", 5, "M: weights a mask is for; d/M mask indices follow the codes of a record. 0: no masks"),
+    ("mask_kept", 4, "N: weights each mask keeps; the others are 0. 0: no masks. With mask_group = 1: codes a vector"),
+    (
+        "mask_group",
+        5,
+        "M: weights a mask is for; d/M mask indices follow the codes of a record. 0: no masks. 1: no "
+        "masks, but mask_kept (2 to 8) codes a vector, of as many codebooks, whose codewords add up",
+    ),
 )
 _MOVE = (
     ("kind", 4, "traffic kind the bytes are counted as", tuple(TRAFFIC)),
@@ -154,7 +159,7 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
     _row(
         "LDW", 2, "load", "DRAM to the weight ring; waits for free space block by block. Traffic of signed records is "
         "split between indices and signs in the ratio code_bits : vector_length; mask indices count as indices; with "
-        "vector_length 1 and unsigned it is weights",
+        "vector_length 1, unsigned and one code a vector it is weights",
         _DRAM, ("blocks", 24, "64-byte blocks"), *_CODE, *_MASK,
     ),
     _row(
@@ -173,7 +178,9 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
     ),
     _row(
         "DEC", 5, "decode", "decode rows x columns of weights into tiles: for each strip of tile_columns columns, "
-        "passes times, for each tile_rows rows. A strip starts on a 64-byte block and is one continuous record stream",
+        "passes times, for each tile_rows rows. A strip starts on a 64-byte block and is one continuous record stream. With "
+        "S = mask_kept codes a vector (mask_group = 1) the bank holds S codebooks of 2^code_bits codewords one after the "
+        "other; a vector is clip(sum of C_s[code_s], -127, 127), its codes one after the other in the stream",
         *_CODE, ("axis_in", 1, "1: vectors run along rows (reduction), through the transpose buffer"),
         ("codebook", 1, "1: codes are looked up; 0: codes are the integers"), ("bank", 1, "codebook bank"),
         ("rows", 20, "reduction length"), ("columns", 20, "output channels"), ("tile_rows", 11, "rows of a full tile"),

@@ -104,7 +104,8 @@ def _check_dec(dec: Instruction, state: QueueState, machine: Machine) -> None:
     _check_bank(dec, state, machine)
     layout = layout_of(dec)
     _check_tile(dec, dec["groups_per_tile"], machine)
-    integers = dec["vector_length"] == 1 and not layout.side_bits and dec["code_bits"] <= INTEGER_CODE_BITS
+    single = dec["vector_length"] == layout.codes_per_vector == 1
+    integers = single and not layout.side_bits and dec["code_bits"] <= INTEGER_CODE_BITS
     if not dec["codebook"] and not integers:
         raise IsaError(
             f"codebook = 0 with {dec['code_bits']}-bit codes of {dec['vector_length']} weights, signed = "

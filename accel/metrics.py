@@ -19,7 +19,7 @@ RUN_SCHEMA = "accel.run/1"
 TRAFFIC: Mapping[str, str] = MappingProxyType(
     {
         "weights": "integer weight streams (int8, int4), padding to 64-byte blocks included",
-        "indices": "codebook indices of VQ codecs and mask indices of MVQ, padding of records and blocks included",
+        "indices": "codebook indices of VQ codecs, those of all stages, and mask indices of MVQ, padding of records and blocks included",
         "signs": "sign bits of SSVQ",
         "codebooks": "codebooks (of LR2VQ the factors it is folded from), one load a layer",
         "scales": "per-channel weight scales",
@@ -47,7 +47,8 @@ CAUSES: Mapping[str, str] = MappingProxyType(
 # What the decoder's front end counts -> definition. Integers bypass it and count nothing.
 DECODER: Mapping[str, str] = MappingProxyType(
     {
-        "lookup_groups": "groups of decoder.lookups_per_cycle codes (the last of a tile may be smaller) looked up",
+        "lookup_groups": "groups of decoder.lookups_per_cycle codes (S for a vector of S stages; the last of a tile "
+        "may be smaller) looked up",
         "lookup_cycles": "cycles the codebook served them: one each from copies, more when codes meet in a bank",
         "index_fifo_empty": "cycles without look-ups, as the index FIFO did not hold the next group",
         "sign_fifo_empty": "cycles without look-ups, as the sign FIFO lacked signs or masks of the next group",

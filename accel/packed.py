@@ -1,9 +1,9 @@
 """The packed file ``*.vq.safetensors`` (schema ``accel.packed/1``): a graph with compressed weights and its parameters.
 
 Tensors, for every weight parameter W of a conv or gemm: ``codes:W`` and ``signs:W`` or ``masks:W`` (U8, bit-packed LSB
-first in row-major order of ``EncodedLayer``), ``codebook:W`` (I8 ``[k, d]``, or ``[k, r]`` with ``projection:W``, I8
-``[r, m]``), ``scale:W`` (F32), as far as its codec has them. Every parameter that something else reads is
-``parameter:NAME``, as given. The JSON document holds ``tool_version``, ``source`` (sha256 of the model and a
+first in row-major order of ``EncodedLayer``), ``codebook:W`` (I8 ``[k, d]``, of several stages ``[stages*k, d]``, or
+``[k, r]`` with ``projection:W``, I8 ``[r, m]``), ``scale:W`` (F32), as far as its codec has them. Every parameter that
+something else reads is ``parameter:NAME``, as given. The JSON document holds ``tool_version``, ``source`` (sha256 of the model and a
 description), ``graph``, ``layers`` (codec, vector axis, shift of a projection) and, if the model has been calibrated,
 ``quantisation`` (the scale of every activation).
 """
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 import accel
-from accel.codecs import Codec, EncodedLayer, VectorAxis, codes_shape, parse_codec
+from accel.codecs import Codec, EncodedLayer, VectorAxis, codes_shape, parse_codec, vector_grid
 from accel.codecs.bits import pack_bits, packed_bytes, unpack_bits
 from accel.codecs.projection import MAX_FOLD_SHIFT, Projection
 from accel.codecs.records import SideBits, unpack_side
@@ -197,13 +197,13 @@ def _layer(name: str, row: Any, graph: Graph, tensors: dict[str, Tensor]) -> Enc
     axis: VectorAxis = _axis(row["vector_axis"], name)
     shape = gemm_shape(graph.parameters[name])
     grid = codes_shape(codec, shape, axis)
-    vectors = math.prod(grid)
-    code_stream = _stream(tensors, f"codes:{name}", packed_bytes(vectors, codec.code_bits))
-    side = _side(tensors, name, codec, grid)
+    count = math.prod(grid)
+    code_stream = _stream(tensors, f"codes:{name}", packed_bytes(count, codec.code_bits))
+    side = _side(tensors, name, codec, vector_grid(codec, shape, axis))
     codebook = _taken(tensors, f"codebook:{name}") if codec.codebook_entries else None
     scale = _taken(tensors, f"scale:{name}")
     projection = _projection(tensors, name, row, codec)
-    codes = unpack_bits(code_stream, codec.code_bits, vectors).reshape(grid)
+    codes = unpack_bits(code_stream, codec.code_bits, count).reshape(grid)
     return EncodedLayer(codec, shape, axis, codes, side, codebook, scale, projection)
 
 

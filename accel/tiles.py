@@ -12,10 +12,12 @@ from functools import lru_cache
 
 from accel.codecs import Codec
 from accel.codecs.masks import Mask
-from accel.codecs.records import RecordLayout, side_bits
+from accel.codecs.records import MAX_STAGES, RecordLayout, side_bits
+from accel.errors import CodecError
 from accel.isa import BLOCK_BYTES, Instruction
 
 RECORD_FIELDS = ("code_bits", "vector_length", "signed", "mask_kept", "mask_group")  # of LDW and DEC
+_STAGED = 1  # as ``mask_group``, which no mask has: there are none, and ``mask_kept`` counts the codes of a vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,11 @@ def ceil_div(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-def tile_codes(rows: int, columns: int, vector_length: int, axis_in: bool) -> int:
+def tile_codes(rows: int, columns: int, vector_length: int, axis_in: bool, codes_per_vector: int = 1) -> int:
     """Codes of a tile: vectors run along its columns (axis ``out``) or its rows (``in``), the last one padded."""
     if axis_in:
-        return ceil_div(rows, vector_length) * columns
-    return rows * ceil_div(columns, vector_length)
+        return ceil_div(rows, vector_length) * columns * codes_per_vector
+    return rows * ceil_div(columns, vector_length) * codes_per_vector
 
 
 def record_stream_bytes(codes: int, layout: RecordLayout) -> int:
@@ -62,20 +64,32 @@ def record_stream_bytes(codes: int, layout: RecordLayout) -> int:
 
 def mask_of(instruction: Instruction) -> Mask | None:
     """The masks in the records of an LDW or DEC, if any; raises ``CodecError`` for an impossible shape."""
-    if not instruction["mask_kept"] and not instruction["mask_group"]:
-        return None
-    return Mask(instruction["mask_kept"], instruction["mask_group"])
+    kept, group = instruction["mask_kept"], instruction["mask_group"]
+    return None if group == _STAGED or not (kept or group) else Mask(kept, group)
+
+
+def codes_per_vector_of(instruction: Instruction) -> int:
+    """Codes of a vector, of an LDW or DEC; raises ``CodecError`` for an impossible number of stages."""
+    if instruction["mask_group"] != _STAGED:
+        return 1
+    stages = instruction["mask_kept"]
+    if not 2 <= stages <= MAX_STAGES:
+        raise CodecError(f"mask_group = 1, mask_kept = {stages} codes a vector; allowed: 2 to {MAX_STAGES}")
+    return stages
 
 
 def layout_of(instruction: Instruction) -> RecordLayout:
     """The records an LDW loads or a DEC decodes; raises ``CodecError`` for an impossible one."""
     code_bits, length = instruction["code_bits"], instruction["vector_length"]
-    return RecordLayout(code_bits, length, side_bits(length, bool(instruction["signed"]), mask_of(instruction)))
+    beside = side_bits(length, bool(instruction["signed"]), mask_of(instruction))
+    return RecordLayout(code_bits, length, beside, codes_per_vector_of(instruction))
 
 
 def record_fields(codec: Codec) -> dict[str, int]:
     """What LDW and DEC say of the records of ``codec``: ``RECORD_FIELDS``."""
     kept, group = (codec.mask.kept, codec.mask.group) if codec.mask else (0, 0)
+    if codec.codes_per_vector > 1:
+        kept, group = codec.codes_per_vector, _STAGED
     values = (codec.code_bits, codec.vector_length, int(codec.has_signs), kept, group)
     return dict(zip(RECORD_FIELDS, values, strict=True))
 
@@ -85,7 +99,8 @@ def strip_of(layout: RecordLayout, axis_in: bool, rows: int, columns: int, tile_
     """The strip of ``columns`` columns: bytes each of its tiles needs and bytes it occupies."""
     codes, needed = 0, []
     for first in range(0, rows, tile_rows):
-        codes += tile_codes(min(tile_rows, rows - first), columns, layout.vector_length, axis_in)
+        height = min(tile_rows, rows - first)
+        codes += tile_codes(height, columns, layout.vector_length, axis_in, layout.codes_per_vector)
         needed.append(record_stream_bytes(codes, layout))
     needed[-1] = layout.stream_bytes(codes)  # a strip is left for good, its padding included
     return Strip(tuple(needed), ceil_div(layout.stream_bytes(codes), BLOCK_BYTES) * BLOCK_BYTES)

@@ -20,7 +20,7 @@ from accel.codecs.records import RecordLayout, SideBits, pack_records
 from accel.errors import CompileError
 from accel.isa import BLOCK_BYTES, BY_MNEMONIC
 from accel.machine import Machine
-from accel.tiles import ceil_div, strip_of
+from accel.tiles import ceil_div, strip_of, tile_codes
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -50,8 +50,9 @@ class Tiling:
 
     def strip_codes(self, strip: int) -> int:
         """Codes that make up one strip."""
-        columns, d = self.strip_columns(strip), self.layout.vector_length
-        return self.rows * -(-columns // d) if self.vector_axis == "out" else -(-self.rows // d) * columns
+        layout, axis_in = self.layout, self.vector_axis == "in"
+        columns = self.strip_columns(strip)
+        return tile_codes(self.rows, columns, layout.vector_length, axis_in, layout.codes_per_vector)
 
     def strip_blocks(self, strip: int) -> int:
         """64-byte blocks of one strip."""
@@ -61,9 +62,8 @@ class Tiling:
         """Cycles a full tile takes to decode and load: a chunk of fewer rows makes the array wait."""
         weights = min(self.tile_rows, self.rows) * min(self.tile_columns, self.columns)
         load = min(self.tile_rows, self.rows) * self.groups_per_tile
-        return max(
-            load, -(-weights // (self.layout.vector_length * lookups_per_cycle)) if self.layout.vector_length > 1 else 0
-        )
+        codes, length = self.layout.codes_per_vector, self.layout.vector_length
+        return max(load, ceil_div(weights * codes, length * lookups_per_cycle) if max(length, codes) > 1 else 0)
 
     @property
     def gemm_blocks(self) -> int:
@@ -173,10 +173,10 @@ def pack_stream(layer: EncodedLayer, tiling: Tiling, order: npt.NDArray[np.intp]
 
 
 def _pack_strip(codes: npt.NDArray[np.uint16], side: SideBits | None, tiling: Tiling, strip: int) -> Bytes:
-    """One strip, array row by array row, padded to whole blocks."""
+    """One strip, array row by array row, padded to whole blocks; the codes of a vector stay together."""
     if side is not None:
         side = np.ascontiguousarray(side.transpose(1, 0, 2)).reshape(-1, tiling.layout.side_bits)
-    data = pack_records(np.ascontiguousarray(codes.T).reshape(-1), side, tiling.layout)
+    data = pack_records(np.ascontiguousarray(codes.swapaxes(0, 1)).reshape(-1), side, tiling.layout)
     padded = np.zeros(tiling.strip_blocks(strip) * BLOCK_BYTES, np.uint8)
     padded[: data.size] = data
     return padded

@@ -78,6 +78,11 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         _require("lookups", self.lookups, LOOKUPS)
         _require("input_bits", self.input_bits, INPUT_BITS)
+        if self.codec.codes_per_vector > 1:
+            raise ConfigError(
+                f"decoder of {self.codec}: adding the codewords of several stages is not built in hardware; "
+                "allowed: codecs with one code a vector"
+            )
         if self.has_codebook:
             _require("d", self.vector_length, VECTOR_LENGTHS)
         if self.codec.code_bits > MOST_CODE_BITS:

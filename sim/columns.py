@@ -52,7 +52,8 @@ FIELDS = (
     *("action", "queue", "layer", "successor", "predecessor", "slot_ahead", "next_array"),
     *("address", "rows", "row_bytes", "stride", "cycles"),
     *("columns", "reduction", "tile_rows", "tile_columns", "groups", "chunk", "passes", "fence", "transposed"),
-    *("vector_length", "axis_in", "codebook", "release", "vectors_per_record", "record_bits", "padded_bytes"),
+    *("vector_length", "codes_per_vector", "axis_in", "codebook", "release"),
+    *("vectors_per_record", "record_bits", "padded_bytes"),
     *("lookups_at", "lookups_period", "lookups_per_strip"),
 )
 Code = np.recarray[Any, np.dtype[np.record]]
@@ -195,8 +196,9 @@ def _fill_decode(code: Code, dec: Rows, lookups: Lookups) -> None:
     code["vector_length"][dec.index] = dec["vector_length"]
     code["groups"][dec.index] = dec["groups_per_tile"]
     layouts, which = record_layouts(dec)
-    sizes = np.array([_record(layout) for layout in layouts], np.int64).reshape(-1, 3)[which]
-    for name, size in zip(("vectors_per_record", "record_bits", "padded_bytes"), sizes.T, strict=True):
+    sizes = np.array([_record(layout) for layout in layouts], np.int64).reshape(-1, 4)[which]
+    names = ("codes_per_vector", "vectors_per_record", "record_bits", "padded_bytes")
+    for name, size in zip(names, sizes.T, strict=True):
         code[name][dec.index] = size
 
 
@@ -207,12 +209,12 @@ def record_layouts(dec: Rows) -> tuple[list[RecordLayout], Column]:
     return [layout_of(dec) for dec in decs], which.reshape(-1)
 
 
-def _record(layout: RecordLayout) -> tuple[int, int, int]:
-    """Vectors and bits that count as one when a tile's last byte is looked for: records with side bits, else codes. And
-    the bytes a strip is padded to a multiple of: whole records."""
+def _record(layout: RecordLayout) -> tuple[int, int, int, int]:
+    """Codes of a vector: it costs as many look-ups. Codes and bits that count as one when a tile's last byte is looked
+    for: records with side bits, else codes. And the bytes a strip is padded to a multiple of: whole records."""
     if layout.side_bits:
-        return layout.vectors_per_record, layout.record_bytes * 8, layout.record_bytes
-    return 1, layout.code_bits, layout.record_bytes
+        return layout.codes_per_vector, layout.vectors_per_record, layout.record_bytes * 8, layout.record_bytes
+    return layout.codes_per_vector, 1, layout.code_bits, layout.record_bytes
 
 
 def _fill_gemm(code: Code, decoded: Decoded) -> None:

@@ -77,8 +77,8 @@ def _decode_tile(state: State, i: int) -> bool:
 @jit
 def _codes(dec: Record, rows: int, width: int) -> int:
     if dec.axis_in:
-        return int(_ceil_divide(rows, dec.vector_length) * width)
-    return int(rows * _ceil_divide(width, dec.vector_length))
+        return int(_ceil_divide(rows, dec.vector_length) * width * dec.codes_per_vector)
+    return int(rows * _ceil_divide(width, dec.vector_length) * dec.codes_per_vector)
 
 
 @jit

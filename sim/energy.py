@@ -54,6 +54,7 @@ def access_costs(machine: Machine, energy: EnergyTable) -> Mapping[str, Cost]:
         "dram": Cost("dram", energy.dram_joules(machine.dram.standard) * _BITS),
         "signs_applied": Cost("decoder", energy.joules("add.int8")),
         "masks_applied": Cost("decoder", energy.joules("add.int8")),
+        "codewords_added": Cost("decoder", energy.joules("add.int8")),
         "fold_macs": Cost("decoder", mac),
         "macs": Cost("array", mac),
         "lane_operations": Cost("vector", mac),
@@ -81,6 +82,7 @@ def count_accesses(decoded: Decoded, dram_bytes: int, machine: Machine) -> Mappi
       leave the array complete and there are none.
     - Codebook: each code a DEC looks up reads one codeword of one copy; LDC writes every copy, folded if it folds.
     - A mask is charged like signs: one operation a weight, kept or not. That is an upper bound; it takes no adder.
+    - Stages of residual codecs: each but the first costs an addition a weight (int8; sums are two to three bits wider).
     """
     totals = dict.fromkeys(access_costs(machine, DEFAULT_ENERGY), 0) | {"dram": dram_bytes}
     totals["weight_written"] = int(decoded["LDW"]["blocks"].sum()) * BLOCK_BYTES
@@ -101,21 +103,24 @@ def count_accesses(decoded: Decoded, dram_bytes: int, machine: Machine) -> Mappi
 def _ring_bytes_read(dec: Rows) -> int:
     """Record bytes DEC takes in, padding of vectors included, of blocks not."""
     layouts, which = record_layouts(dec)
-    bits = np.array([layout.code_bits + layout.side_bits for layout in layouts], np.int64)[which]
-    return int((_codes(dec) * bits // _BITS).sum())
+    bits = np.array([each.code_bits * each.codes_per_vector + each.side_bits for each in layouts], np.int64)[which]
+    return int((_vectors(dec) * bits // _BITS).sum())
 
 
-def _codes(dec: Rows) -> npt.NDArray[np.int64]:
-    """Codes each DEC decodes in all passes, padding of vectors included."""
+def _vectors(dec: Rows) -> npt.NDArray[np.int64]:
+    """Vectors each DEC decodes in all passes, padding included."""
     along, across = np.where(dec["axis_in"], (dec["rows"], dec["columns"]), (dec["columns"], dec["rows"]))
     return np.asarray(_ceil_divide(along, dec["vector_length"]) * across * dec["passes"], np.int64)
 
 
 def _count_lookups(dec: Rows, totals: dict[str, int]) -> None:
-    weights = _codes(dec) * dec["vector_length"]
-    totals["codebook_read"] = int((weights * dec["codebook"]).sum())
+    layouts, which = record_layouts(dec)
+    codes = np.array([layout.codes_per_vector for layout in layouts], np.int64)[which]
+    weights = _vectors(dec) * dec["vector_length"]
+    totals["codebook_read"] = int((weights * codes * dec["codebook"]).sum())
     totals["signs_applied"] = int((weights * dec["signed"]).sum())
-    totals["masks_applied"] = int((weights * (dec["mask_group"] > 0)).sum())
+    totals["masks_applied"] = int((weights * (dec["mask_group"] > 0) * (codes == 1)).sum())
+    totals["codewords_added"] = int((weights * (codes - 1)).sum())
 
 
 def _count_gemm(decoded: Decoded, gemm: Rows, totals: dict[str, int], accumulates: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs.bits import MAX_BITS
-from accel.codecs.records import MAX_VECTOR_LENGTH
+from accel.codecs.records import MAX_STAGES, MAX_VECTOR_LENGTH
 from accel.errors import SimError
 from accel.isa import BLOCK_BYTES
 from accel.machine import INPUT_BITS
@@ -94,7 +94,8 @@ def _tile_cycles(decoded: Decoded, params: Params) -> Real:
     Every code of a tile may wait for a bank, and for three cycles a beat until FIFOs take it: at most ``_CODE_CYCLES``.
     """
     dec, bounds = decoded["DEC"], []
-    slowest = np.maximum(_CODE_CYCLES * dec["tile_columns"], dec["groups_per_tile"])
+    codes = np.where(dec["mask_group"] == 1, MAX_STAGES, 1) * dec["tile_columns"]
+    slowest = np.maximum(_CODE_CYCLES * codes, dec["groups_per_tile"])
     bounds.append(1.0 * dec["tile_rows"] * slowest + MAX_VECTOR_LENGTH + _CODE_CYCLES)
     whole = 2 * params.edge_rows + params.edge_columns + max(0, params.overhead_cycles)
     for mnemonic in ("GEM", "GMS"):

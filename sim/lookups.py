@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -94,7 +93,8 @@ class _Cut:
         width = min(dec["tile_columns"], dec["columns"] - strip * dec["tile_columns"])
         last = dec["rows"] - (self.tiles - 1) * dec["tile_rows"]
         rows = [dec["tile_rows"]] * (self.tiles - 1) + [last]
-        return np.array([tile_codes(count, width, dec["vector_length"], bool(dec["axis_in"])) for count in rows])
+        length, axis_in, each = dec["vector_length"], bool(dec["axis_in"]), self.layout.codes_per_vector
+        return np.array([tile_codes(count, width, length, axis_in, each) for count in rows])
 
 
 def _cut(dec: Rows, n: int) -> _Cut:
@@ -147,10 +147,19 @@ def _banked_table(cut: _Cut, members: Column, ring: Ring, memory: Bytes, block: 
         count = cut.counts(strip)
         blocks = ceil_div(cut.layout.stream_bytes(int(count.sum())), BLOCK_BYTES)
         codes, _ = unpack_records(ring.blocks_read(memory, block, blocks), int(count.sum()), cut.layout)
-        costs = bank_cycles(codes, count, params.lookups, params.codebook_banks)
+        banks = _banks(codes, cut.layout, params.codebook_banks)
+        costs = bank_cycles(banks, count, params.lookups, params.codebook_banks)
         rows.append(_figures(cut, count, costs, params))
         block += blocks
     return _table(members, rows, np.ones(cut.strips, np.int64), per_strip=True)
+
+
+def _banks(codes: npt.NDArray[np.uint16], layout: RecordLayout, banks: int) -> npt.NDArray[np.uint16]:
+    """The bank that holds the codeword of each code, modulo ``banks``: stages lie one after the other."""
+    if layout.codes_per_vector == 1:
+        return codes
+    stages = np.arange(layout.codes_per_vector, dtype=np.uint32) << np.uint32(layout.code_bits)
+    return ((codes.reshape(-1, layout.codes_per_vector) + stages) % banks).astype(np.uint16).reshape(-1)
 
 
 def _figures(cut: _Cut, count: Column, costs: Column | None, params: Params) -> Figures:

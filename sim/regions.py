@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from accel.codecs.mvq import apply_masks
 from accel.codecs.records import unpack_records
+from accel.codecs.rvq import summed_codewords
 from accel.codecs.ssvq import apply_signs
 from accel.codecs.vq import look_up
 from accel.errors import CodecError, SimError
@@ -28,7 +29,7 @@ def region_at(dec: Instruction, where: str) -> Region:
 def decode_region(data: Bytes, dec: Instruction, region: Region, codebook: Weights | None, where: str) -> Weights:
     """``int8[columns, rows]`` of one DEC from the ``region.stored_bytes`` bytes it walks.
 
-    ``codebook`` is ``int8[2**code_bits, d]``, or ``None`` for integers. Raises ``SimError`` naming ``where`` for mask
+    ``codebook`` is ``int8[2**code_bits, d]``, of all stages, or ``None`` for integers. Raises ``SimError`` naming ``where`` for mask
     indices that no mask has.
     """
     try:
@@ -68,12 +69,14 @@ def _decode_strip(data: Bytes, dec: Instruction, width: int, codebook: Weights |
 
 
 def _vectors(data: Bytes, count: int, dec: Instruction, codebook: Weights | None) -> Weights:
-    """``int8[count, d]``: codes looked up, or integers sign-extended; negated by their sign bits or masked."""
+    """``int8[count, d]``: codes looked up and added up, or integers sign-extended; negated by sign bits or masked."""
     layout, mask = layout_of(dec), mask_of(dec)
-    codes, side = unpack_records(data, count, layout)
+    codes, side = unpack_records(data, count * layout.codes_per_vector, layout)
     if codebook is None:
         unused = 16 - layout.code_bits
         vectors = ((codes << np.uint16(unused)).view(np.int16) >> np.int16(unused)).astype(np.int8).reshape(-1, 1)
+    elif layout.codes_per_vector > 1:
+        vectors = summed_codewords(codebook, codes.reshape(count, -1))
     else:
         vectors = look_up(codebook, codes)
     if side is None:

@@ -116,7 +116,7 @@ def _by_layer(totals: npt.NDArray[np.int64], layer: Column, layers: int) -> npt.
 
 
 def _traffic(decoded: Decoded, moved: Column, layer: Column, layers: int) -> npt.NDArray[np.int64]:
-    """Bytes ``[layer, kind]``. LDW: its share of sign bits, the rest indices; for unsigned vectors of 1, weights."""
+    """Bytes ``[layer, kind]``. LDW: its share of sign bits, the rest indices; for vectors of 1 with nothing beside, weights."""
     traffic = np.zeros((layers, len(_KINDS)), np.int64)
 
     def count(index: Column, kind: Column | int, size: Column | int) -> None:
@@ -129,7 +129,7 @@ def _traffic(decoded: Decoded, moved: Column, layer: Column, layers: int) -> npt
     ldw = decoded["LDW"]
     size, length, signed = moved[ldw.index], ldw["vector_length"], ldw["signed"]
     signs = size * length * signed // np.maximum(ldw["code_bits"] + length, 1)
-    plain = (length == 1) & (signed == 0)
+    plain = (length == 1) & (signed == 0) & (ldw["mask_group"] == 0)
     count(ldw.index, _KINDS.index("signs"), signs)
     count(ldw.index, np.where(plain, _KINDS.index("weights"), _KINDS.index("indices")), size - signs)
     fetched = np.arange(0, len(decoded), BLOCK_BYTES // INSTRUCTION_BYTES)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import SimError
+from accel.footprint import decoder_codebook_bytes
 from accel.fold import loaded_bytes, loaded_codebook
 from accel.isa import BLOCK_BYTES, QUEUES, Instruction, decode
 from accel.program import Program, WeightStream
@@ -100,12 +101,12 @@ def _codebook_sources(decoded: Decoded) -> dict[int, int]:
 
 
 def _codebook(image: Bytes, ldc: Rows, source: int | None, dec: Instruction, where: str) -> Weights | None:
-    """``int8[2**code_bits, d]`` as loaded, or ``None`` for integers."""
+    """``int8[2**code_bits, d]``, of all stages, as loaded, or ``None`` for integers."""
     if not dec["codebook"]:
         return None
     if source is None:
         raise SimError(f"{where}: no token tells that a codebook is in bank {dec['bank']}")
-    size = dec["vector_length"] << dec["code_bits"]
+    size = decoder_codebook_bytes(dec)
     number = ldc.index[source]
     load = Instruction("LDC", {name: int(column[source]) for name, column in ldc.fields.items()})
     data = loaded_codebook(load, image[load["address"] :][: load["bytes"]], f"instruction {number} LDC")

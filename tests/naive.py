@@ -48,12 +48,17 @@ def transfer_blocks(i):
 
 def side_bits(i):
     """Bits that a vector has beside its code: signs, or an index for the mask of each group."""
-    if not i["mask_group"]:
+    if i["mask_group"] < 2:
         return i["vector_length"] if i["signed"] else 0
     index_bits = 0
     while 1 << index_bits < math.comb(i["mask_group"], i["mask_kept"]):
         index_bits += 1
     return i["vector_length"] // i["mask_group"] * index_bits
+
+
+def stages(i):
+    """Codes of a vector: one from each codebook, whose codewords are added."""
+    return i["mask_kept"] if i["mask_group"] == 1 else 1
 
 
 def fold_cycles(i, array):
@@ -124,7 +129,7 @@ def front_end(i, decoder, tiles, indices):
 
 
 def strip_figures(i, decoder, tiles, indices, idle_before_beat):
-    """Look up the codes ``indices`` of a strip of ``tiles`` (vectors of each), cycle by cycle.
+    """Look up the codes ``indices`` of a strip of ``tiles`` (codes of each), cycle by cycle.
 
     A beat comes when nothing has moved for so many cycles. Returns for each tile its cycles, from the end of the tile
     before, and the counters: groups, cycles of look-ups, without index, without signs.
@@ -179,7 +184,7 @@ def decoded_tiles(i):
             codes = 0
             for first in range(0, i["rows"], i["tile_rows"]):
                 rows = min(i["tile_rows"], i["rows"] - first)
-                here = ceil(rows, d) * width if i["axis_in"] else rows * ceil(width, d)
+                here = (ceil(rows, d) * width if i["axis_in"] else rows * ceil(width, d)) * stages(i)
                 codes += here
                 end_of_pass = first + rows == i["rows"]
                 end_of_strip = end_of_pass and turn == i["passes"] - 1
@@ -557,7 +562,7 @@ class Naive:
         return self.tiles_left.pop(0)
 
     def strip_tiles(self, dec, first):
-        """Vectors of the tiles of the strip whose first tile is ``first``: only the last one may have fewer rows."""
+        """Codes of the tiles of the strip whose first tile is ``first``: only the last one may have fewer rows."""
         d, rows = dec["vector_length"], min(dec["rows"], dec["tile_rows"])
         per_row = len(first) // (ceil(rows, d) if dec["axis_in"] else rows)
         heights = [min(rows, dec["rows"] - at) for at in range(0, dec["rows"], rows)]
@@ -573,11 +578,11 @@ class Naive:
         return self.known_strips[kind]
 
     def index(self, dec, strip, v):
-        """The code of vector ``v`` of a strip."""
+        """Where the codebook memory has what code ``v`` of a strip stands for: stages lie behind one another."""
         begin, end, _ = bits_of_vector(dec, v)
         first, last = begin // 8, ceil(end, 8)
         word = int.from_bytes(self.ring_data[strip + first : strip + last], "little")
-        return word >> begin % 8 & ((1 << end - begin) - 1)
+        return (word >> begin % 8 & ((1 << end - begin) - 1)) + v % stages(dec) * (1 << dec["code_bits"])
 
     # -- compute ---------------------------------------------------------------------------------------------------
     def compute(self):
@@ -673,7 +678,7 @@ class Naive:
         traffic = defaultdict(int, instructions=self.fetched_blocks * BLOCK_BYTES)
         for n, blocks in self.blocks.items():
             i, size = self.program[n], blocks * BLOCK_BYTES
-            if i.mnemonic == "LDW" and i["vector_length"] == 1 and not i["signed"]:
+            if i.mnemonic == "LDW" and i["vector_length"] == stages(i) == 1 and not i["signed"]:
                 traffic["weights"] += size
             elif i.mnemonic == "LDW":
                 signs = size * i["vector_length"] // (i["code_bits"] + i["vector_length"]) if i["signed"] else 0

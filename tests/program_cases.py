@@ -21,6 +21,7 @@ from accel.metrics import TRAFFIC
 
 DRAM_BYTES = 1 << 20
 MASKS = ({"mask_kept": 1, "mask_group": 2}, {"mask_kept": 2, "mask_group": 4}, {"mask_kept": 3, "mask_group": 8})
+STAGES = ({"mask_kept": 2, "mask_group": 1}, {"mask_kept": 3, "mask_group": 1})
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class ProgramBuilder:
     def weights(self, unit):
         """Choose a matrix and load its blocks by one or two LDW; ``self.decs`` remembers how to use them."""
         r = self.random
-        beside, codebook = r.choice([({}, 0), ({}, 1), ({"signed": 1}, 1), (r.choice(MASKS), 1)])
-        lengths = [d for d in (2, 4, 8) if d % beside.get("mask_group", 1) == 0]
+        beside, codebook = r.choice([({}, 0), ({}, 1), ({"signed": 1}, 1), (r.choice(MASKS), 1), (r.choice(STAGES), 1)])
+        lengths = [d for d in (1, 2, 4, 8) if d % beside.get("mask_group", 2) == 0]
         kind = {"code_bits": r.choice([2, 4, 5, 8]), "vector_length": r.choice(lengths) if codebook else 1, **beside}
         shape = {"rows": r.randint(1, 40), "columns": r.randint(1, 40)}
         tile = {"tile_rows": r.randint(3, 16), "tile_columns": r.randint(3, 16)}

@@ -20,6 +20,7 @@ CODECS = (
     *("int8", "int4", "vq:k=4,d=2", "vq:k=16,d=4", "vq:k=8,d=3", "ssvq:k=16,d=8", "ssvq:k=4,d=4", "ssvq:k=256,d=8"),
     *("mvq:k=4,d=4,nm=2:4", "mvq:k=16,d=8,nm=1:4", "mvq:k=8,d=6,nm=2:3", "mvq:k=1024,d=8,nm=2:4", "mvq:k=4,d=2,nm=1:2"),
     *("lr2vq:k=4,m=2,r=1", "lr2vq:k=16,m=8,r=3", "lr2vq:k=8,m=3,r=3"),
+    *("rvq:k=4,d=2,stages=2", "rvq:k=16,d=4,stages=3", "rvq:k=32,d=3,stages=2"),
 )
 
 

@@ -13,6 +13,7 @@ from accel.codecs import (
     CODECS,
     LR2VQ,
     MVQ,
+    RVQ,
     SSVQ,
     VECTOR_AXES,
     VQ,
@@ -192,7 +193,7 @@ def test_parameters_come_in_any_order():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("svq:k=16,d=8", "unknown family 'svq'; allowed: int8, int4, vq, ssvq, mvq, lr2vq; did you mean 'ssvq'?"),
+        ("svq:k=16,d=8", "unknown family 'svq'; allowed: int8, int4, vq, ssvq, mvq, lr2vq, rvq; did you mean 'ssvq'?"),
         ("", "unknown family ''"),
         ("vq", "parameter k, d missing; expected e.g. 'vq:k=256,d=4'"),
         ("vq:k=16", "parameter d missing"),
@@ -222,6 +223,11 @@ def test_parameters_come_in_any_order():
         ("lr2vq:k=16,m=8,r=9", "r=9; allowed: 1 to 8, no more than k and m"),
         ("lr2vq:k=4,m=8,r=5", "r=5; allowed: 1 to 4, no more than k and m"),
         ("lr2vq:k=16,m=8,r=0", "r=0; allowed: 1 to 8"),
+        ("rvq:k=256,d=8", "parameter stages missing; expected e.g. 'rvq:k=256,d=8,stages=2'"),
+        ("rvq:k=256,d=8,stages=1", "stages=1; allowed: 2 to 8; a single stage is vq:k=256,d=8"),
+        ("rvq:k=256,d=8,stages=0", "stages=0; allowed: 2 to 8"),
+        ("rvq:k=256,d=8,stages=9", "stages=9; allowed: 2 to 8"),
+        ("rvq:k=100,d=8,stages=2", "k=100 is not a power of two from 2 to 65536; nearest: 64 and 128"),
     ],
 )
 def test_wrong_spellings_say_what_is_wrong(text, message):
@@ -236,6 +242,7 @@ def test_wrong_spellings_say_what_is_wrong(text, message):
     [
         *[("int8", 8), ("int4", 4), ("vq:k=256,d=4", 2), ("ssvq:k=256,d=8", 2), ("ssvq:k=16,d=8", 1.5)],
         *[("lr2vq:k=256,m=8,r=4", 1), ("mvq:k=512,d=16,nm=4:16", 20 / 16), ("mvq:k=512,d=16,nm=2:4", 21 / 16)],
+        *[("rvq:k=256,d=8,stages=2", 2), ("rvq:k=4096,d=4,stages=3", 9)],
     ],
 )
 def test_bits_per_weight_of_the_design_table(text, bits):
@@ -334,6 +341,10 @@ def legal_layer(codec):
         (LR2VQ(4, 2, 1), {"projection": Projection(np.ones((2, 2), np.int8), 0)}, "projection of shape"),
         (LR2VQ(4, 2, 1), {"codebook": np.ones((4, 2), np.int8)}, "codebook of shape"),
         (LR2VQ(4, 2, 1), {"codebook": np.full((4, 1), -128, np.int8)}, "codebook element -128"),
+        (RVQ(4, 2, 2), {"codes": np.zeros((2, 3), np.uint16)}, r"codes of shape \(2, 3\); expected \(2, 3, 2\)"),
+        (RVQ(4, 2, 2), {"codes": np.full((2, 3, 2), 4, np.uint16)}, "code 4 is out of range; allowed: below 4"),
+        (RVQ(4, 2, 2), {"codebook": np.ones((4, 2), np.int8)}, r"codebook of shape \(4, 2\); expected \(8, 2\)"),
+        (RVQ(4, 2, 2), {"codebook": np.full((8, 2), -128, np.int8)}, "codebook element -128; allowed: -127 to 127"),
         (VQ(4, 2), {"projection": Projection(np.ones((1, 2), np.int8), 0)}, "projection of shape"),
         (SSVQ(4, 2), {"codebook": None}, "codebook of shape None"),
         (SSVQ(4, 2), {"codebook": np.full((4, 2), -1, np.int8)}, "codebook element -1; allowed: 0 to 127"),

@@ -202,7 +202,8 @@ def test_gms_equals_plain_integers():
 
 
 @pytest.mark.parametrize(
-    "spelling", ["int4", "vq:k=16,d=4", "ssvq:k=16,d=8", "mvq:k=16,d=8,nm=2:4", "lr2vq:k=16,m=4,r=2"]
+    "spelling",
+    ["int4", "vq:k=16,d=4", "ssvq:k=16,d=8", "mvq:k=16,d=8,nm=2:4", "lr2vq:k=16,m=4,r=2", "rvq:k=32,d=4,stages=3"],
 )
 @pytest.mark.parametrize("axis", ["out", "in"])
 def test_coded_weights_give_torchs_integer_product(spelling, axis):

@@ -77,6 +77,12 @@ GOLDEN: list[tuple[str, int, int]] = [
         "tile_columns=64 groups_per_tile=1 passes=2 release=1 mask_kept=4 mask_group=16 pop=load",
         0x8240_0080_4200_4000, 0x2400_00C0_E209_0025,
     ),
+    # the first DEC unsigned and of two codes a vector: three flags 0xE<<28, mask_kept 2<<55 = 1<<56, mask_group 1<<59
+    (
+        "DEC code_bits=4 vector_length=8 axis_in=1 codebook=1 bank=1 rows=192 columns=576 tile_rows=64 "
+        "tile_columns=64 groups_per_tile=1 passes=2 release=1 mask_kept=2 mask_group=1 pop=load",
+        0x0940_0080_4200_4000, 0x2400_00C0_E104_0025,
+    ),
     # 6 | 3<<16 | 3<<22 = 0xC<<20 | 2<<28 | 2<<33 = 4<<32 | 1<<38 | 1<<44 | 1<<50 | 1<<56 | in_h 224<<62: 224/4 above
     # 56 = 0x38 | in_w 224<<12 = 0xE0000 | out_w 112<<26 = 0x1C<<28 | 3<<40 | channel_major 1<<60 | a_unsigned 1<<61
     (

@@ -128,6 +128,12 @@ def test_folds_make_a_codebook_that_fits(old: str, new: str, message: str) -> No
         ("mask_kept=8 mask_group=16", "an index of 14 bits; allowed: at most 12 bits"),
         ("mask_kept=1 mask_group=3", "vectors of 16 weights; allowed: multiples of M=3"),
         ("mask_kept=2 mask_group=4 signed=1", "signs beside masks of 2:4; allowed: one of the two"),
+        ("mask_kept=1 mask_group=1", "mask_group = 1, mask_kept = 1 codes a vector; allowed: 2 to 8"),
+        ("mask_kept=9 mask_group=1", "mask_group = 1, mask_kept = 9 codes a vector; allowed: 2 to 8"),
+        (
+            "mask_kept=2 mask_group=1 signed=1",
+            "record of 2 codes a vector with 16 side bits; allowed: 1 beside side bits",
+        ),
     ],
 )
 @pytest.mark.parametrize("mnemonic", ["LDW", "DEC"])

@@ -20,6 +20,9 @@ CODECS += (
     "mvq:k=16,d=8,nm=2:4",
     "mvq:k=8,d=4,nm=1:2",
     "lr2vq:k=32,m=8,r=3",
+    "rvq:k=32,d=8,stages=3",
+    "rvq:k=256,d=4,stages=2",
+    "rvq:k=8,d=1,stages=2",
 )
 
 

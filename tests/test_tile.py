@@ -66,7 +66,8 @@ def strip_bits(layer: EncodedLayer, shape: tuple[int, ...], tiling: Tiling, firs
             out, reduction = first + column, source_index(row, shape, layer.vector_axis)
             at = (out // d, reduction) if layer.vector_axis == "out" else (out, reduction // d)
             side = [] if layer.side is None else [int(bit) for bit in layer.side[at]]
-            vectors.append((int(layer.codes[at]) & (1 << layout.code_bits) - 1, side))
+            codes = np.atleast_1d(layer.codes[at]).tolist()  # of several stages they follow one another
+            vectors += [(code & (1 << layout.code_bits) - 1, side) for code in codes]
     bits: list[int] = []
     blank = (0, [0] * layout.side_bits)
     for start in range(0, len(vectors), layout.vectors_per_record):
@@ -171,6 +172,7 @@ def test_large_groups_are_gemms_of_their_own() -> None:
     ("codec", "axis", "shape", "groups", "words"),
     [
         ("vq:k=65536,d=4", "out", (8, 8), 1, "codebook of vq:k=65536,d=4 takes 262144 bytes"),
+        ("rvq:k=256,d=8,stages=5", "out", (8, 8), 1, "codebook of rvq:k=256,d=8,stages=5 takes 10240 bytes"),
         ("ssvq:k=16,d=32", "out", (32, 8), 1, "vectors of 32 along 'out' exceed the array of 16x16"),
         ("ssvq:k=16,d=32", "in", (8, 32), 1, "vectors of 32 along 'in' exceed the array of 16x16"),
         ("vq:k=4,d=8", "out", (60, 9), 3, "3 groups of 20 channels"),

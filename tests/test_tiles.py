@@ -17,7 +17,7 @@ from accel.isa import BLOCK_BYTES, QUEUES, VECTOR_CODE, Instruction
 from accel.machine import load_machine
 from accel.tiles import RECORD_FIELDS, TileShape, region_of, tile_runs
 
-# code_bits, d, signed, N, M and the side bits that makes
+# code_bits, d, signed, N, M and the side bits that makes; with M = 1, N codes a vector
 LAYOUTS = {
     **{(bits, d, 0, 0, 0): 0 for bits, d in ((8, 1), (4, 1), (8, 4), (5, 3), (6, 1))},
     **{(bits, d, 1, 0, 0): d for bits, d in ((4, 8), (8, 8), (3, 5))},
@@ -26,6 +26,7 @@ LAYOUTS = {
     (4, 8, 0, 2, 4): 6,
     (10, 8, 0, 2, 4): 6,
     (6, 6, 0, 1, 2): 3,
+    **{(bits, d, 0, stages, 1): 0 for bits, d, stages in ((8, 8, 2), (5, 3, 3), (3, 1, 2))},
 }
 
 
@@ -42,6 +43,7 @@ def walk(dec: Instruction) -> Iterator[tuple[int, int, int, int]]:
     """Slow twin: (rows, columns, bytes needed, bytes freed afterwards) of each tile, in order of decoding."""
     layout = RecordLayout(dec["code_bits"], dec["vector_length"], LAYOUTS[tuple(dec[n] for n in RECORD_FIELDS)])
     d, base, freed = dec["vector_length"], 0, 0
+    each = dec["mask_kept"] if dec["mask_group"] == 1 else 1
     for left in range(0, dec["columns"], dec["tile_columns"]):
         columns = min(dec["tile_columns"], dec["columns"] - left)
         for turn in range(dec["passes"]):
@@ -50,7 +52,7 @@ def walk(dec: Instruction) -> Iterator[tuple[int, int, int, int]]:
                 rows = min(dec["tile_rows"], dec["rows"] - top)
                 for row in range(rows):
                     for column in range(columns):
-                        codes += (row if dec["axis_in"] else column) % d == 0  # a vector starts here
+                        codes += each * ((row if dec["axis_in"] else column) % d == 0)  # a vector starts here
                 bits = codes * dec["code_bits"]
                 whole_records = layout.side_bits or top + rows == dec["rows"]
                 needed = layout.stream_bytes(codes) if whole_records else bits // 8 + (bits % 8 > 0)

@@ -32,7 +32,7 @@ def tile_codes(layer, rows, columns):
         cut = np.s_[columns.start // d : -(-columns.stop // d), rows]
     else:
         cut = np.s_[columns, rows.start // d : -(-rows.stop // d)]
-    codes = layer.codes[cut].T.reshape(-1)
+    codes = layer.codes[cut].swapaxes(0, 1).reshape(-1)
     side = None if layer.side is None else layer.side[cut].transpose(1, 0, 2).reshape(-1, layer.side.shape[2])
     return codes, side
 

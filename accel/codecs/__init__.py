@@ -19,11 +19,14 @@ from accel.codecs.base import (
     padded_bytes,
     padded_weights,
     stored_bytes,
+    vector_grid,
 )
 from accel.codecs.integer import Int4, Int8
 from accel.codecs.lr2vq import LR2VQ
 from accel.codecs.masks import Mask
 from accel.codecs.mvq import MVQ
+from accel.codecs.records import MAX_STAGES
+from accel.codecs.rvq import RVQ
 from accel.codecs.ssvq import SSVQ
 from accel.codecs.vq import VQ
 from accel.errors import CodecError, listed, nearest
@@ -32,6 +35,7 @@ __all__ = [
     "CODECS",
     "LR2VQ",
     "MVQ",
+    "RVQ",
     "SSVQ",
     "VECTOR_AXES",
     "VQ",
@@ -50,6 +54,7 @@ __all__ = [
     "padded_weights",
     "parse_codec",
     "stored_bytes",
+    "vector_grid",
 ]
 
 
@@ -86,13 +91,14 @@ class CodecFamily:
     parameters: tuple[CodecParameter, ...] = ()
 
 
-_K = CodecParameter("k", "codewords in a layer's codebook: a power of two, 2 to 65536")
+_K = CodecParameter("k", "codewords in a codebook (of a layer or stage): a power of two, 2 to 65536")
 _D = CodecParameter("d", "weights in a codeword: 1 to 64")
 _M = CodecParameter("m", "weights in a folded codeword: 1 to 64")
 _R = CodecParameter("r", "rank, numbers in a stored codeword: 1 to m, at most k")
 _NM = CodecParameter(
     "nm", "N:M, weights kept of every M: M is 2 to 16 and divides d; a mask index has 1 to 12 bits", _mask
 )
+_S = CodecParameter("stages", f"codebooks, one codeword of each adds up to a vector: 2 to {MAX_STAGES}")
 
 CODECS: Mapping[str, CodecFamily] = MappingProxyType(
     {
@@ -116,6 +122,12 @@ CODECS: Mapping[str, CodecFamily] = MappingProxyType(
             "low-rank vector quantisation: int8 codewords of R numbers times an int8 projection, folded on loading",
             "lr2vq:k=256,m=8,r=4",
             (_K, _M, _R),
+        ),
+        "rvq": CodecFamily(
+            RVQ,
+            "residual (additive) vector quantisation: S int8 codewords, one of each codebook, add up, saturating",
+            "rvq:k=256,d=8,stages=2",
+            (_K, _D, _S),
         ),
     }
 )

@@ -36,9 +36,10 @@ class EncodedLayer:
     """One weight matrix in compressed form, before any packing into bits.
 
     ``shape`` is ``(out, reduction)`` of the real matrix; ``codes`` cover the axis padded to a multiple of the vector
-    length: ``[ceil(out/d), reduction]`` for axis ``out``, ``[out, ceil(reduction/d)]`` for ``in``. ``side`` (bool, same
-    layout with a trailing axis of ``side_bits``) is what each vector stores beside its code: signs (1 = negative) or
-    mask indices (``accel.codecs.masks``); ``None`` for codecs without. ``codebook`` is ``int8[k, d]``, or ``None`` for
+    length: ``[ceil(out/d), reduction]`` for axis ``out``, ``[out, ceil(reduction/d)]`` for ``in``, with a trailing axis
+    of ``codes_per_vector`` if that is more than 1. ``side`` (bool, same layout with a trailing axis of ``side_bits``)
+    is what each vector stores beside its code: signs (1 = negative) or mask indices (``accel.codecs.masks``); ``None``
+    for codecs without. ``codebook`` is ``int8[k, d]`` (of several stages all, ``int8[stages*k, d]``), or ``None`` for
     integer codecs; with a ``projection`` it is ``int8[k, r]`` and folded to ``[k, d]`` before use. ``scale`` is float32
     ``[1]`` (per tensor) or ``[out]`` (per channel).
     """
@@ -70,7 +71,12 @@ class Codec(ABC):
     @property
     @abstractmethod
     def vector_length(self) -> int:
-        """Weights per code (d)."""
+        """Weights per vector (d)."""
+
+    @property
+    def codes_per_vector(self) -> int:
+        """Codes whose codewords add up to a vector: the stages of residual codecs, else 1."""
+        return 1
 
     @property
     @abstractmethod
@@ -80,7 +86,7 @@ class Codec(ABC):
     @property
     @abstractmethod
     def codebook_entries(self) -> int:
-        """Codewords per layer (k); 0 for integer codecs."""
+        """Codewords per layer (k, of several stages all); 0 for integer codecs."""
 
     @property
     def codebook_shape(self) -> tuple[int, int] | None:
@@ -106,7 +112,7 @@ class Codec(ABC):
     def layout(self) -> RecordLayout:
         """The records of its weight streams."""
         beside = side_bits(self.vector_length, self.has_signs, self.mask)
-        return RecordLayout(self.code_bits, self.vector_length, beside)
+        return RecordLayout(self.code_bits, self.vector_length, beside, self.codes_per_vector)
 
     @abstractmethod
     def encode(
@@ -128,9 +134,9 @@ class Codec(ABC):
 
     @property
     def bits_per_weight(self) -> float:
-        """Stored bits per weight, codebook and scale apart: log2 k / d, +1 with signs, + the bits of a mask index over
-        the weights it stands for."""
-        return (self.code_bits + self.layout.side_bits) / self.vector_length
+        """Stored bits per weight, codebook and scale apart: log2 k / d, times the stages, +1 with signs, + the bits of
+        a mask index over the weights it stands for."""
+        return (self.code_bits * self.codes_per_vector + self.layout.side_bits) / self.vector_length
 
     @property
     def codebook_bytes(self) -> int:
@@ -143,8 +149,15 @@ class Codec(ABC):
         return sum(math.prod(shape) for shape in (self.codebook_shape, self.projection_shape) if shape)
 
 
-def codes_shape(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> tuple[int, int]:
-    """Shape of ``EncodedLayer.codes`` for a matrix of ``shape``; the vector axis is rounded up to whole vectors."""
+def codes_shape(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> tuple[int, ...]:
+    """Shape of ``EncodedLayer.codes`` for a matrix of ``shape``: ``vector_grid``, and the codes of a vector if it has
+    several."""
+    grid = vector_grid(codec, shape, vector_axis)
+    return grid if codec.codes_per_vector == 1 else (*grid, codec.codes_per_vector)
+
+
+def vector_grid(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> tuple[int, int]:
+    """Vectors along both axes of a matrix of ``shape``; the vector axis is rounded up to whole vectors."""
     out, reduction = shape
     if vector_axis == "out":
         return -(-out // codec.vector_length), reduction
@@ -153,7 +166,7 @@ def codes_shape(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -
 
 def padded_weights(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> int:
     """Zeros appended because the vector length does not divide the vector axis; they are stored like real weights."""
-    return math.prod(codes_shape(codec, shape, vector_axis)) * codec.vector_length - math.prod(shape)
+    return math.prod(vector_grid(codec, shape, vector_axis)) * codec.vector_length - math.prod(shape)
 
 
 def padded_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) -> float:
@@ -164,8 +177,9 @@ def padded_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis) 
 def stored_bytes(codec: Codec, shape: tuple[int, int], vector_axis: VectorAxis, scales: int) -> dict[str, int]:
     """Bytes one layer takes by kind (``weights`` for integer codecs or ``indices``, ``signs``, ``codebooks``,
     ``scales``), densely packed. ``scales`` is the number of float32 scales (1, or one an output channel)."""
-    vectors = math.prod(codes_shape(codec, shape, vector_axis))
-    code_bytes, side_bytes = packed_bytes(vectors, codec.code_bits), packed_bytes(vectors * codec.layout.side_bits, 1)
+    vectors = math.prod(vector_grid(codec, shape, vector_axis))
+    code_bytes = packed_bytes(vectors * codec.codes_per_vector, codec.code_bits)
+    side_bytes = packed_bytes(vectors * codec.layout.side_bits, 1)
     return {
         "weights": 0 if codec.codebook_entries else code_bytes,
         "indices": (code_bytes if codec.codebook_entries else 0) + (side_bytes if codec.mask else 0),
@@ -233,9 +247,9 @@ def check_layer(layer: EncodedLayer) -> None:
         raise CodecError(f"vector axis '{layer.vector_axis}'; allowed: {listed(VECTOR_AXES)}")
     if len(layer.shape) != 2 or min(layer.shape) < 1:
         raise CodecError(f"{codec}: weight shape {layer.shape}; expected two positive sizes (out, reduction)")
-    codes = codes_shape(codec, layer.shape, layer.vector_axis)
-    _check_array(codec, "codes", layer.codes, codes, np.uint16)
-    side = (*codes, codec.layout.side_bits) if codec.layout.side_bits else None
+    _check_array(codec, "codes", layer.codes, codes_shape(codec, layer.shape, layer.vector_axis), np.uint16)
+    grid = vector_grid(codec, layer.shape, layer.vector_axis)
+    side = (*grid, codec.layout.side_bits) if codec.layout.side_bits else None
     _check_array(codec, "side bits", layer.side, side, np.bool_)
     _check_array(codec, "codebook", layer.codebook, codec.codebook_shape, np.int8)
     projection = None if layer.projection is None else layer.projection.matrix

@@ -3,7 +3,8 @@
 Beside its code a vector may have ``side_bits``: its d signs (``ssvq``) or its mask indices (``mvq``).
 
 - No side bits: the plain bit stream of codes (LSB first). A record is the smallest group of codes that fills whole
-  bytes.
+  bytes. A vector may have several codes (``rvq``): they follow one another, and everything here that counts vectors
+  counts codes.
 - ``code_bits + side_bits`` is 8, 16, 32 or 64: a record is one vector: code in the low bits, above it the side bits
   (``ssvq:k=256,d=8``: aligned 16-bit records).
 - Otherwise a record is a superblock of G vectors, G the smallest count for which both all codes and all side bits fill
@@ -30,6 +31,7 @@ from accel.errors import CodecError
 BEAT_BITS = 64
 ALIGNED_RECORD_BITS = (8, 16, 32, 64)
 MAX_VECTOR_LENGTH = 64
+MAX_STAGES = 8  # of 8 codebooks: no published format has more
 
 SideBits = npt.NDArray[np.bool_]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -37,12 +39,13 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 @dataclass(frozen=True, slots=True)
 class RecordLayout:
-    """Shape of one record; raises ``CodecError`` unless 1 <= code_bits <= 16, 1 <= vector_length <= 64 and no weight
-    has more than one of the ``side_bits`` of its vector."""
+    """Shape of one record; raises ``CodecError`` unless 1 <= code_bits <= 16, 1 <= vector_length <= 64, no weight
+    has more than one of the ``side_bits`` of its vector, and vectors of 2 to 8 codes have none."""
 
     code_bits: int
     vector_length: int
     side_bits: int
+    codes_per_vector: int = 1
 
     def __post_init__(self) -> None:
         if not (1 <= self.code_bits <= MAX_BITS and 1 <= self.vector_length <= MAX_VECTOR_LENGTH):
@@ -54,6 +57,12 @@ class RecordLayout:
             raise CodecError(
                 f"record of {self.side_bits} side bits for {self.vector_length} weights; "
                 f"allowed: 0 to {self.vector_length}"
+            )
+        most = 1 if self.side_bits else MAX_STAGES
+        if not 1 <= self.codes_per_vector <= most:
+            raise CodecError(
+                f"record of {self.codes_per_vector} codes a vector with {self.side_bits} side bits; allowed: "
+                + (f"1 to {most}" if most > 1 else "1 beside side bits")
             )
 
     @property

@@ -125,7 +125,7 @@ def _joined(strips: Sequence[Weights]) -> Weights:
 
 
 def _codebook(work: Work, memories: Memories) -> Weights | None:
-    """``int8[2**code_bits, d]`` in the bank, or ``None`` for integers."""
+    """``int8[2**code_bits, d]``, of all stages, in the bank, or ``None`` for integers."""
     dec = work.instruction
     if not dec["codebook"]:
         return None
