@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.cli.options import (
+    add_calibration,
     add_json,
     add_output,
     check_outputs,
@@ -20,6 +21,7 @@ from accel.errors import ConfigError
 
 if TYPE_CHECKING:
     from accel.cli.progress import Report
+    from accel.packed import Packed
     from accel.reporting import Table
     from compiler.importers import Checkpoint
     from compiler.importers.assemble import Imported, ImportReport, Options
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", metavar="N", type=non_negative_integer, default=0, help="start of --missing random (default 0)"
     )
+    add_calibration(parser)
     add_output(parser, "the packed file to write (*.vq.safetensors)")
     add_json(parser)
 
@@ -81,15 +84,18 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.packed import write_packed
     from accel.reporting import to_records, to_text
     from compiler.importers import read_foreign
+    from compiler.quantise import candidate_methods
 
-    check_outputs([arguments.output], (arguments.checkpoint, arguments.arch or ""))
+    check_outputs([arguments.output], (arguments.checkpoint, arguments.arch or "", arguments.calibrate or ""))
+    candidate_methods(arguments.calibration_method)
     options = _options(arguments)
     row, checkpoint = read_foreign(Path(arguments.checkpoint), arguments.format)
-    facts = {"spec": Path(arguments.checkpoint).name, "description": f"imported, {row.doc}", "weights": row.name}
+    facts = {"spec": Path(arguments.checkpoint).name, "description": f"imported ({row.name}: {row.doc})", "weights": f"from {Path(arguments.checkpoint).name}"}
     with progress() as report:
         result = _mapped(checkpoint, arguments, options, facts, report)
+        packed = _calibrated(result.packed, arguments, report)
     say(f"note: {text}" for text in result.notes)
-    write_packed(result.packed, arguments.output)
+    write_packed(packed, arguments.output)
     totals = _totals(result)
     table = _layers_table(result.reports, totals, row.name)
     if arguments.json:
@@ -125,6 +131,20 @@ def _mapped(
         return import_onto_architecture(checkpoint, blueprint, options, arguments.checkpoint, facts, report)
     model = load_model(arguments.arch, input_shapes=shapes, progress=say)
     return import_onto_model(checkpoint, model, options, arguments.checkpoint, facts, report)
+
+
+def _calibrated(packed: Packed, arguments: argparse.Namespace, report: Report) -> Packed:
+    """With the activation scales that ``--calibrate`` asks for."""
+    from accel.cli.compress import with_origin
+    from accel.cli.tensors import calibration_samples
+    from compiler.compress import calibrated
+
+    if not arguments.calibrate:
+        return packed
+    calibrating = calibration_samples(arguments.calibrate, packed.graph)
+    result = calibrated(packed, calibrating.samples, arguments.calibration_method, report)
+    say(f"warning: {text}" for text in result.warnings)
+    return with_origin(result, calibrating.origin).packed
 
 
 def _totals(result: Imported) -> dict[str, float]:

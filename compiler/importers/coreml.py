@@ -29,11 +29,18 @@ Array = npt.NDArray[Any]
 def read_coreml(source: Source) -> Checkpoint:
     """All tables and constants; raises ``ModelError`` naming the one at fault."""
     assert source.package is not None
+    try:
+        return _read(source.package)
+    except ModelError as error:
+        raise ModelError(f"{source.path}: {error}") from error
+
+
+def _read(package: Package) -> Checkpoint:
     layers: dict[str, ForeignLayer] = {}
     tensors: dict[str, Array] = {}
     scaled: dict[str, tuple[Array, Array]] = {}
-    values = _Values(source.package)
-    for operation in _operations(source.package):
+    values = _Values(package)
+    for operation in _operations(package):
         name = operation.outputs[0].name if operation.outputs else ""
         try:
             if operation.type in WEIGHT_LIKE:
@@ -45,7 +52,7 @@ def read_coreml(source: Source) -> Checkpoint:
             elif operation.type == "const" and (constant := values.constant(operation)) is not None:
                 tensors[name] = constant
         except ModelError as error:
-            raise ModelError(f"{source.path}: layer '{name}': {error}") from error
+            raise ModelError(f"layer '{name}': {error}") from error
     return Checkpoint(layers, tensors, flat_names=True)
 
 
