@@ -147,7 +147,9 @@ class VPTQLayer:
         return folder
 
 
-def resnet_state(blueprint_tensors: dict[str, tuple[int, ...]], rng: np.random.Generator, tool: str) -> tuple[Any, Weights]:
+def resnet_state(
+    blueprint_tensors: dict[str, tuple[int, ...]], rng: np.random.Generator, tool: str
+) -> tuple[Any, Weights]:
     """A ResNet as BGD or PQF compress it (codebooks kept small), and the weights of its compressed layers."""
     state: dict[str, Any] = {}
     weights: Weights = {}

@@ -112,7 +112,9 @@ def imported_resnet(folder: Path, tool: str, **options: object) -> tuple[Importe
 def test_resnets_fold_as_the_architecture_folds(tool: str, tmp_path: Path) -> None:
     """Decoded layers are the tool's weights times the gains of normalisations, some of them negative."""
     result, weights = imported_resnet(tmp_path, tool)
-    statistics = {n: np.full(s, float("var" in n), np.float32) for n, s in tiny_resnet().tensors.items() if "running" in n}
+    statistics = {
+        n: np.full(s, float("var" in n), np.float32) for n, s in tiny_resnet().tensors.items() if "running" in n
+    }
     folded = assign(tiny_resnet(), weights | statistics, "twin")
     assert [row.form for row in result.reports] == ["uncompressed", "k=16 d=9", "k=16 d=4", "k=16 d=4"]
     for name, layer in result.packed.layers.items():
@@ -130,7 +132,11 @@ def test_statistics_in_the_file_are_used(tmp_path: Path) -> None:
     """``quantize.py`` of BGD stores whole normalisations; only files without statistics have them folded in."""
     blueprint = tiny_resnet()
     state, _ = resnet_state(dict(blueprint.tensors), np.random.default_rng(2), "bgd")
-    state["bn1"] |= {"running_mean": torch.ones(8), "running_var": torch.full((8,), 4.0), "num_batches_tracked": torch.tensor(1)}
+    state["bn1"] |= {
+        "running_mean": torch.ones(8),
+        "running_var": torch.full((8,), 4.0),
+        "num_batches_tracked": torch.tensor(1),
+    }
     torch.save(state, tmp_path / "r.pth")
     plain = imported_resnet(tmp_path, "bgd")[0].packed.parameters["conv1.bias"]
     torch.save(state, tmp_path / "r.pth")
@@ -150,8 +156,12 @@ def test_missing_parameters_are_named_or_drawn(tmp_path: Path) -> None:
         import_onto_architecture(checkpoint, blueprint, Options(), "r.pth", {})
     with pytest.raises(ConfigError, match="an architecture without weights; allowed: random"):
         import_onto_architecture(checkpoint, blueprint, Options(missing="model"), "r.pth", {})
-    drawn = [import_onto_architecture(checkpoint, blueprint, Options(missing="random", seed=s), "r", {}) for s in (1, 1, 2)]
-    assert drawn[0].notes == ("2 parameters are not in the checkpoint, but drawn at random (seed 1): fc.weight, fc.bias",)
+    drawn = [
+        import_onto_architecture(checkpoint, blueprint, Options(missing="random", seed=s), "r", {}) for s in (1, 1, 2)
+    ]
+    assert drawn[0].notes == (
+        "2 parameters are not in the checkpoint, but drawn at random (seed 1): fc.weight, fc.bias",
+    )
     codes = [each.packed.layers["fc.weight"].codes for each in drawn]
     assert np.array_equal(codes[0], codes[1]) and not np.array_equal(codes[0], codes[2])
 
@@ -160,15 +170,21 @@ def test_wrong_architecture_is_refused(tmp_path: Path) -> None:
     state, _ = resnet_state(dict(tiny_resnet().tensors), np.random.default_rng(2), "bgd")
     torch.save(state, tmp_path / "r.pth")
     with pytest.raises(ModelError, match=r"r: 'resnet18' needs tensors that are missing"):
-        import_onto_architecture(read_foreign(tmp_path / "r.pth")[1], build_architecture("resnet18"), Options(), "r", {})
+        import_onto_architecture(
+            read_foreign(tmp_path / "r.pth")[1], build_architecture("resnet18"), Options(), "r", {}
+        )
 
 
 def test_layers_alone_take_their_biases(tmp_path: Path) -> None:
     path, weights = write_aqlm(tmp_path, np.random.default_rng(0), 1, 8, 1, 8)
     packed = import_bare(read_foreign(path)[1], Options(), {}).packed
-    assert dict(packed.graph.inputs) == {"m.q.weight:in": (1, 32)} and packed.parameters["m.q.weight:bias"].shape == (12 * 2,)
+    assert dict(packed.graph.inputs) == {"m.q.weight:in": (1, 32)} and packed.parameters["m.q.weight:bias"].shape == (
+        12 * 2,
+    )
     layer = packed.layers["m.q.weight"]
-    np.testing.assert_allclose(layer.codec.decode(layer) * layer.scale[:, None], weights, atol=np.abs(layer.scale).max())
+    np.testing.assert_allclose(
+        layer.codec.decode(layer) * layer.scale[:, None], weights, atol=np.abs(layer.scale).max()
+    )
 
 
 CODE_CASES = st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 5), st.sampled_from(["in", "out"]))
@@ -269,7 +285,7 @@ def test_formats_are_told_apart(tmp_path: Path) -> None:
     assert read_foreign(path)[0] is read_foreign(path, "aqlm")[0] is FORMATS["aqlm"]
     with pytest.raises(ModelError, match="does not look like vptq"):
         read_foreign(path, "vptq")
-    with pytest.raises(ModelError, match="unknown format 'aqml'.*did you mean 'aqlm'"):
+    with pytest.raises(ModelError, match=r"unknown format 'aqml'.*did you mean 'aqlm'"):
         read_foreign(path, "aqml")
     save_file({"w": np.zeros(2, np.float32)}, tmp_path / "other.safetensors")
     with pytest.raises(AccelError, match="is of no format we know; --format takes coreml-torch, coreml, aqlm"):

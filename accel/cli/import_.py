@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from accel.packed import Packed
     from accel.reporting import Table
     from compiler.importers import Checkpoint
-    from compiler.importers.assemble import Imported, ImportReport, Options
+    from compiler.importers.assemble import Imported, Options
+    from compiler.importers.encode import ImportReport
 
 HELP = "import a checkpoint that another tool compressed"
 EXAMPLE = "accel import resnet18_small_blocks.pth --arch resnet18 -o resnet18.vq.safetensors"
@@ -37,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="a file (.safetensors, .pth, .pt, .bin, .mlpackage) or a folder of .safetensors files",
     )
-    parser.add_argument("--format", metavar="NAME", help="the tool's format, where it cannot be told (docs/importing.md)")
+    parser.add_argument(
+        "--format", metavar="NAME", help="the tool's format, where it cannot be told (docs/importing.md)"
+    )
     parser.add_argument(
         "--arch",
         metavar="MODEL",
@@ -90,7 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
     candidate_methods(arguments.calibration_method)
     options = _options(arguments)
     row, checkpoint = read_foreign(Path(arguments.checkpoint), arguments.format)
-    facts = {"spec": Path(arguments.checkpoint).name, "description": f"imported ({row.name}: {row.doc})", "weights": f"from {Path(arguments.checkpoint).name}"}
+    facts = {
+        "spec": Path(arguments.checkpoint).name,
+        "description": f"imported ({row.name}: {row.doc})",
+        "weights": f"from {Path(arguments.checkpoint).name}",
+    }
     with progress() as report:
         result = _mapped(checkpoint, arguments, options, facts, report)
         packed = _calibrated(result.packed, arguments, report)

@@ -12,7 +12,7 @@ from compiler.importers.aqlm import is_aqlm, read_aqlm
 from compiler.importers.bgd import is_bgd, read_bgd
 from compiler.importers.coreml import read_coreml
 from compiler.importers.coreml_torch import is_coreml_torch, read_coreml_torch
-from compiler.importers.foreign import Checkpoint, Coding, ForeignLayer
+from compiler.importers.foreign import Checkpoint, Coding, ForeignLayer, Tensors
 from compiler.importers.pqf import is_pqf, read_pqf
 from compiler.importers.source import Source, open_source
 from compiler.importers.vptq import is_vptq, read_vptq
@@ -22,7 +22,8 @@ __all__ = ["FORMATS", "Checkpoint", "Coding", "ForeignFormat", "ForeignLayer", "
 
 @dataclass(frozen=True, slots=True)
 class ForeignFormat:
-    """One row of ``FORMATS``: ``recognises`` a source by its tensors' names or its kind, ``read`` raises ``ModelError``."""
+    """One row of ``FORMATS``: ``recognises`` a source by its tensors' names or its kind, ``read``s it or raises
+    ``ModelError``."""
 
     name: str
     doc: str
@@ -31,7 +32,7 @@ class ForeignFormat:
     read: Callable[[Source], Checkpoint]
 
 
-def _by_tensors(test: Callable[[Mapping[str, object]], bool]) -> Callable[[Source], bool]:
+def _by_tensors(test: Callable[[Tensors], bool]) -> Callable[[Source], bool]:
     return lambda source: source.package is None and test(source.tensors)
 
 
@@ -51,7 +52,11 @@ _ROWS = (
         read_coreml,
     ),
     ForeignFormat(
-        "aqlm", "additive codebooks along the input", ".safetensors or a folder of them", _by_tensors(is_aqlm), read_aqlm
+        "aqlm",
+        "additive codebooks along the input",
+        ".safetensors or a folder of them",
+        _by_tensors(is_aqlm),
+        read_aqlm,
     ),
     ForeignFormat(
         "vptq",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from accel.codecs import VectorAxis
 from accel.errors import ModelError
 from compiler.importers.foreign import Checkpoint, Coding, ForeignLayer, Indices, Matrix, Tensors
 from compiler.importers.source import Source, modules, remaining, taken
@@ -53,7 +54,7 @@ def _layer(module: str, tensors: Tensors) -> ForeignLayer:
         reason = f"codewords are blocks of {out_group}x{in_group} weights; a codec's run along one axis"
         return ForeignLayer(form, shape, dense=_blocks(indices, words, scales), obstacle=reason)
     flat = tuple(words.reshape(stages, entries, -1))
-    axis = "out" if out_group > 1 else "in"
+    axis: VectorAxis = "out" if out_group > 1 else "in"
     scale = np.repeat(scales.reshape(-1), out_group)
     return ForeignLayer(form, shape, Coding(indices.transpose(2, 0, 1), flat, axis, scale))
 

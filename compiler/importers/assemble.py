@@ -107,7 +107,9 @@ def import_onto_architecture(
     tensors |= {name: _shaped(layer, wanted.get(name)) for name, layer in layers.items()}
     missing = [name for name in wanted if name not in tensors]
     if missing and options.missing == "model":
-        raise ConfigError(f"--missing model: '{blueprint.graph.name}' is an architecture without weights; allowed: random")
+        raise ConfigError(
+            f"--missing model: '{blueprint.graph.name}' is an architecture without weights; allowed: random"
+        )
     if missing and options.missing == "random":
         tensors |= {name: _stand_in(name, wanted[name], options.seed) for name in missing}
     values = assign(blueprint, tensors, where)
@@ -168,9 +170,7 @@ def _encoded(name: str, mapped: _Mapped, options: Options) -> tuple[EncodedLayer
     return encode_dense(name, matrix, options.dense)
 
 
-def _gains(
-    blueprint: Blueprint, name: str, layer: ForeignLayer, tensors: Tensors, value: npt.NDArray[Any]
-) -> Matrix:
+def _gains(blueprint: Blueprint, name: str, layer: ForeignLayer, tensors: Tensors, value: npt.NDArray[Any]) -> Matrix:
     """What folding multiplies the channels of a weight by: found by folding ones, and checked on the weight."""
     rule = blueprint.derived.get(name)
     if rule is None:
@@ -188,7 +188,9 @@ def _named(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[dict[str, F
         return dict(checkpoint.layers), dict(checkpoint.tensors)
     flat = {re.sub(r"\W", "_", name): name for name in wanted}
     if len(flat) != len(wanted):
-        raise ModelError("two parameters of the model have the same name but for dots; Core ML names cannot tell them apart")
+        raise ModelError(
+            "two parameters of the model have the same name but for dots; Core ML names cannot tell them apart"
+        )
     full = _full_names((*checkpoint.layers, *checkpoint.tensors), flat)
     layers = {full[name]: layer for name, layer in checkpoint.layers.items()}
     return layers, {full[name]: array for name, array in checkpoint.tensors.items()}

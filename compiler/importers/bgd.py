@@ -1,7 +1,7 @@
 """BGD, "And the bit goes down" (arXiv 1907.05686): ``state_dict_compressed.pth`` of ``facebookresearch/kill-the-bits``.
 
-A dictionary a layer: ``centroids[k, d]`` and ``assignments``, flat and block after block (index ``b*C_out + o``), with
-``n_blocks``, ``is_conv`` and ``k`` (the kernel's size). Vectors run along the flattened (C_in, kh, kw). Other layers are
+A dictionary a layer: ``centroids[k, d]``, ``assignments`` (flat, block after block: index ``b*C_out + o``),
+``n_blocks``, ``is_conv`` and ``k`` (the kernel's size). Vectors run along the flattened (C_in, kh, kw). Others are
 dictionaries of tensors; ``fc_bias`` holds the classifier's bias. Batch normalisations without statistics have them
 folded in: the tool evaluates them with mean 0 and variance 1 (``src/inference.py``).
 """

@@ -81,7 +81,11 @@ class _Values:
     def constant(self, operation: Any) -> Array | None:
         """The floating-point tensor of a ``const``; ``None`` for settings of operations."""
         for entry in operation.attributes:
-            if entry.key == "val" and entry.value.type.tensorType.dataType in (10, 11) and entry.value.type.tensorType.dimensions:
+            if (
+                entry.key == "val"
+                and entry.value.type.tensorType.dataType in (10, 11)
+                and entry.value.type.tensorType.dimensions
+            ):
                 return self._read(entry.value)
         return None
 

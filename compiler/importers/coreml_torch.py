@@ -38,7 +38,9 @@ def read_coreml_torch(source: Source) -> Checkpoint:
                 layers[weight] = _layer(weight, name.removesuffix("lut"), tensors)
             except ModelError as error:
                 raise ModelError(f"{source.path}: layer '{weight}': {error}") from error
-    return Checkpoint(layers, {name: array for name, array in tensors.items() if MARK not in name and name not in layers})
+    return Checkpoint(
+        layers, {name: array for name, array in tensors.items() if MARK not in name and name not in layers}
+    )
 
 
 def _layer(weight: str, prefix: str, tensors: Tensors) -> ForeignLayer:
@@ -74,8 +76,8 @@ def _integers(lut: Matrix, prefix: str, tensors: Tensors, scale: Matrix) -> tupl
 def _coded(dense: Matrix, lut: Matrix, scale: Matrix, axis: int) -> ForeignLayer:
     d = lut.shape[-1]
     grid = tuple(size // d if at == axis else size for at, size in enumerate(dense.shape))
-    plain = (dense.reshape(len(dense), -1) / np.where(scale, scale, 1)[:, None]).reshape(dense.shape)
-    split = plain.reshape(*dense.shape[:axis], grid[axis], d, *dense.shape[axis + 1 :])
+    plain = dense.reshape(len(dense), -1) / np.where(scale, scale, np.float32(1))[:, None]
+    split = plain.astype(np.float32).reshape(*dense.shape[:axis], grid[axis], d, *dense.shape[axis + 1 :])
     vectors = np.ascontiguousarray(np.moveaxis(split, axis + 1, -1)).reshape(-1, d)
     indices = _found(vectors, lut, grid)
     layer = palette_layer(indices, lut, axis, scale)

@@ -110,12 +110,8 @@ def _codec(k: int, coding: Coding) -> Codec:
 
 def _scale(coding: Coding, shape: tuple[int, int], gains: Matrix, steps: Matrix) -> Matrix:
     """``[1]`` if one number serves all channels, else ``[out]``."""
-    factors = coding.scale * gains
-    if steps.size > 1:
-        factors = factors * np.repeat(steps, shape[0] // steps.size)
-    else:
-        factors = factors * steps
-    return np.asarray(factors, np.float32)
+    each = steps if steps.size == 1 else np.repeat(steps, shape[0] // steps.size)
+    return np.asarray(coding.scale * gains * each, np.float32)
 
 
 def _repeated(steps: Matrix, words: int) -> Matrix:
@@ -127,7 +123,9 @@ def _steps(coding: Coding) -> Matrix:
     codeword in use (and, of several stages, the largest sum) to 127; one value a row group."""
     if len(coding.codebooks) == 1 and _whole(coding.codebooks[0]):
         return np.ones(1, np.float32)
-    largest = [_largest(words, codes, coding.row_groups) for words, codes in zip(coding.codebooks, coding.codes, strict=True)]
+    largest = [
+        _largest(words, codes, coding.row_groups) for words, codes in zip(coding.codebooks, coding.codes, strict=True)
+    ]
     if len(largest) > 1:
         largest.append(np.abs(coding.vectors()).max(keepdims=True).reshape(1))
     peak = np.max(largest, axis=0) / CODEWORD_LIMIT

@@ -22,10 +22,10 @@ Tensors = Mapping[str, npt.NDArray[Any]]
 class Coding:
     """A matrix whose vectors are sums of codewords: ``W[out, reduction] = scale * (C_1[a_1] + C_2[a_2] + ...)``.
 
-    ``codes[stages, rows, columns]`` index ``codebooks`` (float32 ``[k, d]`` each, k free); rows and columns are those of
-    ``accel.codecs.codes_shape``. ``scale`` is float32 ``[1]`` or ``[out]``. ``row_groups`` above 1 says that the codebook
-    is made of so many equal parts and that equal runs of output channels use one each. Raises ``ModelError`` for codes
-    without codeword and arrays that do not fit together.
+    ``codes[stages, rows, columns]`` index ``codebooks`` (float32 ``[k, d]`` each, k free); rows and columns are those
+    of ``accel.codecs.codes_shape``. ``scale`` is float32 ``[1]`` or ``[out]``. ``row_groups`` above 1 says that the
+    codebook is made of so many equal parts and that equal runs of output channels use one each. Raises ``ModelError``
+    for codes without codeword and arrays that do not fit together.
     """
 
     codes: Indices
@@ -43,7 +43,9 @@ class Coding:
             low, high = int(codes.min()), int(codes.max())
             if low < 0 or high >= len(words):
                 where = f" of codebook {stage}" if len(self.codebooks) > 1 else ""
-                raise ModelError(f"code {low if low < 0 else high}{where} is out of range; allowed: 0 to {len(words) - 1}")
+                raise ModelError(
+                    f"code {low if low < 0 else high}{where} is out of range; allowed: 0 to {len(words) - 1}"
+                )
         if not all(np.isfinite(each).all() for each in (*self.codebooks, self.scale)):
             raise ModelError("a codeword or scale is NaN or infinite")
 
@@ -54,7 +56,7 @@ class Coding:
 
     def vectors(self) -> Matrix:
         """``float32[n, d]``: the sums of codewords, in row-major order of the codes."""
-        total = self.codebooks[0][self.codes[0].reshape(-1)]
+        total: Matrix = self.codebooks[0][self.codes[0].reshape(-1)]
         for codes, words in zip(self.codes[1:], self.codebooks[1:], strict=True):
             total += words[codes.reshape(-1)]
         return total
@@ -98,7 +100,9 @@ class ForeignLayer:
         (out, reduction), d = self.matrix_shape, coding.vector_length
         expected = (-(-out // d), reduction) if coding.vector_axis == "out" else (out, -(-reduction // d))
         if coding.codes.shape[1:] != expected:
-            raise ModelError(f"codes of shape {list(coding.codes.shape[1:])}; {list(self.shape)} needs {list(expected)}")
+            raise ModelError(
+                f"codes of shape {list(coding.codes.shape[1:])}; {list(self.shape)} needs {list(expected)}"
+            )
         if coding.scale.shape not in ((1,), (out,)):
             raise ModelError(f"scales of shape {list(coding.scale.shape)}; allowed: [1] or [{out}]")
 
@@ -127,5 +131,3 @@ class Checkpoint:
     tensors: Tensors
     folded_norms: bool = False
     flat_names: bool = False
-
-

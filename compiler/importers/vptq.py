@@ -1,4 +1,4 @@
-"""VPTQ: vectors along the output, with residual codebooks and outlier columns (arXiv 2409.17066; package ``vptq`` 0.0.5).
+"""VPTQ: vectors along the output, residual codebooks, outlier columns (arXiv 2409.17066; package ``vptq`` 0.0.5).
 
 Settings are in ``config.json`` (``config_for_layers``, else ``shared_layer_config`` by the last part of the name); its
 pairs are [outlier, main], -1 for none. Of G column groups with S columns each, vector-row r and column c:
@@ -22,6 +22,8 @@ from compiler.importers.source import Source, modules, remaining, taken
 
 PARTS = ("centroids.weight", "indices", "res_centroids.weight", "res_indices", "outlier_centroids.weight",
          "outlier_indices", "perm", "weight_scale", "weight_bias")  # fmt: skip
+PAIRS = ("vector_lens", "num_centroids", "num_res_centroids")
+NUMBERS = ("in_features", "out_features", "group_num", "group_size", "outlier_size")  # as in _Settings
 UNIFORM = 1e-6  # relative spread below which scales of all columns count as one
 
 
@@ -31,14 +33,14 @@ class _Settings:
 
     in_features: int
     out_features: int
+    groups: int
+    group_size: int
+    outliers: int
     v: int
     k: int
     res_k: int
     outlier_v: int
     outlier_k: int
-    groups: int
-    group_size: int
-    outliers: int
     packed: bool
 
     def __post_init__(self) -> None:
@@ -82,15 +84,14 @@ def _settings(module: str, config: Mapping[str, Any]) -> _Settings:
     rows, shared = (config.get(key) or {} for key in ("config_for_layers", "shared_layer_config"))
     try:
         row = rows.get(module) or shared[module.rpartition(".")[2]]
-        v, k, res = (row[key] for key in ("vector_lens", "num_centroids", "num_res_centroids"))
-        numbers = [row[key] for key in ("in_features", "out_features")]
-        numbers += [v[1], k[1], res[1], v[0], k[0]]
-        numbers += [row[key] for key in ("group_num", "group_size", "outlier_size")]
+        (outlier_v, v), (outlier_k, k), (outlier_res, res_k) = (row[key] for key in PAIRS)
+        in_features, out_features, groups, group_size, outliers = (row[key] for key in NUMBERS)
         packed = bool(row.get("is_indice_packed", False))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"config.json lacks a setting: {type(error).__name__} {error}") from error
-    if any(type(number) is not int for number in numbers) or res[0] > 0:
-        raise ModelError(f"settings {numbers} in config.json; expected whole numbers, no residual for outliers")
+    numbers = (in_features, out_features, groups, group_size, outliers, v, k, res_k, outlier_v, outlier_k)
+    if any(type(number) is not int for number in (*numbers, outlier_res)) or outlier_res > 0:
+        raise ModelError(f"settings {list(numbers)} in config.json; expected whole numbers, no residual for outliers")
     return _Settings(*numbers, packed)
 
 
@@ -147,21 +148,22 @@ def _indices(module: str, settings: _Settings, tensors: Tensors, stage: int) -> 
     if not settings.packed:
         stored = taken(tensors, f"{module}.{('indices', 'res_indices')[stage]}", 3, "iuf")
         codes = _uint16(stored, f"{module}.indices")
-        return _shaped(codes, (settings.groups, rows, settings.group_size))
+        return np.asarray(_shaped(codes, (settings.groups, rows, settings.group_size)))
     words = taken(tensors, f"{module}.indices", 3, "i")
     if words.dtype.itemsize != 4:
         raise ModelError(f"packed indices of type {words.dtype}; expected int32")
     _shaped(words, (settings.groups, rows, -(-settings.group_size * sum(bits) // 32)))
     fields = unpack_fields(words, sum(bits), settings.group_size)
-    return fields >> bits[0] if stage else fields & ((1 << bits[0]) - 1)
+    return np.asarray(fields >> bits[0] if stage else fields & ((1 << bits[0]) - 1))
 
 
 def _uint16(stored: Any, name: str) -> Indices:
     """16-bit indices, whatever type they were disguised as."""
     if stored.dtype.itemsize not in (2, 8):
         raise ModelError(f"tensor '{name}' has type {stored.dtype}; expected 16 bits")
-    wide: Indices = np.ascontiguousarray(stored).view(np.uint16).astype(np.int64) if stored.dtype.itemsize == 2 else stored
-    return wide
+    if stored.dtype.itemsize == 8:
+        return np.asarray(stored, np.int64)
+    return np.ascontiguousarray(stored).view(np.uint16).astype(np.int64)
 
 
 def _shaped(array: Any, shape: tuple[int, ...]) -> Any:
