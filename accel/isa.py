@@ -178,9 +178,9 @@ INSTRUCTIONS: tuple[InstructionSpec, ...] = (
     ),
     _row(
         "DEC", 5, "decode", "decode rows x columns of weights into tiles: for each strip of tile_columns columns, "
-        "passes times, for each tile_rows rows. A strip starts on a 64-byte block and is one continuous record stream. With "
-        "S = mask_kept codes a vector (mask_group = 1) the bank holds S codebooks of 2^code_bits codewords one after the "
-        "other; a vector is clip(sum of C_s[code_s], -127, 127), its codes one after the other in the stream",
+        "passes times, for each tile_rows rows. A strip starts on a 64-byte block and is one continuous record stream. "
+        "With S = mask_kept codes a vector (mask_group = 1) the bank holds S codebooks of 2^code_bits codewords one "
+        "after the other; a vector is clip(sum of C_s[code_s], -127, 127), its codes one after the other in the stream",
         *_CODE, ("axis_in", 1, "1: vectors run along rows (reduction), through the transpose buffer"),
         ("codebook", 1, "1: codes are looked up; 0: codes are the integers"), ("bank", 1, "codebook bank"),
         ("rows", 20, "reduction length"), ("columns", 20, "output channels"), ("tile_rows", 11, "rows of a full tile"),

@@ -19,7 +19,8 @@ RUN_SCHEMA = "accel.run/1"
 TRAFFIC: Mapping[str, str] = MappingProxyType(
     {
         "weights": "integer weight streams (int8, int4), padding to 64-byte blocks included",
-        "indices": "codebook indices of VQ codecs, those of all stages, and mask indices of MVQ, padding of records and blocks included",
+        "indices": "codebook indices of VQ codecs, of all stages, and mask indices of MVQ, padding of records and "
+        "blocks included",
         "signs": "sign bits of SSVQ",
         "codebooks": "codebooks (of LR2VQ the factors it is folded from), one load a layer",
         "scales": "per-channel weight scales",

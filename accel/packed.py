@@ -3,9 +3,9 @@
 Tensors, for every weight parameter W of a conv or gemm: ``codes:W`` and ``signs:W`` or ``masks:W`` (U8, bit-packed LSB
 first in row-major order of ``EncodedLayer``), ``codebook:W`` (I8 ``[k, d]``, of several stages ``[stages*k, d]``, or
 ``[k, r]`` with ``projection:W``, I8 ``[r, m]``), ``scale:W`` (F32), as far as its codec has them. Every parameter that
-something else reads is ``parameter:NAME``, as given. The JSON document holds ``tool_version``, ``source`` (sha256 of the model and a
-description), ``graph``, ``layers`` (codec, vector axis, shift of a projection) and, if the model has been calibrated,
-``quantisation`` (the scale of every activation).
+something else reads is ``parameter:NAME``, as given. The JSON document holds ``tool_version``, ``source`` (sha256 of
+the model and a description), ``graph``, ``layers`` (codec, vector axis, shift of a projection) and, if the model has
+been calibrated, ``quantisation`` (the scale of every activation).
 """
 
 from __future__ import annotations

@@ -114,6 +114,7 @@ def _description(stream: WeightStream, codec: Codec, files: list[str]) -> dict[s
         "signed": codec.has_signs,
         "side_bits": codec.layout.side_bits,
         "mask": _mask(codec),
+        "codes_per_vector": codec.codes_per_vector,
         "axis": stream.vector_axis,
         "rows": stream.rows,
         "columns": stream.columns,

@@ -29,8 +29,8 @@ def region_at(dec: Instruction, where: str) -> Region:
 def decode_region(data: Bytes, dec: Instruction, region: Region, codebook: Weights | None, where: str) -> Weights:
     """``int8[columns, rows]`` of one DEC from the ``region.stored_bytes`` bytes it walks.
 
-    ``codebook`` is ``int8[2**code_bits, d]``, of all stages, or ``None`` for integers. Raises ``SimError`` naming ``where`` for mask
-    indices that no mask has.
+    ``codebook`` is ``int8[2**code_bits, d]``, of all stages, or ``None`` for integers. Raises ``SimError`` naming
+    ``where`` for mask indices that no mask has.
     """
     try:
         return _decode_strips(data, dec, region, codebook)

@@ -116,7 +116,7 @@ def _by_layer(totals: npt.NDArray[np.int64], layer: Column, layers: int) -> npt.
 
 
 def _traffic(decoded: Decoded, moved: Column, layer: Column, layers: int) -> npt.NDArray[np.int64]:
-    """Bytes ``[layer, kind]``. LDW: its share of sign bits, the rest indices; for vectors of 1 with nothing beside, weights."""
+    """Bytes ``[layer, kind]``. LDW: its share of sign bits, the rest indices; for single unsigned integers, weights."""
     traffic = np.zeros((layers, len(_KINDS)), np.int64)
 
     def count(index: Column, kind: Column | int, size: Column | int) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import SimError
-from accel.footprint import decoder_codebook_bytes
 from accel.fold import loaded_bytes, loaded_codebook
+from accel.footprint import decoder_codebook_bytes
 from accel.isa import BLOCK_BYTES, QUEUES, Instruction, decode
 from accel.program import Program, WeightStream
 from accel.tiles import region_of

@@ -126,6 +126,7 @@ MISTAKES = {
     "groups": (["compress", "deit_tiny", "--codec", "mvq:k=16,d=9,nm=2:4", "-o", "a"], "allowed: multiples of M=4"),
     "wide": (["compress", "deit_tiny", "--codec", "mvq:k=16,d=16,nm=8:16", "-o", "a"], "allowed: at most 12 bits"),
     "rank": (["compress", "deit_tiny", "--codec", "lr2vq:k=16,m=8,r=9", "-o", "a"], "r=9; allowed: 1 to 8"),
+    "stages": (["compress", "deit_tiny", "--codec", "rvq:k=16,d=8,stages=1", "-o", "a"], "is vq:k=16,d=8"),
     "keep": (["compress", "deit_tiny", "--codec", "int8", "--keep", "head", "-o", "a"], "--keep head; allowed: GLOB="),
     "kept codec": (["compare", "deit_tiny", "--keep", "a=int7", "-o", "a"], "codec 'int7'"),
     "folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "no/a"], "folder 'no' does not exist"),
@@ -340,8 +341,8 @@ def test_input_shapes_reach_the_loader(tiny_model: frontend.LoadedModel, tmp_pat
 
 
 @pytest.mark.usefixtures("tiny_model")
-@pytest.mark.parametrize("codec", ["mvq:k=16,d=8,nm=2:4", "lr2vq:k=16,m=8,r=3"])
-def test_masked_and_folded_codecs_run_and_compare(codec: str, capsys: Captured, tmp_path: Path) -> None:
+@pytest.mark.parametrize("codec", ["mvq:k=16,d=8,nm=2:4", "lr2vq:k=16,m=8,r=3", "rvq:k=16,d=8,stages=2"])
+def test_masked_folded_and_residual_codecs_run_and_compare(codec: str, capsys: Captured, tmp_path: Path) -> None:
     packed, program = (str(tmp_path / f"net.{kind}.safetensors") for kind in ("vq", "prog"))
     assert main(["compress", "tiny", "--codec", codec, "--calibrate", "random:2", "-o", packed]) == 0
     assert main(["compile", packed, "-m", "edge32", "--verify", "-o", program]) == 0

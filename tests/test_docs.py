@@ -113,7 +113,7 @@ def test_packed_files_are_described(tmp_path: Path) -> None:
     document, tensors = read_container(path, SCHEMA)
     free = ("description", "inputs", "parameters", "layers", "attributes", "tensors")
     assert undocumented(document, CHAPTERS["Packed"], free) - {"axis"} == set()
-    for spelling in ("mvq:k=4,d=4,nm=2:4", "lr2vq:k=4,m=2,r=1"):
+    for spelling in ("mvq:k=4,d=4,nm=2:4", "lr2vq:k=4,m=2,r=1", "rvq:k=2,d=4,stages=2"):
         other = pack_randomly(packed().graph, Coding(spelling, "out", True))
         write_packed(other, path)
         found, more = read_container(path, SCHEMA)

@@ -100,6 +100,19 @@ def test_masks_and_folds_by_hand() -> None:
     assert accesses["weight_read"] == 64 * 48 // 8 * (4 + 6) // 8 + 64 * 48 // 8 * 4 // 8
 
 
+def test_stages_by_hand() -> None:
+    """Three codewords of 8 weights a vector: three look-ups, two additions a weight."""
+    import numpy as np
+
+    layer = random_layer("rvq:k=16,d=8,stages=3", (64, 48), "out", np.random.default_rng(3))
+    machine = load_machine("edge64")
+    accesses = count_accesses(decode_words(weight_program([layer]).words), 0, machine)
+    assert (accesses["codebook_read"], accesses["codewords_added"]) == (3 * 64 * 48, 2 * 64 * 48)
+    assert (accesses["masks_applied"], accesses["signs_applied"]) == (0, 0)
+    assert accesses["codebook_written"] == 3 * 16 * 8 * machine.decoder.lookups_per_cycle
+    assert accesses["weight_read"] == 64 * 48 // 8 * 3 * 4 // 8
+
+
 def test_dram_energy_of_a_network_is_in_proportion_to_its_bytes() -> None:
     graph, machine = load_model("deit_tiny").graph, load_machine("edge64")
     runs = [

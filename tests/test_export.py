@@ -66,6 +66,7 @@ def test_description_tells_a_decoder_everything(tmp_path: Path) -> None:
         "signed": False,
         "side_bits": 0,
         "mask": None,
+        "codes_per_vector": 1,
         "axis": "out",
         "rows": 16,
         "columns": 8,

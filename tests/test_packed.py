@@ -14,7 +14,7 @@ import pytest
 
 from accel import atomic
 from accel.atomic import open_atomic, write_bytes
-from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Int4, Int8
+from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Int4, Int8
 from accel.codecs.masks import Mask
 from accel.codecs.projection import Projection
 from accel.container import (
@@ -33,7 +33,7 @@ MUTATIONS = 4000
 
 
 def small_packed():
-    """A conv and five gemms, one codec each, a tied embedding, a norm and a scalar; scales of both kinds."""
+    """A conv and six gemms, one codec each, a tied embedding, a norm and a scalar; scales of both kinds."""
     rng = np.random.default_rng(0)
     build = GraphBuilder("small")
     image = build.input("image", (1, 2, 4, 4))
@@ -50,7 +50,8 @@ def small_packed():
     )
     masked = build.op("gemm", norm, build.parameter("fc3", (8, 8)), name="fc3")
     factored = build.op("gemm", masked, build.parameter("fc4", (8, 8)), name="fc4")
-    logits = build.op("gemm", factored, build.parameter("table", (9, 8)), name="head")
+    residual = build.op("gemm", factored, build.parameter("fc5", (8, 8)), name="fc5")
+    logits = build.op("gemm", residual, build.parameter("table", (9, 8)), name="head")
     embedded = build.op("embedding", build.parameter("table", (9, 8)), build.input("ids", (3,)), name="embed")
     graph = build.build(logits, embedded)
     weights = {name: rng.normal(0, 30, shape).astype(np.float32) for name, shape in graph.parameters.items()}
@@ -64,6 +65,7 @@ def small_packed():
         "fc4": LR2VQ(4, 4, 2).encode(
             weights["fc4"], words[:, :2] - np.int8(60), one, projection=Projection(words[:2] - np.int8(60), 6)
         ),
+        "fc5": RVQ(4, 4, 3).encode(weights["fc5"], np.tile(words - np.int8(60), (3, 1)), one, "in"),
         "table": Int8().encode(weights["table"], None, one),
     }
     parameters = {name: weights[name] for name in ("conv/b", "gamma", "beta", "table", "gain")}
@@ -280,6 +282,14 @@ HOSTILE = {
     "shift type": (change_document("layers", "fc4", "shift", value="6"), "shift '6'; allowed: 0 to 20"),
     "truth as shift": (change_document("layers", "fc4", "shift", value=True), "shift True; allowed: 0 to 20"),
     "larger rank": (change_document("layers", "fc4", "codec", value="lr2vq:k=4,m=4,r=4"), "codebook of shape (4, 2)"),
+    "more stages": (change_document("layers", "fc5", "codec", value="rvq:k=4,d=4,stages=4"), "expected uint8[16]"),
+    "too many stages": (change_document("layers", "fc5", "codec", value="rvq:k=4,d=4,stages=9"), "allowed: 2 to 8"),
+    "a stage": (change_document("layers", "fc5", "codec", value="vq:k=4,d=4"), "expected uint8[4]"),
+    "same bits of codes": (
+        change_document("layers", "fc5", "codec", value="rvq:k=8,d=4,stages=2"),
+        "codebook of shape (12, 4); expected (16, 4)",
+    ),
+    "codebook of two stages": (change_tensor("codebook:fc5", shape=[8, 6]), "codebook of shape (8, 6)"),
     "no shift": (
         lambda header, document: document["layers"]["fc4"].pop("shift"),
         "entry of layer 'fc4' 'shift' is missing",

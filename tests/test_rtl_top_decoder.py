@@ -60,6 +60,11 @@ def test_superblocks_of_half_beats_are_refused() -> None:
         config_of("ssvq:k=16,d=8", 2, 128)
 
 
+def test_residual_codebooks_are_refused() -> None:
+    with pytest.raises(ConfigError, match="codewords of several stages is not built in hardware; allowed: codecs"):
+        config_of("rvq:k=16,d=8,stages=2", 2)
+
+
 def outputs(layers: list[LayerVectors]) -> list[OutputBeat]:
     return [beat for layer in layers for beat in layer.output]
 

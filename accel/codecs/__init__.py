@@ -91,7 +91,7 @@ class CodecFamily:
     parameters: tuple[CodecParameter, ...] = ()
 
 
-_K = CodecParameter("k", "codewords in a codebook (of a layer or stage): a power of two, 2 to 65536")
+_K = CodecParameter("k", "codewords in a codebook: a power of two, 2 to 65536")
 _D = CodecParameter("d", "weights in a codeword: 1 to 64")
 _M = CodecParameter("m", "weights in a folded codeword: 1 to 64")
 _R = CodecParameter("r", "rank, numbers in a stored codeword: 1 to m, at most k")

@@ -4,7 +4,7 @@ codebooks. Also known as additive quantisation (AQLM, arXiv 2401.06118) and resi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,10 @@ from accel.codecs.vq import VectorCodec, look_up, required_codebook
 from accel.errors import CodecError
 
 SUM_LIMIT = 127  # sums saturate there: the array multiplies int8, and the range is symmetric
-BEAM = 8  # partial sums kept from stage to stage: 16 lower the error by another 0.1 %, at twice the time
+BEAM = 8  # partial sums kept from stage to stage; on Gaussian weights 16 lower the error by 0.4 %, 4 raise it by 1.4
 _BLOCK_DISTANCES = 1 << 19  # held at once: 4 MiB
 
-Vectors = npt.NDArray[np.float64]
+Vectors = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ def search(vectors: Vectors, codebooks: Vectors, beam: int = BEAM) -> Codes:
 
     A beam search: stage by stage, every partial sum kept is extended by every codeword of the next codebook, and the
     ``beam`` sums nearest to the vector (in L2, before saturation) are kept; the nearest at the end wins. Of equals the
-    one extended from the better sum goes first, then the lower index. With a beam of 1 it is the greedy search.
+    one extended from the better sum goes first, then the lower index. With a beam of 1 it is the greedy search. Double
+    precision decides near ties alike everywhere; training is content with single.
     """
     stages, k, _ = codebooks.shape
     codes = np.empty((len(vectors), stages), np.uint16)
@@ -104,19 +105,24 @@ def search(vectors: Vectors, codebooks: Vectors, beam: int = BEAM) -> Codes:
 
 def _search_block(vectors: Vectors, codebooks: Vectors, beam: int) -> npt.NDArray[np.intp]:
     """``search`` for vectors few enough to hold all their distances. ``left[n, b]`` is what partial sum b leaves of a
-    vector, ``paths[n, b]`` the codes so far. ``|r - c|^2`` is ranked by ``|r|^2/2 + |c|^2/2 - r.c``."""
-    count, (stages, k, d) = len(vectors), codebooks.shape
+    vector, ``paths[n, b]`` the codes so far. ``|r - c|^2`` is ranked by ``-r.c + |c|^2/2 + |r|^2/2``, one product of
+    matrices: ``[r, 1, |r|^2/2]`` times ``[-c, |c|^2/2, 1]``."""
+    count, (stages, k, _) = len(vectors), codebooks.shape
     left, paths = vectors[:, None], np.empty((count, 1, 0), np.intp)
     for stage, words in enumerate(codebooks):
-        kept = left.shape[1]
-        ranking = (left.reshape(-1, d) @ words.T).reshape(count, kept, k)
-        np.subtract((words * words).sum(axis=1) / 2, ranking, out=ranking)
-        ranking += (left * left).sum(axis=2, keepdims=True) / 2
+        right = np.hstack([-words, _half_squares(words), np.ones((k, 1), words.dtype)])
+        ones = np.ones((*left.shape[:2], 1), left.dtype)
+        ranking = np.concatenate([left, ones, _half_squares(left)], axis=2) @ right.T
         best = _smallest(ranking.reshape(count, -1), 1 if stage + 1 == stages else beam)
         origin, code = best // k, best % k
         paths = np.concatenate([np.take_along_axis(paths, origin[..., None], axis=1), code[..., None]], axis=2)
         left = np.take_along_axis(left, origin[..., None], axis=1) - words[code]
     return paths[:, 0]
+
+
+def _half_squares(vectors: Vectors) -> Vectors:
+    squares: Vectors = np.square(vectors).sum(axis=-1, keepdims=True) / 2
+    return squares
 
 
 def _smallest(ranking: Vectors, count: int) -> npt.NDArray[np.intp]:

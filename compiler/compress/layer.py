@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Codebook, Codec, EncodedLayer, VectorAxis
+from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Codebook, Codec, EncodedLayer, VectorAxis
 from accel.codecs.base import to_vectors
 from accel.codecs.integer import IntegerCodec
 from accel.codecs.masks import largest_kept
@@ -19,6 +19,7 @@ from accel.errors import CodecError
 from compiler.compress.kmeans import cluster
 from compiler.compress.low_rank import factored_codebook
 from compiler.compress.masked import cluster_masked
+from compiler.compress.residual import residual_codebooks
 from compiler.compress.scales import ScaleMode, integer_scale, positive, refitted, root_mean_square
 
 _CODEWORD_LIMIT = 127
@@ -81,6 +82,11 @@ def _factored(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encode
     return functools.partial(codec.encode, codebook=codebook, projection=projection), step
 
 
+def _residual(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+    codebook, step = residual_codebooks(vectors, codec.k, codec.codes_per_vector, seed)
+    return functools.partial(codec.encode, codebook=codebook), step
+
+
 def _stored(codec: CodebookCodec, centroids: Vectors) -> tuple[Encoder, float]:
     codebook, step = quantised_codebook(centroids)
     return functools.partial(codec.encode, codebook=codebook), step
@@ -88,7 +94,7 @@ def _stored(codec: CodebookCodec, centroids: Vectors) -> tuple[Encoder, float]:
 
 # What codes vectors of unit RMS best: an encoder with the codebook found, and the codebook's step.
 _TRAINED: Mapping[type[Codec], Callable[[Vectors, CodebookCodec, int], tuple[Encoder, float]]] = MappingProxyType(
-    {VQ: _centroids, SSVQ: _magnitudes, MVQ: _masked, LR2VQ: _factored}
+    {VQ: _centroids, SSVQ: _magnitudes, MVQ: _masked, LR2VQ: _factored, RVQ: _residual}
 )
 
 
