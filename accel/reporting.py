@@ -60,6 +60,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "KiB": Style("KiB", 1 / 1024, ",.0f"),
         "bytes": Style("B", 1, ",.0f"),
         "dB": Style("dB", 1, ".1f"),
+        "scientific": Style("", 1, ".1e"),
         "step": Style("", 1, ".1f"),
     }
 )

@@ -116,7 +116,8 @@ def sum_units(stage: OutputStage, weight: str, bias: str, model: ScaledModel) ->
     if bias:
         offsets = offsets + np.abs(model.reals(bias))
     reach = layer.shape[1] * 127 * max(map(abs, code.limits))  # of the weights, whatever they are; zero points as much
-    return np.maximum(exact, offsets / max(SUM_LIMIT - 2 - 2 * reach, LEAST_BIAS_LIMIT))
+    least = offsets / max(SUM_LIMIT - 2 - 2 * reach, LEAST_BIAS_LIMIT)
+    return np.copysign(np.maximum(np.abs(exact), least), exact)  # gains folded into weights can be negative
 
 
 def _exact_units(stage: OutputStage, weight: str, model: ScaledModel) -> Reals:

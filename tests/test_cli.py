@@ -21,7 +21,7 @@ from run_samples import BITS, sample_run
 import compiler
 import sim
 from accel import __version__
-from accel.cli import VERBS, main
+from accel.cli import VERBS, main, verb_name
 from accel.cli.comparison import (
     CodecResult,
     Crossover,
@@ -41,7 +41,7 @@ from accel.program import read_program, write_program
 from accel.run import Run, run_to_json, write_run
 from compiler import frontend
 
-NAMES = [verb.__name__.rpartition(".")[2] for verb in VERBS]
+NAMES = [verb_name(verb) for verb in VERBS]
 Captured = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
 

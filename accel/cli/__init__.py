@@ -22,6 +22,7 @@ from accel.cli import (
     compress,
     dram,
     gemm,
+    import_,
     isa,
     machines,
     models,
@@ -34,7 +35,7 @@ from accel.cli import (
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, compile, run, sim, compare, report),
+    *(compress, import_, compile, run, sim, compare, report),
     *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )
@@ -50,8 +51,9 @@ class _Parser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _verb_name(verb: ModuleType) -> str:
-    return verb.__name__.rpartition(".")[2]
+def verb_name(verb: ModuleType) -> str:
+    """What to type; a file whose name Python reserves has an underscore behind it."""
+    return verb.__name__.rpartition(".")[2].removesuffix("_")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -66,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
         added = verbs.add_parser(
-            _verb_name(verb),
+            verb_name(verb),
             help=verb.HELP,
             description=verb.__doc__,
             epilog=f"Example:\n  {verb.EXAMPLE}",

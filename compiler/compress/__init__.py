@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compiler.compress.layer import compress_layer, relative_error
-from compiler.compress.model import Compression, LayerReport, compress
+from compiler.compress.model import Compression, LayerReport, calibrated, compress
 from compiler.compress.scales import SCALE_MODES, ScaleMode
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Compression",
     "LayerReport",
     "ScaleMode",
+    "calibrated",
     "compress",
     "compress_layer",
     "relative_error",

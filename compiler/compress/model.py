@@ -123,6 +123,15 @@ def _calibrated(
     return replace(result, packed=replace(result.packed, quantisation=chosen), warnings=found[0].warnings)
 
 
+def calibrated(
+    packed: Packed, samples: Sequence[Tensors], method: str = "minmax", progress: Progress | None = None
+) -> Compression:
+    """``packed`` with activation scales found on ``samples`` as ``compress`` does, its layers as they are: channel
+    exponents, which would be folded into them, are not used. The result has no reports. Raises ``ModelError`` and
+    ``ConfigError`` as ``compress`` does."""
+    return _calibrated(Compression(packed, ()), samples, method, {}, progress)
+
+
 def _compressed(
     name: str, matrix: npt.NDArray[np.float32], codec: Codec, scale: ScaleMode, axis: VectorAxis, seed: int
 ) -> EncodedLayer:

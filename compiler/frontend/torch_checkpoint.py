@@ -1,7 +1,7 @@
 """Reads torch checkpoints without torch and without trusting them.
 
-A ``.pth`` file is a pickle, which can name any function to call. This reader allows the handful that describe
-tensors, records what they describe, and copies the numbers out itself. Both layouts are read: the zip archive
+A ``.pth`` file is a pickle, which can name any function to call: ``torch_pickle`` reads it, and the numbers are copied
+out here. Both layouts are read: the zip archive
 (torch 1.6 and later) and the older run of pickles followed by raw storages.
 Format: torch 2.13 ``torch/serialization.py`` (``_save``, ``_legacy_save``).
 """
@@ -9,13 +9,8 @@ Format: torch 2.13 ``torch/serialization.py`` (``_save``, ``_legacy_save``).
 from __future__ import annotations
 
 import io
-import math
-import pickle
-import pickletools
 import zipfile
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,68 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import ModelError
+from compiler.frontend.torch_pickle import PICKLE_LIMIT_BYTES, Storage, StoredTensor, unpickle
 from compiler.frontend.weights import widen_bfloat16
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
-PICKLE_LIMIT_BYTES = 16 << 20
-"""Longest pickle we look at; a network of a thousand tensors needs about 0.2 MB."""
-
-STORAGE_DTYPES = {
-    "DoubleStorage": "f8",
-    "FloatStorage": "f4",
-    "HalfStorage": "f2",
-    "BFloat16Storage": "u2",
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
-}
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Where training scripts commonly nest the tensors."""
 
+MAPPING_LIMIT, DEPTH_LIMIT = 1 << 16, 8
+"""Most mappings in a file, and how deep they may nest: one that holds itself has no end."""
 
-@dataclass(frozen=True, slots=True)
-class _StorageType:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    """A flat block of numbers, by its key in the file."""
-
-    key: str
-    kind: str
-    count: int
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype("<" + STORAGE_DTYPES[self.kind])
-
-
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """A strided view of a storage, checked to lie inside it."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        numbers = (self.offset, *self.shape, *self.strides)
-        if len(self.shape) != len(self.strides) or any(type(n) is not int or n < 0 for n in numbers):
-            raise ModelError("a tensor's shape, strides or offset are not natural numbers")
-        last = self.offset + sum((size - 1) * step for size, step in zip(self.shape, self.strides, strict=True))
-        if math.prod(self.shape) > self.storage.count or (0 not in self.shape and last >= self.storage.count):
-            raise ModelError(f"a tensor of shape {list(self.shape)} reaches outside its {self.storage.count} values")
-
-    def view(self, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The tensor as a read-only view of its storage: a thousand tensors sharing one cost nothing more."""
-        steps = tuple(step * flat.itemsize for step in self.strides)
-        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps, writeable=False)
+_Entry = StoredTensor | int
+Choose = Callable[[object], dict[str, _Entry]]
 
 
 def read_torch_checkpoint(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -93,9 +39,21 @@ def read_torch_checkpoint(path: Path) -> dict[str, npt.NDArray[Any]]:
     A mapping of names to tensors, or one nested under ``state_dict`` or ``model``, is accepted. Raises ``ModelError``
     for anything else: other callables in the pickle, compressed or oversized entries, tensors outside their storage.
     """
+    return _read(path, _state_dict)
+
+
+def read_torch_tree(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Tensors of nested mappings by their keys joined with dots; whole numbers and truth values count as scalars.
+
+    Raises ``ModelError`` as ``read_torch_checkpoint`` does.
+    """
+    return _read(path, _tree)
+
+
+def _read(path: Path, choose: Choose) -> dict[str, npt.NDArray[Any]]:
     try:
         with path.open("rb") as file:
-            return _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+            return _read_zip(file, choose) if zipfile.is_zipfile(file) else _read_legacy(file, choose)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except OSError as error:
@@ -104,7 +62,7 @@ def read_torch_checkpoint(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise ModelError(f"{path}: not a readable torch checkpoint: {type(error).__name__}: {error}") from error
 
 
-def _read_zip(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
+def _read_zip(file: BinaryIO, choose: Choose) -> dict[str, npt.NDArray[Any]]:
     with zipfile.ZipFile(file) as archive:
         entries = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         if "data.pkl" not in entries:
@@ -115,30 +73,30 @@ def _read_zip(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
             raise ModelError("big-endian numbers; save it on a little-endian machine")
         if entries["data.pkl"].file_size > PICKLE_LIMIT_BYTES:
             raise ModelError(f"data.pkl is longer than {PICKLE_LIMIT_BYTES} bytes")
-        state = _unpickle(io.BytesIO(archive.read(entries["data.pkl"])))
+        state = unpickle(io.BytesIO(archive.read(entries["data.pkl"])))
 
-        def load(storage: _Storage) -> npt.NDArray[Any]:
+        def load(storage: Storage) -> npt.NDArray[Any]:
             info = entries.get(f"data/{storage.key}")
             if info is None or info.file_size < storage.count * storage.dtype.itemsize:
                 raise ModelError(f"storage '{storage.key}' is missing or shorter than its {storage.count} values")
             return np.frombuffer(archive.read(info), storage.dtype, storage.count)
 
-        return _materialise(_state_dict(state), load)
+        return _materialise(choose(state), load)
 
 
-def _read_legacy(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:
+def _read_legacy(file: BinaryIO, choose: Choose) -> dict[str, npt.NDArray[Any]]:
     file.seek(0)
-    if _unpickle(file) != LEGACY_MAGIC or _unpickle(file) != LEGACY_PROTOCOL:
+    if unpickle(file) != LEGACY_MAGIC or unpickle(file) != LEGACY_PROTOCOL:
         raise ModelError("neither a zip archive nor torch's older format")
-    if _unpickle(file).get("little_endian") is not True:
+    if unpickle(file).get("little_endian") is not True:
         raise ModelError("big-endian numbers; save it on a little-endian machine")
-    tensors = _state_dict(_unpickle(file))
-    known = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-    flat = {key: _next_storage(file, known.get(key), key) for key in _unpickle(file)}
+    tensors = choose(unpickle(file))
+    known = {tensor.storage.key: tensor.storage for tensor in tensors.values() if isinstance(tensor, StoredTensor)}
+    flat = {key: _next_storage(file, known.get(key), key) for key in unpickle(file)}
     return _materialise(tensors, lambda storage: flat[storage.key])
 
 
-def _next_storage(file: BinaryIO, storage: _Storage | None, key: str) -> npt.NDArray[Any]:
+def _next_storage(file: BinaryIO, storage: Storage | None, key: str) -> npt.NDArray[Any]:
     if storage is None:
         raise ModelError(f"storage '{key}' belongs to no tensor")
     count = int.from_bytes(file.read(8), "little", signed=True)
@@ -151,83 +109,47 @@ def _next_storage(file: BinaryIO, storage: _Storage | None, key: str) -> npt.NDA
     return np.frombuffer(data, storage.dtype)
 
 
-def _state_dict(state: object) -> dict[str, _Tensor]:
+def _state_dict(state: object) -> dict[str, _Entry]:
     if not isinstance(state, Mapping):
         raise ModelError(f"holds a {type(state).__name__}, not a mapping of names to tensors")
     for key in STATE_KEYS:
         if isinstance(state.get(key), Mapping):
             return _state_dict(state[key])
-    tensors = {name: value for name, value in state.items() if isinstance(value, _Tensor) and isinstance(name, str)}
+    tensors: dict[str, _Entry] = {
+        name: value for name, value in state.items() if isinstance(value, StoredTensor) and isinstance(name, str)
+    }
     if not tensors:
         raise ModelError("holds no named tensors")
     return tensors
 
 
+def _tree(state: object) -> dict[str, _Entry]:
+    if not isinstance(state, Mapping):
+        raise ModelError(f"holds a {type(state).__name__}, not a mapping of names to tensors")
+    entries: dict[str, _Entry] = {}
+    waiting: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), state)]
+    for _ in range(MAPPING_LIMIT):
+        path, mapping = waiting.pop()
+        for name, value in mapping.items():
+            if isinstance(value, Mapping) and len(path) < DEPTH_LIMIT:
+                waiting.append(((*path, str(name)), value))
+            elif isinstance(value, StoredTensor | int):
+                entries[".".join((*path, str(name)))] = value
+        if not waiting:
+            return entries
+    raise ModelError(f"more than {MAPPING_LIMIT} mappings")
+
+
 def _materialise(
-    tensors: Mapping[str, _Tensor], load: Callable[[_Storage], npt.NDArray[Any]]
+    entries: Mapping[str, _Entry], load: Callable[[Storage], npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    storages = {tensor.storage for tensor in tensors.values()}
+    storages = {entry.storage for entry in entries.values() if isinstance(entry, StoredTensor)}
     flat = {storage: _widened(storage, load(storage)) for storage in storages}
-    return {name: tensor.view(flat[tensor.storage]) for name, tensor in tensors.items()}
+    return {
+        name: entry.view(flat[entry.storage]) if isinstance(entry, StoredTensor) else np.asarray(entry)
+        for name, entry in entries.items()
+    }
 
 
-def _widened(storage: _Storage, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _widened(storage: Storage, flat: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return widen_bfloat16(flat) if storage.kind == "BFloat16Storage" else flat
-
-
-def _unpickle(stream: BinaryIO) -> Any:
-    """One pickle from ``stream``, after a look at its opcodes: the unpickler would obey a huge memo index."""
-    start = stream.tell()
-    for opcode, argument, position in pickletools.genops(stream):
-        if (position or 0) > PICKLE_LIMIT_BYTES + start:
-            raise ModelError(f"a pickle longer than {PICKLE_LIMIT_BYTES} bytes")
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > PICKLE_LIMIT_BYTES:
-            raise ModelError(f"a pickle with memo index {argument}")
-    stream.seek(start)
-    return _TensorUnpickler(stream).load()
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Knows the names that torch uses to describe tensors, and no others."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__(stream)
-        self._storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for ``module.name``; raises ``ModelError`` for what describes no tensor."""
-        if module == "torch" and name in STORAGE_DTYPES:
-            return _StorageType(name)
-        allowed = _ALLOWED.get((module, name))
-        if allowed is None:
-            raise ModelError(f"asks for '{module}.{name}'; a file of tensors has no need of it, so it is refused")
-        return allowed
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        """A storage reference: ``("storage", type, key, device, count)`` and, in old files, a view."""
-        kind, storage_type, key, _device, count, *view = pid
-        if kind != "storage" or not isinstance(storage_type, _StorageType) or view not in ([], [None]):
-            raise ModelError("a storage reference of an unknown form")
-        if type(count) is not int or count < 0:
-            raise ModelError(f"a storage of {count!r} values")
-        storage = _Storage(str(key), storage_type.name, count)
-        if self._storages.setdefault(storage.key, storage) != storage:
-            raise ModelError(f"storage '{key}' is described in two ways")
-        return storage
-
-
-def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_ignored: Any) -> _Tensor:
-    if not isinstance(storage, _Storage):
-        raise ModelError("a tensor without storage")
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-
-def _rebuild_parameter(tensor: _Tensor, *_ignored: Any) -> _Tensor:
-    return tensor
-
-
-_ALLOWED: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-}

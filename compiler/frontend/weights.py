@@ -105,9 +105,9 @@ def _matched(blueprint: Blueprint, checkpoint: Mapping[str, npt.NDArray[Any]], w
         if not any(fnmatchcase(name, pattern) for pattern in blueprint.ignored)
     }
     wanted, model = blueprint.tensors, blueprint.graph.name
-    _refuse([name for name in wanted if name not in found], f"{where}: '{model}' needs tensors that are missing")
-    _refuse(sorted(found.keys() - wanted.keys()), f"{where}: unexpected tensors, not part of '{model}'")
-    _refuse(
+    refuse_names([name for name in wanted if name not in found], f"{where}: '{model}' needs tensors that are missing")
+    refuse_names(sorted(found.keys() - wanted.keys()), f"{where}: unexpected tensors, not part of '{model}'")
+    refuse_names(
         [
             f"{name} {list(found[name].shape)} instead of {list(shape)}"
             for name, shape in wanted.items()
@@ -115,7 +115,7 @@ def _matched(blueprint: Blueprint, checkpoint: Mapping[str, npt.NDArray[Any]], w
         ],
         f"{where}: tensors of '{model}' with the wrong shape",
     )
-    _refuse(
+    refuse_names(
         [f"{name} ({found[name].dtype})" for name in wanted if found[name].dtype.kind != "f"],
         f"{where}: tensors that are not floating point (float16, bfloat16, float32, float64)",
     )
@@ -129,7 +129,7 @@ def _unwrapped(checkpoint: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDAr
     return {name.removeprefix(WRAPPER_PREFIX) if wrapped else name: value for name, value in checkpoint.items()}
 
 
-def _refuse(names: list[str], what: str) -> None:
+def refuse_names(names: list[str], what: str) -> None:
     """Raise a ``ModelError`` that counts ``names`` and spells out the first few, if there are any."""
     if names:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

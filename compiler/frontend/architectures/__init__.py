@@ -18,7 +18,7 @@ from compiler.frontend.architectures.resnet import resnet
 from compiler.frontend.architectures.swin import SWIN_TINY, swin
 from compiler.frontend.architectures.vit import ViT, deit, dinov2
 
-__all__ = ["ARCHITECTURES", "Architecture", "Blueprint", "build_architecture", "find_architecture"]
+__all__ = ["ARCHITECTURES", "Architecture", "Blueprint", "build_architecture", "find_architecture", "is_architecture"]
 
 Build = Callable[[str, Shape], Blueprint]
 IMAGE_224 = (1, 3, 224, 224)
@@ -111,6 +111,11 @@ _ROWS = (
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def is_architecture(name: str) -> bool:
+    """Whether some row is called ``name``, by us or upstream."""
+    return any(name in (row.name, row.upstream.split()[1]) for row in _ROWS)
 
 
 def find_architecture(name: str) -> Architecture:
