@@ -5,6 +5,8 @@ Keys are spelled ``table.key`` everywhere (TOML, ``--set``, run files). Unknown 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -43,6 +45,7 @@ __all__ = [
     "Vector",
     "changes_from_preset",
     "load_machine",
+    "machine_digest",
     "machine_from_document",
     "machine_to_document",
     "preset_names",
@@ -151,6 +154,11 @@ TABLES: Mapping[str, type] = MappingProxyType(
 )
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"dram_timing": MappingProxyType({})})  # may be missing
 KEYS: tuple[str, ...] = tuple(f"{table}.{f.name}" for table, cls in TABLES.items() for f in fields(cls))
+
+
+def machine_digest(machine: Machine) -> str:
+    """SHA-256 over every key and value, sorted; name and description are not in it."""
+    return hashlib.sha256(json.dumps(machine.flat(), sort_keys=True).encode()).hexdigest()
 
 
 def preset_names() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -37,6 +38,22 @@ class LayerRun:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryLevel:
+    """How full one memory on chip is: ``held_bytes[i]`` from cycle ``cycles[i]`` (ascending) to ``cycles[i + 1]``, the
+    last to the end of the run; of a long run, the highest level in each of equal stretches of time."""
+
+    memory: str
+    capacity_bytes: int
+    cycles: tuple[float, ...]
+    held_bytes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for a, b in itertools.pairwise(self.cycles))
+        if len(self.cycles) != len(self.held_bytes) or not ascending:
+            raise FormatError(f"run occupancy of {self.memory}: cycles must ascend, one for each of held_bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Result of ``sim.simulate``; see ``accel.metrics`` for units and definitions."""
 
@@ -51,6 +68,7 @@ class Run:
     notes: tuple[str, ...] = ()
     decoder: Mapping[str, int] = field(default_factory=lambda: dict(NO_LOOKUPS))
     energy_table: Mapping[str, Any] = field(default_factory=DEFAULT_ENERGY.document)
+    occupancy: tuple[MemoryLevel, ...] = ()
     tool: str = field(default=__version__)
 
     def __post_init__(self) -> None:
@@ -174,5 +192,11 @@ def _from_document(document: dict[str, Any]) -> Run:
         notes=tuple(document["notes"]),
         decoder=document.get("decoder", NO_LOOKUPS),  # older runs count none
         energy_table=document.get("energy_table", {}),  # nor name their table
+        occupancy=tuple(map(_level, document.get("occupancy", ()))),  # nor say how full memories are
         tool=str(document["tool"]),
     )
+
+
+def _level(document: dict[str, Any]) -> MemoryLevel:
+    cycles, held = map(float, document["cycles"]), map(int, document["held_bytes"])
+    return MemoryLevel(str(document["memory"]), int(document["capacity_bytes"]), tuple(cycles), tuple(held))
