@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -99,7 +100,12 @@ def _hover(point: RooflinePoint) -> str:
 def _draw_network(axes: Axes, run: Run) -> None:
     traffic, cycles = run.dram_bytes_total, run.total_cycles
     if run.macs and traffic and cycles:
-        style = {"markersize": 15, "markerfacecolor": "none", "markeredgecolor": "black", "markeredgewidth": 1.4}
+        style: dict[str, Any] = {
+            "markersize": 15,
+            "markerfacecolor": "none",
+            "markeredgecolor": "black",
+            "markeredgewidth": 1.4,
+        }
         axes.plot(run.macs / traffic, run.macs / cycles, "*", label="whole network", linestyle="", **style)
 
 
@@ -124,7 +130,7 @@ def _describe(axes: Axes, run: Run, points: Sequence[RooflinePoint], low: float,
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+        axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         axis.set_minor_formatter(NullFormatter())
     axes.set_xlim(low, high * _MARGIN**0.5)
     if any(point.intensity is None for point in points):

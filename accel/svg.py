@@ -31,7 +31,8 @@ def add_hover(artist: Artist, text: str) -> None:
 def svg_file(figure: Figure) -> bytes:
     """A whole SVG file; letters are outlines, as no reader's fonts can be relied on."""
     root = _drawn(figure, {"svg.fonttype": "path", "svg.hashsalt": "accel"})
-    return ElementTree.tostring(root, "utf-8", xml_declaration=True) + b"\n"
+    content: bytes = ElementTree.tostring(root, "utf-8", xml_declaration=True)
+    return content + b"\n"
 
 
 def svg_element(figure: Figure, name: str, label: str) -> str:

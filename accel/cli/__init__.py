@@ -20,6 +20,7 @@ from accel.cli import (
     compare,
     compile,
     compress,
+    diff,
     dram,
     gemm,
     isa,
@@ -34,7 +35,7 @@ from accel.cli import (
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, compile, run, sim, compare, report),
+    *(compress, compile, run, sim, compare, report, diff),
     *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )

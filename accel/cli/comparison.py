@@ -34,8 +34,8 @@ class CodecResult:
 
     ``gemm_only`` is the same program on the same machine with a free vector unit (``vector.lanes = 0``); ``others``
     says which layers have another codec, a sentence each group. ``output_cosine``: between the executed program's
-    outputs and the float model's. ``array_curve`` are total cycles on each array of the machine's result, ``None`` where
-    the model cannot be compiled for it. ``cycles_at`` simulates any other bandwidth.
+    outputs and the float model's. ``array_curve``: total cycles on each of the machine's ``arrays``, ``None`` where the
+    model cannot be compiled. ``cycles_at`` simulates any other bandwidth.
     """
 
     codec: str
@@ -68,8 +68,8 @@ class Crossover:
 class MachineResult:
     """All codecs on one machine, int8 first; ``bandwidths`` (B/cycle, ascending) are those of the sweep.
 
-    ``weights`` says where they come from, as ``LoadedModel.source`` does; ``arrays`` are the same machine with arrays of
-    other sizes, ascending, itself among them.
+    ``weights`` says where they come from, as ``LoadedModel.source`` does; ``arrays`` are the same machine with other
+    sizes of array, ascending, itself among them.
     """
 
     machine: Machine

@@ -42,7 +42,9 @@ def machines_table(runs: Sequence[Run]) -> Table:
     """Every key of every machine, one column a machine; keys that differ first."""
     machines = {run.machine.name: run.machine.flat() for run in runs}
     keys = dict.fromkeys(key for flat in machines.values() for key in flat)
-    rows = [{"key": key} | {name: _key_text(flat.get(key)) for name, flat in machines.items()} for key in keys]
+    rows: list[dict[str, Any]] = [
+        {"key": key} | {name: _key_text(flat.get(key)) for name, flat in machines.items()} for key in keys
+    ]
     rows.sort(key=lambda row: len({row[name] for name in machines}) == 1)
     return Table("Machines", (Column("key", "key"), *(Column(name, name) for name in machines)), tuple(rows))
 
