@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,9 @@ from sim.proof import prove
 from sim.timing import Timing, time_program
 from sim.weights import check_weights
 
+if TYPE_CHECKING:
+    from sim.tape import Take
+
 __all__ = ["InstructionTimes", "check_weights", "instruction_times", "simulate"]
 
 # What the compiler's tiling and placement depend on; every other key may change under a compiled program.
@@ -37,10 +41,22 @@ def simulate(program: Program, machine: Machine | None = None, energy: EnergyTab
     Raises ``SimError`` if the machine differs in what the program was compiled for, and ``IsaError`` naming the
     instruction if the program is illegal, reaches beyond its memories, races or deadlocks.
     """
+    machine, timing = checked_timing(program, machine)
+    return run_of(program, machine, timing, energy)
+
+
+def checked_timing(
+    program: Program, machine: Machine | None = None, take: Take | None = None
+) -> tuple[Machine, Timing]:
+    """The machine ``program`` runs on and its timing, once it is proved legal; ``take``: see ``sim.timing``."""
     machine = program.machine if machine is None else machine
     _check_machine(program, machine)
     prove(program, machine)
-    timing = time_program(program, machine)
+    return machine, time_program(program, machine, take)
+
+
+def run_of(program: Program, machine: Machine, timing: Timing, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
+    """What ``simulate`` returns, from a timing at hand."""
     cycles = timing.cause_cycles
     dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
     decoder = _counters(timing.decoder.sum(axis=0))
@@ -69,10 +85,7 @@ class InstructionTimes:
 
 def instruction_times(program: Program, machine: Machine | None = None) -> InstructionTimes:
     """When every instruction of ``program`` runs on ``machine``; raises as ``simulate`` does."""
-    machine = program.machine if machine is None else machine
-    _check_machine(program, machine)
-    prove(program, machine)
-    timing = time_program(program, machine)
+    _, timing = checked_timing(program, machine)
     return InstructionTimes(-(-timing.started // TICKS), -(-timing.completed // TICKS))
 
 

@@ -17,6 +17,7 @@ from sim.jit import jit
 from sim.params import INPUTS_STAY, OUTPUTS_STAY, TICKS, WEIGHTS_STAY
 from sim.queues import complete, ready
 from sim.state import COMPUTE, UNKNOWN, State
+from sim.tape import PRELOAD, record
 
 
 @jit
@@ -86,6 +87,7 @@ def _load_tile(state: State, i: int, fence: int) -> None:
     lines = _tile_columns(state, i) if by_column else _tile_rows(state, i)
     now.load_start = max(state.times[i].started, fence, now.shadow_free)
     now.loaded = now.load_start + lines * params.row_cycles * TICKS
+    record(state, PRELOAD, i, now.load_start, now.loaded, 0, 0)
 
 
 @jit
@@ -101,6 +103,8 @@ def _preload(state: State, i: int, fence: int) -> bool:
         return bool(decoded)
     begin = max(state.times[i].started, fence, now.stream_start if params.overlapped else now.stream_end)
     end = begin + _input_rows(state, i) * TICKS
+    if end > begin:
+        record(state, PRELOAD, i, begin, end, 0, 1)
     if end <= now.loaded:
         return bool(decoded)
     now.load_start, now.loaded = begin, end

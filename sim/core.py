@@ -37,18 +37,22 @@ from sim.jit import jit, jit_entry
 from sim.memory import next_event, request_clock, step
 from sim.queues import advance_vector, dispatch
 from sim.state import FETCH, State
+from sim.tape import is_full
 from sim.transfers import choose, grant_fetch, grant_move, start_load, start_store
 
-DONE, STALLED = range(2)
+DONE, STALLED, PAUSED = range(3)
 
 
 @jit_entry
 def run(state: State, dram: Channels) -> int:
-    """Run to the end; returns ``DONE`` or ``STALLED`` (``state.queues`` tells where each queue stands)."""
+    """Run to the end; returns ``DONE``, ``STALLED`` (``state.queues`` tells where each queue stands), or ``PAUSED`` to
+    be called again once the tape has been taken."""
     changed = True
     while True:
         if changed:
             settle(state)
+        if is_full(state):
+            return PAUSED
         requester, (at, channel) = choose(state, dram), next_event(state, dram)
         if at != NEVER and (requester == NOBODY or at < request_clock(state)):
             changed = step(state, dram, channel)
@@ -75,7 +79,7 @@ def _grant(state: State, dram: Channels, requester: int) -> bool:
 def settle(state: State) -> None:
     """Advance every queue until no more times can be known without another block from DRAM."""
     moved = True
-    while moved:
+    while moved and not is_full(state):
         moved = dispatch(state)
         moved |= start_load(state)
         moved |= start_store(state)

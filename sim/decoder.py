@@ -10,6 +10,7 @@ from sim.jit import jit
 from sim.params import TICKS
 from sim.queues import complete, ready
 from sim.state import COMPUTE, DECODE, UNKNOWN, State
+from sim.tape import RING, TILE, record
 
 BITS_PER_BYTE = 8
 
@@ -70,6 +71,7 @@ def _decode_tile(state: State, i: int) -> bool:
     now.load_start = max(state.times[i].started, now.data_arrival, now.shadow_free)
     now.loaded = now.load_start + cycles * TICKS
     now.ring_wanted = 0
+    record(state, TILE, i, now.load_start, now.loaded, 0, 0)
     _leave_decoded_tile(state, i, stream_bytes)
     return True
 
@@ -111,7 +113,7 @@ def _leave_decoded_tile(state: State, i: int, stream_bytes: int) -> None:
     strip_end = now.strip_offset + _ceil_divide(stream_bytes, BLOCK_BYTES)
     if last_pass and dec.release:
         position = strip_end if last_tile else now.strip_offset + stream_bytes // BLOCK_BYTES
-        _free_ring(state, now.ring_base + position)
+        _free_ring(state, i, now.ring_base + position)
     now.dec_tile += 1
     if last_tile:
         now.dec_tile = 0
@@ -136,7 +138,10 @@ def _leave_region(state: State, i: int) -> None:
 
 
 @jit
-def _free_ring(state: State, position: int) -> None:
+def _free_ring(state: State, i: int, position: int) -> None:
+    freed = position - state.now.ring_freed
+    if freed > 0:
+        record(state, RING, i, state.now.loaded, state.now.loaded, -freed, 0)
     for block in range(state.now.ring_freed, position):
         state.ring[block % state.params.ring_blocks].freed = state.now.loaded
     state.now.ring_freed = max(state.now.ring_freed, position)

@@ -12,10 +12,11 @@ from sim.arrivals import land
 from sim.dram.banks import advance, fall_due, skip_idle
 from sim.dram.queues import channel, label
 from sim.dram.rowhit import MERGED, accept, issue, plan
-from sim.dram.state import NEVER, Channels, Controller
+from sim.dram.state import ACCESS, NEVER, Channels, Controller
 from sim.dram.state import NOBODY as NO_OWNER
 from sim.jit import jit
-from sim.state import UNKNOWN, State
+from sim.state import FETCH, PER_BLOCK, UNKNOWN, State
+from sim.tape import BURST, WORDS, record
 
 
 @jit
@@ -44,6 +45,7 @@ def send(state: State, channels: Channels, requester: int, item: int, place: int
     if state.params.clock_ticks == 0:
         end = state.now.grant_time + state.params.block_ticks
         state.now.channel_free = end
+        _record_burst(state, requester, item, state.now.grant_time, end, BLOCK_BYTES, 0)
         return bool(land(state, requester, item, place, end if is_write else end + state.params.latency_ticks))
     return _send_banked(state, channels, requester, item, place, block, is_write)
 
@@ -63,6 +65,9 @@ def _send_banked(
         entry = accept(dram, clock - 1, address + access * (BLOCK_BYTES // params.accesses), int(is_write))
         if entry != MERGED:
             label(dram, entry, NO_OWNER if is_write else requester, item, place)
+        else:  # without a burst
+            at, bytes_moved = clock * params.clock_ticks, BLOCK_BYTES // params.accesses
+            _record_burst(state, requester, item, at, at, bytes_moved, block % params.channels * len(dram.ranks))
         if is_write or entry == MERGED:
             latency = 0 if is_write else params.latency_ticks
             changed |= land(state, requester, item, place, clock * params.clock_ticks + latency)
@@ -81,6 +86,25 @@ def _catch_up(dram: Controller, clock: int) -> None:
             issue(dram)
         else:
             break
+
+
+@jit
+def _record_burst(state: State, requester: int, item: int, begin: int, end: int, size: int, bus: int) -> None:
+    if requester == FETCH:
+        record(state, WORDS, item * PER_BLOCK, begin, end, size, bus)
+    else:
+        record(state, BURST, item, begin, end, size, bus)
+
+
+@jit
+def _record_access(state: State, dram: Controller, index: int) -> None:
+    """Write down when the access that is planned has the data bus."""
+    entry, numbers = dram.entries[dram.now.target], dram.spacing
+    end = dram.now.at + (numbers.write_latency if entry.is_write else numbers.read_latency)
+    begin, size = end - numbers.burst, BLOCK_BYTES // state.params.accesses
+    bus = index * len(dram.ranks) + dram.banks[entry.bank].rank
+    clock = state.params.clock_ticks
+    _record_burst(state, entry.owner, entry.subject, begin * clock, end * clock, size, bus)
 
 
 @jit
@@ -105,6 +129,8 @@ def step(state: State, channels: Channels, index: int) -> bool:
     if dram.now.next_refresh <= dram.now.at:
         fall_due(dram)
         return False
+    if dram.now.command == ACCESS:
+        _record_access(state, dram, index)
     issue(dram)
     now = dram.now
     if now.done_owner == NO_OWNER:

@@ -14,6 +14,7 @@ from sim.dram.state import Records
 from sim.params import Params
 
 UNKNOWN = -1
+NO_TAPE: npt.NDArray[np.int64] = np.zeros((0, 6), np.int64)
 LOAD, DECODE, COMPUTE, VECTOR, STORE = (QUEUES.index(q) for q in ("load", "decode", "compute", "vector", "store"))
 FETCH, MOVE_OUT, MOVE_IN = range(3)  # requesters of the DRAM: the last is the first of the load engines
 PER_BLOCK = BLOCK_BYTES // INSTRUCTION_BYTES  # instructions of one fetched block
@@ -30,8 +31,8 @@ class State(NamedTuple):
     ``ring``: per block slot, accesses ``awaited``, when its data and those of all blocks before arrived, when it was
     last freed. ``words``: of each block of instruction words likewise. ``movers`` (requesters): the instruction at
     work, the row and DRAM block it is at, the last block of that row, and since when the next request stands.
-    ``causes``: ticks ``[layer, cause]``. ``now``: registers. ``params`` is a record of ``Params``: a tuple of so many
-    numbers would be copied at every call.
+    ``causes``: ticks ``[layer, cause]``. ``now``: registers. ``tape``: see ``sim.tape``. ``params`` is a record of
+    ``Params``: a tuple of so many numbers would be copied at every call.
     """
 
     params: Any
@@ -45,6 +46,7 @@ class State(NamedTuple):
     movers: Records
     causes: npt.NDArray[np.int64]
     now: Any
+    tape: npt.NDArray[np.int64]
 
 
 TIMES = ("fetched", "dispatched", "started", "completed", "blocks", "awaited", "asked", "arrived")
@@ -86,14 +88,22 @@ REGISTERS = {
     "stream_start": 0,  # of the last tile
     "stream_end": 0,  # since when the array may stream the next one
     "outputs_free": 0,  # output stationary: since when the last output tile has left its output registers
+    "recorded": 0,  # entries on the tape
+    "tape_limit": 0,  # the tape must be taken when there are more
     "issued": 0,  # the last compute instruction's last tile began to stream
 }
 
 
 def new_state(
-    params: Params, code: Code, producers: npt.NDArray[np.int64], lookup_cycles: npt.NDArray[np.int64], layers: int
+    params: Params,
+    code: Code,
+    producers: npt.NDArray[np.int64],
+    lookup_cycles: npt.NDArray[np.int64],
+    layers: int,
+    tape: npt.NDArray[np.int64] = NO_TAPE,
+    tape_limit: int = 0,
 ) -> State:
-    """State of a machine before its first tick."""
+    """State of a machine before its first tick; the run pauses when the tape holds more than ``tape_limit``."""
     times = _records(TIMES, len(code), UNKNOWN)
     for name in ("blocks", "awaited", "asked", "arrived"):
         times[name] = 0
@@ -104,8 +114,10 @@ def new_state(
     ring = _records(RING, params.ring_blocks, 0)
     words = _records(WORDS, -(-len(code) // PER_BLOCK), 0)
     causes = np.zeros((layers, len(CAUSES)), np.int64)
+    now = _new_registers()
+    now.tape_limit = tape_limit
     return State(
-        _constants(params), code, producers, lookup_cycles, times, queues, ring, words, movers, causes, _new_registers()
+        _constants(params), code, producers, lookup_cycles, times, queues, ring, words, movers, causes, now, tape
     )
 
 

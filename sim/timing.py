@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from accel.errors import SimError
-from accel.isa import BLOCK_BYTES, INSTRUCTION_BYTES
+from accel.isa import BLOCK_BYTES
 from accel.machine import Machine
-from accel.metrics import TRAFFIC
 from accel.program import Program
 from sim.columns import build_code, pair_tokens
-from sim.decode import Column, Decoded, decode_words
+from sim.decode import Column, decode_words
 from sim.dram.state import Channels
 from sim.limits import check_limits
 from sim.lookups import plan_lookups
 from sim.params import TICKS, Params, channels_of, machine_params, unused_channels
 from sim.ring import Bytes, weight_ring
+from sim.traffic import traffic_of
 
-_KINDS = list(TRAFFIC)
+if TYPE_CHECKING:
+    from sim.tape import Take
+
 _NO_IMAGE: Bytes = np.zeros(0, np.uint8)
 
 
@@ -53,13 +56,13 @@ class Timing:
         return np.diff(boundaries, prepend=0).reshape(self.causes.shape)
 
 
-def time_program(program: Program, machine: Machine) -> Timing:
-    """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks."""
+def time_program(program: Program, machine: Machine, take: Take | None = None) -> Timing:
+    """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks. See ``time_words``."""
     _check_capacity(program, machine)
     params = machine_params(machine, program.dram_bytes)
     channels = channels_of(machine)
     return time_words(
-        program.words, program.instruction_layer, len(program.layers), params, channels, image=program.image
+        program.words, program.instruction_layer, len(program.layers), params, channels, program.image, take
     )
 
 
@@ -82,14 +85,17 @@ def time_words(
     params: Params,
     dram: Channels | None = None,
     image: Bytes = _NO_IMAGE,
+    take: Take | None = None,
 ) -> Timing:
     """Time instruction words on new channels ``dram``, by default on the ideal memory of ``params``.
 
-    ``instruction_layer`` holds values below ``layers``; ``image`` is DRAM from address 0.
+    ``instruction_layer`` holds values below ``layers``; ``image`` is DRAM from address 0. ``take``
+    is given what the run leaves on the tape (``sim.tape``), piece by piece.
     """
-    from sim.core import DONE, run  # compiles on first use, and numba takes its time to import
+    from sim.core import DONE, PAUSED, run  # compiles on first use, and numba takes its time to import
     from sim.stall import describe_stall
-    from sim.state import new_state
+    from sim.state import NO_TAPE, new_state
+    from sim.tape import margin, new_tape, take_entries
 
     decoded = decode_words(words)
     check_limits(decoded, params)
@@ -97,11 +103,18 @@ def time_words(
     params = params._replace(ring_blocks=max(1, min(params.ring_blocks, loaded)))
     lookups = plan_lookups(decoded["DEC"], weight_ring(decoded["LDW"]), image, params)
     code = build_code(decoded, instruction_layer, params, lookups)
-    state = new_state(params, code, pair_tokens(decoded), lookups.cycles, layers)
-    if run(state, dram or unused_channels()) != DONE:
+    tape = new_tape(len(words)) if take else NO_TAPE
+    state = new_state(
+        params, code, pair_tokens(decoded), lookups.cycles, layers, tape, len(tape) - margin(len(words)) if take else 0
+    )
+    channels = dram or unused_channels()
+    while (outcome := run(state, channels)) == PAUSED:
+        take_entries(state, take)
+    if outcome != DONE:
         raise SimError(describe_stall(words, state))
+    take_entries(state, take)
     times = {name: np.array(state.times[name]) for name in ("dispatched", "started", "completed")}
-    traffic = _traffic(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)
+    traffic = traffic_of(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)
     counters = _by_layer(lookups.totals, code["layer"][decoded["DEC"].index], layers)
     timing = Timing(**times, causes=state.causes, traffic=traffic, decoder=counters)
     assert timing.causes.sum() == timing.total, "every tick has one cause"
@@ -113,25 +126,3 @@ def _by_layer(totals: npt.NDArray[np.int64], layer: Column, layers: int) -> npt.
     counters = np.zeros((layers, totals.shape[1]), np.int64)
     np.add.at(counters, layer, totals)
     return counters
-
-
-def _traffic(decoded: Decoded, moved: Column, layer: Column, layers: int) -> npt.NDArray[np.int64]:
-    """Bytes ``[layer, kind]``. LDW: its share of sign bits, the rest indices; for unsigned vectors of 1, weights."""
-    traffic = np.zeros((layers, len(_KINDS)), np.int64)
-
-    def count(index: Column, kind: Column | int, size: Column | int) -> None:
-        np.add.at(traffic, (layer[index], np.broadcast_to(kind, index.shape)), size)
-
-    for mnemonic in ("LDA", "STA"):
-        count(decoded[mnemonic].index, decoded[mnemonic]["kind"], moved[decoded[mnemonic].index])
-    for mnemonic, kind in (("GTH", "parameters"), ("LDC", "codebooks")):
-        count(decoded[mnemonic].index, _KINDS.index(kind), moved[decoded[mnemonic].index])
-    ldw = decoded["LDW"]
-    size, length, signed = moved[ldw.index], ldw["vector_length"], ldw["signed"]
-    signs = size * length * signed // np.maximum(ldw["code_bits"] + length, 1)
-    plain = (length == 1) & (signed == 0)
-    count(ldw.index, _KINDS.index("signs"), signs)
-    count(ldw.index, np.where(plain, _KINDS.index("weights"), _KINDS.index("indices")), size - signs)
-    fetched = np.arange(0, len(decoded), BLOCK_BYTES // INSTRUCTION_BYTES)
-    count(fetched, _KINDS.index("instructions"), BLOCK_BYTES)
-    return traffic

@@ -10,6 +10,7 @@ from sim.jit import jit
 from sim.memory import request_clock, room_since, send
 from sim.queues import ready
 from sim.state import FETCH, LOAD, MOVE_IN, MOVE_OUT, PER_BLOCK, STORE, UNKNOWN, State
+from sim.tape import RING, record
 
 
 @jit
@@ -212,6 +213,7 @@ def grant_move(state: State, dram: Channels, requester: int) -> bool:
         slot.arrival, slot.awaited = 0, state.params.accesses
         now.ring_requested += 1
         now.weights_asked = now.grant_time
+        record(state, RING, i, now.grant_time, now.grant_time, 1, 0)
     more = _step_mover(state, requester)
     changed = send(state, dram, requester, i, place, block, requester == MOVE_OUT)
     if not more:

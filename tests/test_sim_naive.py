@@ -19,6 +19,7 @@ import sim.dram.rowhit
 import sim.front_end
 import sim.memory
 import sim.queues
+import sim.tape
 import sim.transfers
 import sim.unpacker
 from accel.errors import SimError
@@ -44,6 +45,7 @@ KERNEL_MODULES = (
     sim.dram.rowhit,
     sim.front_end,
     sim.queues,
+    sim.tape,
     sim.transfers,
     sim.unpacker,
 )

@@ -17,8 +17,8 @@ class Spacing(NamedTuple):
     """Clock cycles between commands (``x_y``: from x to y), and sizes.
 
     ``_rank``: to any bank of the pseudo channel; ``_group``: of the same bank group; ``_bank``: of the same bank.
-    ``write_high``: writes queued that start a drain; ``write_low``: that end it. ``read_latency``: to the end of the
-    burst.
+    ``write_high``: writes queued that start a drain; ``write_low``: that end it. ``read_latency``,
+    ``write_latency``: to the end of the burst, which takes ``burst``.
     """
 
     dual_command: bool
@@ -57,6 +57,8 @@ class Spacing(NamedTuple):
     refresh_precharge: int
     refresh_interval: int
     read_latency: int
+    write_latency: int
+    burst: int
     read_data_clock: int
     write_data_clock: int
 
@@ -103,6 +105,8 @@ def spacing(standard: DramStandard) -> Spacing:
         refresh_precharge=t.trfc,
         refresh_interval=t.trefi,
         read_latency=t.cl + t.burst,
+        write_latency=written,
+        burst=t.burst,
         **_data_clock(t),
     )
 
