@@ -156,11 +156,6 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"dram_timing": Ma
 KEYS: tuple[str, ...] = tuple(f"{table}.{f.name}" for table, cls in TABLES.items() for f in fields(cls))
 
 
-def machine_digest(machine: Machine) -> str:
-    """SHA-256 over every key and value, sorted; name and description are not in it."""
-    return hashlib.sha256(json.dumps(machine.flat(), sort_keys=True).encode()).hexdigest()
-
-
 def preset_names() -> tuple[str, ...]:
     """Names of the machines that ship with Accel."""
     files = (resources.files("accel") / "presets").iterdir()

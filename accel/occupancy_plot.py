@@ -21,8 +21,9 @@ def occupancy_figure(runs: Sequence[Run]) -> Figure:
     rows = max(len(run.occupancy) for run in runs)
     figure = new_figure(1.0 + 5.4 * len(runs), 0.8 + 1.5 * rows)
     panels = figure.subplots(rows, len(runs), squeeze=False, sharex=True)
+    panels[0, 0].set_xlim(0, max(run.total_cycles for run in runs) / 1e3)
     for column, run in enumerate(runs):
-        panels[0, column].set_title(plain(run_title(run)), fontsize=9)
+        panels[0, column].set_title(plain(run_title(run)), fontsize=9, pad=18)
         panels[-1, column].set_xlabel("thousand cycles")
         for axes, level in zip(panels[:, column], run.occupancy, strict=False):
             _draw(axes, level, run.total_cycles)

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -180,6 +180,7 @@ def _not_json(path: Path) -> str:
 
 
 def _from_document(document: dict[str, Any]) -> Run:
+    json.dumps(document, ensure_ascii=False).encode()  # raises where a text is half a surrogate pair
     return Run(
         machine=machine_from_document(document["machine"], "run file"),
         program=document["program"],
@@ -188,13 +189,22 @@ def _from_document(document: dict[str, Any]) -> Run:
         cycles_by_cause=document["cycles_by_cause"],
         dram_bytes=document["dram_bytes"],
         energy_joules=document["energy_joules"],
-        layers=tuple(LayerRun(**row) for row in document["layers"]),
+        layers=tuple(map(_layer, document["layers"])),
         notes=tuple(document["notes"]),
         decoder=document.get("decoder", NO_LOOKUPS),  # older runs count none
         energy_table=document.get("energy_table", {}),  # nor name their table
         occupancy=tuple(map(_level, document.get("occupancy", ()))),  # nor say how full memories are
         tool=str(document["tool"]),
     )
+
+
+def _layer(row: dict[str, Any]) -> LayerRun:
+    """A layer whose figures are whole numbers, so that no report stumbles over them later."""
+    layer = LayerRun(**row)
+    counted = (layer.macs, layer.cycles, *layer.cycles_by_cause.values(), *layer.dram_bytes.values())
+    if not all(type(figure) is int and figure >= 0 for figure in counted):
+        raise TypeError(f"layer {layer.name}")
+    return replace(layer, name=str(layer.name), kind=str(layer.kind), bound=str(layer.bound))
 
 
 def _level(document: dict[str, Any]) -> MemoryLevel:

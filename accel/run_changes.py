@@ -83,9 +83,9 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        """Whether less of it was better; a metric that is neither better nor worse may always have got worse."""
+        """Whether it went the way its metric calls worse; a metric with no such way never got worse."""
         better = METRICS[self.metric].better
-        return self.difference != 0 and (self.difference > 0) == (better == "lower") if better else self.share != 0
+        return bool(better) and self.difference != 0 and (self.difference > 0) == (better == "lower")
 
     def exceeds(self, tolerance: float, *, only_worse: bool = False) -> bool:
         """Whether it is past ``tolerance``, a share of the total; with ``only_worse``, to the worse."""

@@ -62,6 +62,7 @@ class SpeedupPanel:
 def speedup_figure(panels: Sequence[SpeedupPanel]) -> Figure:
     """Speed-up over int8: a panel a machine, a line a codec, crossover and the machine itself marked."""
     figure = new_figure(9.5, 5.4 * len(panels))
+    figure.set_layout_engine("constrained", h_pad=0.12)
     for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         _draw(axes, panel)
     return figure
@@ -71,17 +72,22 @@ def _draw(axes: Axes, panel: SpeedupPanel) -> None:
     unit = panel.sweep.unit
     for index, curve in enumerate(panel.curves):
         axes.plot(curve.swept, curve.speedups, label=plain(curve.label), **curve_style(index, curve.reference))
-    _mark(axes, panel.own, f"this machine: {panel.own:.4g} {unit}", "-", 1.01)
+    _mark(axes, panel.own, f"this machine: {_number(panel.own)} {unit}", "-", 1.01)
     if panel.crossover is not None:
-        _mark(axes, panel.crossover, f"crossover: {panel.crossover:.3g} {unit}", "--", 1.05)
+        _mark(axes, panel.crossover, f"crossover: {_number(panel.crossover)} {unit}", "--", 1.05)
     _ticks(axes, panel)
     axes.set_ylim(0, max(max(curve.speedups) for curve in panel.curves) * 1.18)
-    caption = f"\n{panel.caption}" if panel.crossover is not None else ""
-    axes.set_xlabel(plain(f"{panel.sweep.quantity} [{unit}], log scale") + caption, fontsize=9)
+    caption = f"\n{plain(panel.caption)}" if panel.crossover is not None else ""
+    named = "rows x columns, log scale of multipliers" if panel.names else f"[{unit}], log scale"
+    axes.set_xlabel(plain(f"{panel.sweep.quantity} {named}") + caption, fontsize=9)
     axes.set_ylabel("speed-up over int8 [x]")
     axes.set_title(plain(panel.title), fontsize=10, pad=34)  # above the two labels
     axes.grid(alpha=0.4)
     axes.legend(fontsize=8, handlelength=4, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _ticks(axes: Axes, panel: SpeedupPanel) -> None:

@@ -258,13 +258,14 @@ def _simulated(
     from accel.cli.comparison import CodecResult, other_codecs
     from accel.cli.compress import bits_per_weight, mean_relative_error
     from sim import simulate
+    from sim.levels import memory_levels
 
     free_vector = replace(machine, vector=replace(machine.vector, lanes=0))
     return CodecResult(
         codec=str(codec),
         bits_per_weight=bits_per_weight(reports),
         relative_error=mean_relative_error(reports),
-        whole=simulate(program, machine, energy),
+        whole=replace(simulate(program, machine, energy), occupancy=memory_levels(program, machine)),
         gemm_only=simulate(program, free_vector, energy),
         curve=_curve(program, machine, grid),
         gemm_curve=_curve(program, free_vector, grid),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HELP = "what changed between two runs; exit code 1 past a tolerance"
 EXAMPLE = "accel diff main.run.json branch.run.json --tolerance 1%"
+DIFFERENCE_SCHEMA = "accel.difference/1"
 LAYERS_SHOWN = 12
 
 
@@ -85,7 +86,7 @@ def _document(
 
     marked = set(map(id, past))
     return {
-        "schema": "accel.difference/1",
+        "schema": DIFFERENCE_SCHEMA,
         "tool": __version__,
         "before": arguments.before,
         "after": arguments.after,

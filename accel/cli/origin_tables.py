@@ -55,7 +55,9 @@ def _key_text(value: Any) -> str | None:
 
 def definitions_table() -> Table:
     """Every metric, cause and kind with its unit and definition."""
-    rows = [{"name": row.name, "unit": row.unit, "definition": row.definition} for row in METRICS.values()]
+    rows: list[dict[str, Any]] = [
+        {"name": row.name, "unit": row.unit, "definition": row.definition} for row in METRICS.values()
+    ]
     rows.append({"name": "dram_busy", "unit": "1", "definition": dram_busy.__doc__})
     for unit, definitions in (("cycles", CAUSES), ("B", TRAFFIC), ("J", COMPONENTS)):
         rows += [{"name": name, "unit": unit, "definition": text} for name, text in definitions.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from accel.cli.options import (
@@ -44,12 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.program import read_program
     from accel.run import run_to_json, write_run
     from sim import simulate
+    from sim.levels import memory_levels
 
     check_outputs([arguments.output], [arguments.program, *filter(None, [arguments.energy])])
     energy = energy_table(arguments.energy)
     program = read_program(arguments.program)
     wrong = _wrong_weights(program) if arguments.check else ""
-    result = simulate(program, overridden(program.machine, arguments.overrides), energy)
+    machine = overridden(program.machine, arguments.overrides)
+    result = simulate(program, machine, energy)
+    if arguments.output or arguments.json:
+        result = replace(result, occupancy=memory_levels(program, machine))
     if arguments.output:
         write_run(result, arguments.output)
     if arguments.json:

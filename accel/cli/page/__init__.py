@@ -53,7 +53,7 @@ def html_page(evidence: Evidence) -> str:
 
     environment = Environment(
         loader=PackageLoader("accel.cli", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["plain"] = plain
     script = _source("report.js")
