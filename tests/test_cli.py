@@ -142,7 +142,7 @@ MISTAKES = {
     "run": (["report", "missing.run.json"], "'missing.run.json': no such file"),
     "machine file": (["compile", "a", "-m", "nope.toml", "-o", "a"], "'nope.toml': no such file"),
     "input shape": (["compare", "a.onnx", "--input-shape", "x=1xa", "-o", "a"], "'x=1xa'; allowed: NAME=SIZES"),
-    "format": (["report", "a", "--format", "html"], "invalid choice: 'html'"),
+    "format": (["report", "a", "--format", "pdf"], "invalid choice: 'pdf'"),
     "instruction": (["isa", "--asm", "LDX sram=1"], "instruction 'LDX'"),
     "field": (["isa", "--asm", "LDC adress=1"], "did you mean 'address'"),
     "nothing asked": (["isa"], "one of the arguments --markdown --disasm --asm is required"),
@@ -419,7 +419,7 @@ def sampled_chain(tiny_model: frontend.LoadedModel, monkeypatch: pytest.MonkeyPa
         return FakeProgram(str(packed.layers["w"].codec))
 
     def simulate(program: FakeProgram, machine: Machine, energy: object = None) -> Run:
-        return sample_run(program.codec, machine)
+        return sample_run(program.codec, machine, blocks=2)
 
     monkeypatch.setattr(compiler, "compile_model", compile_model, raising=False)
     monkeypatch.setattr(sim, "simulate", simulate, raising=False)

@@ -193,6 +193,7 @@ MISTAKES = {
     "one file twice": (["--plot", "roofline=a.png", "--plot", "layers=a.png"], "the file of two plots"),
     "unused curves": (["--curves", "c.json"], "nothing shows them"),
     "older curves": (["--curves", "c.json", "--format", "html"], "an older version of accel"),
+    "another model": (["--curves", "o.json", "--format", "html"], "of model 'other'; runs of sample"),
     "no file": (["--curves", "none.json", "--format", "html"], "comparison 'none.json': No such file"),
     "damaged": (["--curves", "d.json", "--format", "html"], "comparison 'd.json': damaged: KeyError 'machines'"),
     "uneven": (["--curves", "u.json", "--format", "html"], "damaged: ValueError curve 'int8': 1 speed-ups for 3"),
@@ -204,6 +205,7 @@ def test_mistakes(name: str, tmp_path: Path, capsys: Captured, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     uneven = json.dumps(comparison()).replace('"int8": {"speedup": [1.0, 1.0, 1.0]', '"int8": {"speedup": [1.0]')
     texts = {"c": '{"schema": "accel.comparison/1"}', "d": '{"schema": "accel.comparison/2"}', "u": uneven}
+    texts["o"] = json.dumps(comparison() | {"model": "other"})
     for stem, text in texts.items():
         Path(f"{stem}.json").write_text(text)
     argv, expected = MISTAKES[name]

@@ -32,6 +32,7 @@ def read_comparison(path: str | Path) -> dict[str, Any]:
             raise ValueError("no machines")
         array_panels(document)
         [str(machine["verdict"]) for machine in document["machines"]]
+        [dict(row) for row in document["rows"]], [str(note) for note in document["notes"]]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise FormatError(f"comparison '{path}': damaged: {type(error).__name__} {error}") from error
     return document

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel.cli.options import check_outputs, output_file
-from accel.errors import ConfigError
+from accel.errors import ConfigError, listed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,10 +90,16 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
 
 
 def _evidence(arguments: argparse.Namespace, runs: Sequence[Run]) -> Evidence:
+    """Raises ``ConfigError`` if the curves are those of a model that none of the runs is of."""
     from accel.cli.curves import read_comparison
     from accel.cli.figures import Evidence
 
-    return Evidence(tuple(runs), read_comparison(arguments.curves) if arguments.curves else None)
+    if not arguments.curves:
+        return Evidence(tuple(runs))
+    document, models = read_comparison(arguments.curves), {str(run.program.get("model")) for run in runs}
+    if document["model"] not in models:
+        raise ConfigError(f"--curves {arguments.curves}: of model '{document['model']}'; runs of {listed(models)}")
+    return Evidence(tuple(runs), document)
 
 
 def _content(arguments: argparse.Namespace, runs: Sequence[Run]) -> str:
