@@ -6,7 +6,7 @@ from accel.metrics import CAUSES
 from sim.columns import NOBODY
 from sim.jit import jit
 from sim.state import DECODE, LOAD, STORE, VECTOR, State
-from sim.tape import record_charge
+from sim.tape import add_charge
 
 _NAMES = list(CAUSES)
 STREAM_TICKS, WEIGHT_TICKS, ACTIVATION_TICKS, DECODE_TICKS = (
@@ -21,8 +21,7 @@ CODEBOOK_TICKS, VECTOR_TICKS, DEPENDENCY_TICKS, DRAIN_TICKS = (
 def charge(state: State, layer: int, cause: int, begin: int, end: int) -> None:
     """Charge ``[begin, end)``, if it is not empty."""
     if end > begin:
-        state.causes[layer, cause] += end - begin
-        record_charge(state, layer, cause, begin, end)
+        add_charge(state.causes, state.tape, state.queues, state.now, layer, cause, begin, end)
 
 
 @jit

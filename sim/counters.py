@@ -36,13 +36,14 @@ class WindowSums:
         while last // self.width_cycles >= MOST_WINDOWS:
             self._join()
         self.used = max(self.used, last // self.width_cycles + 1)
-        np.add.at(self.sums, ((cycles - self.first) // self.width_cycles, series), amounts)
+        windows = (cycles - self.first) // self.width_cycles
+        np.add.at(self.sums, (windows, np.broadcast_to(series, windows.shape)), amounts)
 
     def _join(self) -> None:
         joined = self.sums.reshape(-1, 2, self.series).sum(axis=1)
         self.sums[: len(joined)], self.sums[len(joined) :] = joined, 0
         self.width_cycles, self.used = 2 * self.width_cycles, -(-self.used // 2)
 
-    def starts(self) -> list[int]:
-        """The first cycle of every window in use."""
-        return [self.first + window * self.width_cycles for window in range(self.used)]
+    def edges(self) -> list[int]:
+        """Cycles at which the windows in use begin, and the last one ends."""
+        return [self.first + window * self.width_cycles for window in range(self.used + 1)]

@@ -51,6 +51,11 @@ def jit(function: Kernel) -> Kernel:
     return _compiled(function, no_cpython_wrapper=True)
 
 
+def jit_call(function: Kernel) -> Kernel:
+    """Compile a kernel that others call and that is rarely run: not inlined, which would only bloat them."""
+    return _compiled(function, no_cpython_wrapper=True, forceinline=False)
+
+
 def jit_inline(function: Kernel) -> Kernel:
     """Compile a kernel into its callers: for what cannot be returned from a call, like tuples with a record."""
     return cast(Kernel, numba.njit(inline="always")(function))
@@ -61,11 +66,11 @@ def jit_entry(function: Kernel) -> Kernel:
     return _compiled(function, no_cpython_wrapper=False)
 
 
-def _compiled(function: Kernel, no_cpython_wrapper: bool) -> Kernel:
+def _compiled(function: Kernel, no_cpython_wrapper: bool, forceinline: bool | None = None) -> Kernel:
     folder, previous = cache_folder(), numba.config.CACHE_DIR
     # Kernels allocate nothing, so arrays need no reference counts; and a call would copy the state's many descriptors.
     # Without either a run is some 30 times faster.
-    options = {"nogil": True, "_nrt": False, "forceinline": no_cpython_wrapper}
+    options = {"nogil": True, "_nrt": False, "forceinline": no_cpython_wrapper if forceinline is None else forceinline}
     wrappers = {"no_cfunc_wrapper": True, "no_cpython_wrapper": no_cpython_wrapper}
     numba.config.CACHE_DIR = str(folder or previous)
     try:

@@ -26,11 +26,12 @@ of WORDS, the first in them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.jit import jit
+from sim.jit import jit, jit_call
 from sim.state import COMPUTE, State
 
 ENTRY = ("kind", "instruction", "begin", "end", "amount", "place")
@@ -59,18 +60,25 @@ def new_tape(instructions: int, least_rows: int = LEAST_ROWS) -> Tape:
 @jit
 def record(state: State, kind: int, instruction: int, begin: int, end: int, amount: int, place: int) -> None:
     """Write an entry down, if there is a tape."""
-    at = state.now.recorded
-    if at < len(state.tape):
-        state.tape[at, KIND], state.tape[at, INSTRUCTION] = kind, instruction
-        state.tape[at, BEGIN], state.tape[at, END] = begin, end
-        state.tape[at, AMOUNT], state.tape[at, PLACE] = amount, place
-        state.now.recorded = at + 1
+    if len(state.tape) > 0:
+        _write(state.tape, state.now, kind, instruction, begin, end, amount, place)
 
 
-@jit
-def record_charge(state: State, layer: int, cause: int, begin: int, end: int) -> None:
-    """A CHARGE, for the instruction the compute queue is at."""
-    record(state, CHARGE, state.queues[COMPUTE].head, begin, end, cause, layer)
+@jit_call
+def _write(tape: Tape, now: Any, kind: int, instruction: int, begin: int, end: int, amount: int, place: int) -> None:
+    at = now.recorded
+    if at < len(tape):
+        tape[at, KIND], tape[at, INSTRUCTION], tape[at, BEGIN] = kind, instruction, begin
+        tape[at, END], tape[at, AMOUNT], tape[at, PLACE] = end, amount, place
+        now.recorded = at + 1
+
+
+@jit_call
+def add_charge(causes: Tape, tape: Tape, queues: Any, now: Any, layer: int, cause: int, begin: int, end: int) -> None:
+    """Count a charge, and write it down for the instruction the compute queue is at."""
+    causes[layer, cause] += end - begin
+    if len(tape) > 0:
+        _write(tape, now, CHARGE, queues[COMPUTE].head, begin, end, cause, layer)
 
 
 @jit

@@ -62,6 +62,9 @@ class Window(NamedTuple):
         return (begin // TICKS < self.stop) & (-(-end // TICKS) >= self.first)
 
 
+WHOLE_RUN = Window()
+
+
 class Labels:
     """Names and arguments of slices, as JSON text: what every slice says about the instruction it belongs to."""
 
@@ -82,9 +85,9 @@ def write_timeline(
     path: Path,
     machine: Machine | None = None,
     energy: EnergyTable = DEFAULT_ENERGY,
-    window: Window = Window(),
+    window: Window = WHOLE_RUN,
 ) -> Run:
-    """Simulate as ``sim.simulate`` does, with the same result, and write the timeline to ``path`` (``*.gz``: compressed).
+    """Simulate as ``sim.simulate`` does, with the same result, and write the timeline to ``path`` (``*.gz``: packed).
 
     Raises as ``simulate`` does, and ``FormatError`` if the file cannot be written; there is no file then.
     """
@@ -106,7 +109,7 @@ def _description(run: Run, timeline: Timeline) -> dict[str, Any]:
         "clock_hz": machine.clock.hz,
         "machine": {"name": machine.name, "sha256": machine_digest(machine)},
         "program": {key: run.program[key] for key in ("digest", "model", "codec", "batch", "instructions")},
-        "window_cycles": None if window == Window() else list(window),
+        "window_cycles": None if window == WHOLE_RUN else list(window),
         "counter_window_cycles": timeline.traffic.width_cycles,
         "total_cycles": run.total_cycles,
         "cycles_by_cause": dict(run.cycles_by_cause),
@@ -139,9 +142,8 @@ class Timeline:
     def finish(self, machine: Machine, timing: Timing) -> None:
         """Write what is known at the end: queues, vector unit, tokens, counters, and the names of all tracks."""
         self.file.write(self._vector_work(timing))
-        queues = QueueTracks(
-            self.decoded, timing, QUEUES_PROCESS, self.window.overlaps(timing.started, timing.completed)
-        )
+        shown = self.window.overlaps(timing.started, timing.completed)
+        queues = QueueTracks(self.decoded, timing, QUEUES_PROCESS, shown)
         self.file.write(queues.slices(self.labels.of))
         self.file.write(queues.tokens())
         self.file.write(self._occupancy(machine, timing))
@@ -190,14 +192,12 @@ class Timeline:
         signs = self._signs(bursts)
         self._count_traffic(bursts, signs)
         order = np.argsort(bursts[:, PLACE], kind="stable")
-        bursts, signs = bursts[order], signs[order]
-        shown = self.window.overlaps(bursts[:, BEGIN], bursts[:, END])
-        bursts, signs = bursts[shown], signs[shown]
-        if len(bursts):
-            self.file.write(self._burst_slices(bursts, signs))
+        joined, signs = _joined(bursts[order], signs[order])
+        shown = self.window.overlaps(joined[:, BEGIN], joined[:, END])
+        self.file.write(self._burst_slices(joined[shown], signs[shown]))
 
     def _signs(self, bursts: Tape) -> Column:
-        """Bytes of sign bits in each burst, such that an instruction's bursts add up to what its traffic is counted as."""
+        """Bytes of sign bits in each burst; those of an instruction add up to what its traffic is counted as."""
         signs, data = np.zeros(len(bursts), np.int64), np.flatnonzero(bursts[:, KIND] == BURST)
         order = data[np.argsort(bursts[data, INSTRUCTION], kind="stable")]
         index, size = bursts[order, INSTRUCTION], bursts[order, AMOUNT]
@@ -221,14 +221,9 @@ class Timeline:
         self.traffic.add(cycles[inside], KINDS.index("signs"), signs[inside])
 
     def _burst_slices(self, bursts: Tape, signs: Column) -> Iterator[str]:
-        same = (bursts[1:, [KIND, INSTRUCTION, PLACE]] == bursts[:-1, [KIND, INSTRUCTION, PLACE]]).all(axis=1)
-        first = np.flatnonzero(np.append(True, ~(same & (bursts[1:, BEGIN] == bursts[:-1, END]))))
-        size, sign_size = np.add.reduceat(bursts[:, AMOUNT], first), np.add.reduceat(signs, first)
-        joined = bursts[first]
-        joined[:, END] = bursts[np.append(first[1:], len(bursts)) - 1, END]
-        columns = (joined[:, KIND], self._burst_kinds(joined), joined[:, PLACE], size, sign_size)
+        columns = (bursts[:, KIND], self._burst_kinds(bursts), bursts[:, PLACE], bursts[:, AMOUNT], signs)
         for (index, begin, end), what, kind, bus, moved, signed in zip(
-            _spans(joined), *(column.tolist() for column in columns), strict=True
+            _spans(bursts), *(column.tolist() for column in columns), strict=True
         ):
             name, args = self.labels.of(index)
             parts = {KINDS[kind]: moved - signed} | ({"signs": signed} if signed else {})
@@ -255,10 +250,9 @@ class Timeline:
     def _ring_level(self) -> Iterator[str]:
         """The level at the end of every window: blocks are reserved and freed out of order."""
         level = 0
-        for start, change in zip(self.ring.starts(), self.ring.sums[:, 0].tolist(), strict=False):
+        for end, change in zip(self.ring.edges()[1:], self.ring.sums[:, 0].tolist(), strict=False):
             level += change
-            at = (start + self.ring.width_cycles) * MILLICYCLES
-            yield counter_event(COUNTERS_PROCESS, at, _memory_name("weight"), {"bytes": level})
+            yield counter_event(COUNTERS_PROCESS, end * MILLICYCLES, _memory_name("weight"), {"bytes": level})
 
     def _occupancy(self, machine: Machine, timing: Timing) -> Iterator[str]:
         for found in instruction_occupancy(schedule_of(self.program, timing), machine).values():
@@ -268,11 +262,10 @@ class Timeline:
     def _traffic_counters(self) -> Iterator[str]:
         sums = self.traffic.sums
         kinds = [kind for kind in range(len(KINDS)) if sums[:, kind].any()]
+        if not kinds:
+            return
         name = f"DRAM bytes each {self.traffic.width_cycles} cycles"
-        for window, start in enumerate(
-            [*self.traffic.starts(), self.traffic.first + self.traffic.used * self.traffic.width_cycles]
-        ):
-            row = sums[window] if window < self.traffic.used else np.zeros(len(KINDS), np.int64)
+        for row, start in zip([*sums[: self.traffic.used], np.zeros_like(sums[0])], self.traffic.edges(), strict=True):
             values = {KINDS[kind]: int(row[kind]) for kind in kinds}
             yield counter_event(COUNTERS_PROCESS, start * MILLICYCLES, name, values)
 
@@ -288,6 +281,17 @@ def _steps(found: Occupancy, window: Window) -> Iterator[tuple[int, int]]:
     yield window.first * MILLICYCLES, int(found.at(window.first))
     ticks = (found.cycles[inside] * TICKS).astype(np.int64)
     yield from zip(millicycles(ticks).tolist(), found.held_bytes[inside].tolist(), strict=True)
+
+
+def _joined(bursts: Tape, signs: Column) -> tuple[Tape, Column]:
+    """Bursts of an instruction that follow each other on a bus without a gap, as one."""
+    who = bursts[:, [KIND, INSTRUCTION, PLACE]]
+    follows = (who[1:] == who[:-1]).all(axis=1) & (bursts[1:, BEGIN] == bursts[:-1, END])
+    first = np.flatnonzero(np.append(True, ~follows))
+    joined = bursts[first]
+    joined[:, AMOUNT] = np.add.reduceat(bursts[:, AMOUNT], first)
+    joined[:, END] = bursts[np.append(first[1:], len(bursts)) - 1, END]
+    return joined, np.add.reduceat(signs, first)
 
 
 def _spans(entries: Tape) -> Iterator[tuple[int, int, int]]:

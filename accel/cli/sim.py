@@ -16,13 +16,16 @@ from accel.cli.options import (
     overridden,
     say,
 )
+from accel.cli.trace_options import add_trace, check_trace
 from accel.errors import SimError
 
 if TYPE_CHECKING:
+    from accel.energy import EnergyTable
     from accel.program import Program
+    from accel.run import Run
 
 HELP = "simulate a program, cycle by cycle"
-EXAMPLE = "accel sim net.prog.safetensors -o net.run.json --set vector.lanes=0"
+EXAMPLE = "accel sim net.prog.safetensors -o net.run.json --trace net.trace.json.gz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also decode every weight stream and compare it with the codec's own answer",
     )
+    add_trace(parser)
     add_json(parser)
 
 
@@ -44,17 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.cli.report import print_report
     from accel.program import read_program
     from accel.run import run_to_json, write_run
-    from sim import simulate
-    from sim.levels import memory_levels
 
-    check_outputs([arguments.output], [arguments.program, *filter(None, [arguments.energy])])
+    check_trace(arguments)
+    check_outputs([arguments.output, arguments.trace], [arguments.program, *filter(None, [arguments.energy])])
     energy = energy_table(arguments.energy)
     program = read_program(arguments.program)
     wrong = _wrong_weights(program) if arguments.check else ""
-    machine = overridden(program.machine, arguments.overrides)
-    result = simulate(program, machine, energy)
+    result = _simulate(program, energy, arguments)
     if arguments.output or arguments.json:
-        result = replace(result, occupancy=memory_levels(program, machine))
+        result = _with_levels(result, program)
     if arguments.output:
         write_run(result, arguments.output)
     if arguments.json:
@@ -68,6 +70,28 @@ def run(arguments: argparse.Namespace) -> int:
             else f"check passed: {len(program.streams)} weight streams decode as promised"
         )
     return 1 if wrong else 0
+
+
+def _simulate(program: Program, energy: EnergyTable, arguments: argparse.Namespace) -> Run:
+    """The run, with its timeline if that is asked for."""
+    machine = overridden(program.machine, arguments.overrides)
+    if not arguments.trace:
+        from sim import simulate
+
+        return simulate(program, machine, energy)
+    from sim.timeline import WHOLE_RUN, Window, write_timeline
+
+    window = Window(*arguments.trace_window) if arguments.trace_window else WHOLE_RUN
+    result = write_timeline(program, arguments.trace, machine, energy, window)
+    say(f"wrote {arguments.trace} ({arguments.trace.stat().st_size:,} bytes): one microsecond in a viewer is one cycle")
+    return result
+
+
+def _with_levels(result: Run, program: Program) -> Run:
+    """The run with how full memories are, which takes another simulation."""
+    from sim.levels import memory_levels
+
+    return replace(result, occupancy=memory_levels(program, result.machine))
 
 
 def _wrong_weights(program: Program) -> str:
