@@ -9,58 +9,56 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ParamSpec
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from accel.atomic import write_bytes
+from accel.energy import COMPONENTS
 from accel.errors import ConfigError, listed
 from accel.metrics import CAUSES, TRAFFIC
-from accel.reporting import run_labels
+from accel.reporting import plain, run_labels
 from accel.run import Run
+from accel.svg import add_hover, svg_file
 
 FORMATS = ("png", "svg", "pdf")
 DPI = 130
 
 # Okabe and Ito's palette, which colour-blind readers tell apart, and grey; hatches repeat the distinction.
-_COLOURS = ("#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#BBBBBB", "#555555")
-_HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "|||", "---", "ooo")
-_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
-_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
-_LINE_COLOURS = (*_COLOURS[:6], *_COLOURS[7:])  # yellow is too pale for a line
+COLOURS = ("#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442", "#BBBBBB", "#555555")
+_HATCHES = ("", "///", "||||", "xxx", "\\\\\\", "+++", "//--", "---", "\\\\||")  # dots take 100 kB of SVG
+MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
+LINE_COLOURS = (*COLOURS[:6], *COLOURS[7:])  # yellow is too pale for a line
 _LARGEST_NAME = 30
 _MOST_LAYERS = 120
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """One line of a speed-up plot; ``reference`` lines are thin and carry no markers."""
+P = ParamSpec("P")
 
-    label: str
-    bandwidths: Sequence[float]
-    speedups: Sequence[float]
-    reference: bool = False
+# Names of layers and models are texts, not formulas, whatever dollar signs they hold.
+_STYLE: Mapping[str, Any] = MappingProxyType(
+    {"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42}
+)
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedupPanel:
-    """Speed-up over int8 against DRAM bandwidth on one machine.
+def in_style(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Decorates what draws a figure: the settings all figures share."""
 
-    ``own_bandwidth`` is the machine's and ``crossover`` the bandwidth marked as such, both in B/cycle; ``caption``
-    explains the latter and is left out without it.
-    """
+    @wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(dict(_STYLE)):
+            return draw(*args, **kwargs)
 
-    title: str
-    curves: Sequence[Curve]
-    own_bandwidth: float
-    crossover: float | None
-    caption: str
+    return styled
 
 
 def plot_format(path: Path) -> str:
@@ -80,27 +78,54 @@ def new_figure(width: float, height: float) -> Figure:
 
 def write_figure(figure: Figure, path: Path) -> None:
     """Write atomically; raises ``ConfigError`` for a suffix not in ``FORMATS``, ``FormatError`` if the disk refuses."""
+    form = plot_format(path)
+    with rc_context(dict(_STYLE)):
+        write_bytes(path, svg_file(figure) if form == "svg" else _saved(figure, form))
+
+
+def _saved(figure: Figure, form: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=plot_format(path), dpi=DPI)
-    write_bytes(path, buffer.getvalue())
+    figure.savefig(buffer, format=form, dpi=DPI, metadata={"CreationDate": None} if form == "pdf" else {})
+    return buffer.getvalue()
 
 
-def _bar_style(index: int) -> dict[str, Any]:
-    return {"color": _COLOURS[index % 9], "hatch": _HATCHES[index % 9], "edgecolor": "black", "linewidth": 0.4}
+def bar_style(index: int) -> dict[str, Any]:
+    """How the segments at ``index`` look: a colour and a hatch of their own."""
+    return {"color": COLOURS[index % 9], "hatch": _HATCHES[index % 9], "edgecolor": "black", "linewidth": 0.4}
 
 
-def _stacked(
-    axes: Axes, labels: Sequence[str], parts: Sequence[Mapping[str, float]], keys: Mapping[str, str], scale: float
-) -> None:
-    """Horizontal bars, first label on top, one segment a key; keys that are nowhere used stay out of the legend."""
-    left = [0.0] * len(labels)
-    for index, key in enumerate(keys):
-        values = [part.get(key, 0) * scale for part in parts]
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A total of a run in its parts: field of ``Run``, its keys, and how an axis shows it."""
+
+    field: str
+    keys: Mapping[str, str]
+    scale: float
+    unit: str
+    legend: str
+
+
+SPLITS: Mapping[str, Split] = MappingProxyType(
+    {
+        "cycles": Split("cycles_by_cause", CAUSES, 1e-3, "thousand cycles", "cause of a cycle"),
+        "traffic": Split("dram_bytes", TRAFFIC, 1e-6, "DRAM MB (1e6 B)", "kind of DRAM traffic"),
+        "energy": Split("energy_joules", COMPONENTS, 1e6, "µJ", "where energy goes"),
+    }
+)
+
+
+def _stacked(axes: Axes, names: Sequence[str], parts: Sequence[Mapping[str, float]], split: Split) -> None:
+    """Horizontal bars, first name on top, one segment a key; keys that are nowhere used stay out of the legend."""
+    left = [0.0] * len(names)
+    for index, key in enumerate(split.keys):
+        values = [part.get(key, 0) * split.scale for part in parts]
         if any(values):
-            axes.barh(range(len(labels)), values, left=left, height=0.8, label=key, **_bar_style(index))
+            bars = axes.barh(range(len(names)), values, left=left, height=0.8, label=key, **bar_style(index))
+            for bar, name, value in zip(bars, names, values, strict=True):
+                add_hover(bar, plain(f"{name}: {key} {value:,.4g} {split.unit}"))
             left = [a + b for a, b in zip(left, values, strict=True)]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.4)
     axes.set_axisbelow(True)
 
@@ -110,8 +135,9 @@ def short_labels(names: Sequence[str]) -> list[str]:
 
     Block index and last two components always stay: they tell layers apart.
     """
+    names = [plain(name) for name in names]
     if max(map(len, names), default=0) <= _LARGEST_NAME:
-        return list(names)
+        return names
     split = [_components(name) for name in names]
     stems = Counter(_stem(parts) for parts in split if any(part.isdigit() for part in parts))
     common = max(stems, key=lambda stem: stems[stem], default=())
@@ -159,21 +185,38 @@ def _layer_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[Mapping[str, 
     return names, bars
 
 
-def layers_figure(runs: Sequence[Run]) -> Figure:
-    """What bounds each layer: cycles by cause, stacked, one column a run, one bar a layer (free layers left out)."""
+@in_style
+def layers_figure(runs: Sequence[Run], longest: int = 0) -> Figure:
+    """What bounds each layer: cycles by cause, stacked, one column a run, one bar a layer (free layers left out).
+
+    Axes reach to ``longest`` cycles at least, so that several figures can have one scale.
+    """
     names, bars = _layer_rows(runs)
     figure = new_figure(2.5 + 4.6 * len(runs), max(3.0, 1.6 + 0.16 * len(names)))
     panels = figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0]
+    split, ends = SPLITS["cycles"], [sum(causes.values()) for row in bars for causes in row]
+    panels[0].set_xlim(0, (max(longest, *ends, 1) if ends else 1) * split.scale * 1.03)
     for axes, run, causes in zip(panels, runs, bars, strict=True):
-        _stacked(axes, short_labels(names), causes, CAUSES, 1e-3)
-        axes.set_title(f"{run.program.get('codec')} on {run.machine.name}: {run.total_cycles:,} cycles", fontsize=9)
-        axes.set_xlabel("thousand cycles (same scale for every run)" if len(runs) > 1 else "thousand cycles")
+        _stacked(axes, names, causes, split)
+        axes.set_yticks(range(len(names)), short_labels(names))
+        axes.set_title(plain(f"{run_title(run)}: {run.total_cycles:,} cycles"), fontsize=9)
+        axes.set_xlabel(f"{split.unit}{' (same scale for every run)' if len(runs) > 1 or longest else ''}")
         axes.tick_params(axis="y", labelsize=7)
-    _shared_legend(figure, panels, "cause of a cycle")
+    shared_legend(figure, panels, split.legend)
     return figure
 
 
-def _shared_legend(figure: Figure, panels: Iterable[Axes], title: str) -> None:
+def longest_layer(runs: Sequence[Run]) -> int:
+    """Cycles of the longest bar ``layers_figure`` draws for any of the runs."""
+    return max(sum(causes.values()) for run in runs for row in _layer_rows([run])[1] for causes in row or [{}])
+
+
+def run_title(run: Run) -> str:
+    """What stands above a panel that shows one run."""
+    return f"{run.program.get('codec')} on {run.machine.name}"
+
+
+def shared_legend(figure: Figure, panels: Iterable[Axes], title: str) -> None:
     """One legend below all panels, each key once."""
     handles: dict[str, Any] = {}
     for axes in panels:
@@ -185,82 +228,39 @@ def _shared_legend(figure: Figure, panels: Iterable[Axes], title: str) -> None:
     )  # fmt: skip
 
 
+@in_style
 def comparison_figure(runs: Sequence[Run]) -> Figure:
     """Total cycles by cause and DRAM bytes by kind, one bar a run."""
     figure = new_figure(10, 3.4 + 0.5 * len(runs))
-    cycles, traffic = figure.subplots(2, 1)
     labels = run_labels(runs)
-    _stacked(cycles, labels, [run.cycles_by_cause for run in runs], CAUSES, 1e-3)
-    _stacked(traffic, labels, [run.dram_bytes for run in runs], TRAFFIC, 1e-6)
-    cycles.set_xlabel("thousand cycles, by cause")
-    traffic.set_xlabel("DRAM MB (1e6 B) a run, by kind")
-    for axes in (cycles, traffic):
+    for axes, split in zip(figure.subplots(2, 1), (SPLITS["cycles"], SPLITS["traffic"]), strict=True):
+        _stacked(axes, labels, [getattr(run, split.field) for run in runs], split)
+        axes.set_xlabel(f"{split.unit}, by {split.legend}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handleheight=1.4, handlelength=2.4)
     return figure
 
 
-def traffic_figure(groups: Mapping[str, Mapping[str, Run]]) -> Figure:
-    """DRAM bytes by kind, one labelled bar a run, its total beside it; one titled panel a group."""
+@in_style
+def split_figure(groups: Mapping[str, Mapping[str, Run]], split: Split) -> Figure:
+    """A total in its parts, one labelled bar a run, the total beside it; one titled panel a group."""
     rows = sum(map(len, groups.values()))
     figure = new_figure(9, 1.8 + 0.9 * len(groups) + 0.42 * rows)
     ratios = [len(runs) + 1 for runs in groups.values()]
     panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": ratios})[:, 0]
     for axes, (title, labelled) in zip(panels, groups.items(), strict=True):
-        runs = list(labelled.values())
-        _stacked(axes, list(labelled), [run.dram_bytes for run in runs], TRAFFIC, 1e-6)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("DRAM MB (1e6 B) a run")
-        widest = max(run.dram_bytes_total for run in runs) / 1e6
-        axes.set_xlim(0, (widest or 1) * 1.14)
-        for row, run in enumerate(runs):
-            megabytes = run.dram_bytes_total / 1e6
-            axes.text(megabytes + widest * 0.01, row, f"{megabytes:.3f}", va="center", fontsize=8)
-    _shared_legend(figure, panels, "kind of DRAM traffic")
+        parts = [getattr(run, split.field) for run in labelled.values()]
+        _stacked(axes, list(labelled), parts, split)
+        axes.set_title(plain(title), fontsize=10)
+        axes.set_xlabel(f"{split.unit} a run")
+        _label_totals(axes, [sum(part.values()) * split.scale for part in parts])
+    shared_legend(figure, panels, split.legend)
     return figure
 
 
-def speedup_figure(panels: Sequence[SpeedupPanel]) -> Figure:
-    """Speed-up over int8 against DRAM bandwidth: a panel a machine, a line a codec, crossover and machine marked."""
-    figure = new_figure(9.5, 5.4 * len(panels))
-    for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
-        _draw_speedup(axes, panel)
-    return figure
-
-
-def _draw_speedup(axes: Axes, panel: SpeedupPanel) -> None:
-    for index, curve in enumerate(panel.curves):
-        axes.plot(curve.bandwidths, curve.speedups, label=curve.label, **_curve_style(index, curve.reference))
-    _mark(axes, panel.own_bandwidth, f"this machine: {panel.own_bandwidth:.3g} B/cycle", "-", 1.01)
-    if panel.crossover is not None:
-        _mark(axes, panel.crossover, f"crossover: {panel.crossover:.3g} B/cycle", "--", 1.05)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(LogLocator(base=2, numticks=16))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylim(0, max(max(curve.speedups) for curve in panel.curves) * 1.18)
-    caption = f"\n{panel.caption}" if panel.crossover is not None else ""
-    axes.set_xlabel(f"DRAM bandwidth [B/cycle], log scale{caption}", fontsize=9)
-    axes.set_ylabel("speed-up over int8 [x]")
-    axes.set_title(panel.title, fontsize=10, pad=34)  # above the two labels
-    axes.grid(alpha=0.4)
-    axes.legend(fontsize=8, handlelength=4, loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _curve_style(index: int, reference: bool) -> dict[str, Any]:
-    if reference:
-        return {"linewidth": 1.0, "color": "black", "linestyle": _DASHES[index % 8]}
-    return {
-        "linewidth": 1.8,
-        "linestyle": _DASHES[index % 8],
-        "color": _LINE_COLOURS[index % 8],
-        "marker": _MARKERS[index % 10],
-        "markersize": 6,
-        "markeredgecolor": "black",
-        "markeredgewidth": 0.6,
-    }
-
-
-def _mark(axes: Axes, bandwidth: float, text: str, dash: str, height: float) -> None:
-    """A vertical line; its label stands above the axes, where no line runs, each at a height of its own."""
-    axes.axvline(bandwidth, color="black", linestyle=dash, linewidth=1.2)
-    where = axes.get_xaxis_transform()
-    axes.text(bandwidth, height, text, transform=where, ha="center", va="bottom", fontsize=8)
+def _label_totals(axes: Axes, totals: Sequence[float]) -> None:
+    widest = max(totals) or 1
+    axes.set_xlim(0, widest * 1.14)
+    for row, total in enumerate(totals):
+        axes.text(
+            total + widest * 0.01, row, f"{total:,.3f}" if total < 100 else f"{total:,.1f}", va="center", fontsize=8
+        )

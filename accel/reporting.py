@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
+def plain(text: Any) -> str:
+    """A text from a file as anything may show it: what cannot be printed (terminal codes, line ends) is replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """How text shows a number: multiplied by ``factor``, formatted by ``spec``, headed by ``unit``."""
@@ -56,6 +61,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
         "Hz": Style("MHz", 1e-6, ",.0f"),
         "1/s": Style("million a second", 1e-6, ",.0f"),
         "MAC/cycle": Style("MAC/cycle", 1, ",.0f"),
+        "MAC/B": Style("MAC/B", 1, ",.1f"),
         "B/cycle": Style("B/cycle", 1, ".2f"),
         "KiB": Style("KiB", 1 / 1024, ",.0f"),
         "bytes": Style("B", 1, ",.0f"),
@@ -99,7 +105,7 @@ class Column:
         if value is None:
             return "-"
         style = self.shown
-        return str(value) if style is None else f"{value * style.factor:{style.spec}}{style.suffix}"
+        return plain(value) if style is None else f"{value * style.factor:{style.spec}}{style.suffix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -37,6 +38,22 @@ class LayerRun:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryLevel:
+    """How full one memory on chip is: ``held_bytes[i]`` from cycle ``cycles[i]`` (ascending) to ``cycles[i + 1]``, the
+    last to the end of the run; of a long run, the highest level in each of equal stretches of time."""
+
+    memory: str
+    capacity_bytes: int
+    cycles: tuple[float, ...]
+    held_bytes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for a, b in itertools.pairwise(self.cycles))
+        if len(self.cycles) != len(self.held_bytes) or not ascending:
+            raise FormatError(f"run occupancy of {self.memory}: cycles must ascend, one for each of held_bytes")
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Result of ``sim.simulate``; see ``accel.metrics`` for units and definitions."""
 
@@ -51,6 +68,7 @@ class Run:
     notes: tuple[str, ...] = ()
     decoder: Mapping[str, int] = field(default_factory=lambda: dict(NO_LOOKUPS))
     energy_table: Mapping[str, Any] = field(default_factory=DEFAULT_ENERGY.document)
+    occupancy: tuple[MemoryLevel, ...] = ()
     tool: str = field(default=__version__)
 
     def __post_init__(self) -> None:
@@ -162,6 +180,7 @@ def _not_json(path: Path) -> str:
 
 
 def _from_document(document: dict[str, Any]) -> Run:
+    json.dumps(document, ensure_ascii=False).encode()  # raises where a text is half a surrogate pair
     return Run(
         machine=machine_from_document(document["machine"], "run file"),
         program=document["program"],
@@ -170,9 +189,24 @@ def _from_document(document: dict[str, Any]) -> Run:
         cycles_by_cause=document["cycles_by_cause"],
         dram_bytes=document["dram_bytes"],
         energy_joules=document["energy_joules"],
-        layers=tuple(LayerRun(**row) for row in document["layers"]),
+        layers=tuple(map(_layer, document["layers"])),
         notes=tuple(document["notes"]),
         decoder=document.get("decoder", NO_LOOKUPS),  # older runs count none
         energy_table=document.get("energy_table", {}),  # nor name their table
+        occupancy=tuple(map(_level, document.get("occupancy", ()))),  # nor say how full memories are
         tool=str(document["tool"]),
     )
+
+
+def _layer(row: dict[str, Any]) -> LayerRun:
+    """A layer whose figures are whole numbers, so that no report stumbles over them later."""
+    layer = LayerRun(**row)
+    counted = (layer.macs, layer.cycles, *layer.cycles_by_cause.values(), *layer.dram_bytes.values())
+    if not all(type(figure) is int and figure >= 0 for figure in counted):
+        raise TypeError(f"layer {layer.name}")
+    return replace(layer, name=str(layer.name), kind=str(layer.kind), bound=str(layer.bound))
+
+
+def _level(document: dict[str, Any]) -> MemoryLevel:
+    cycles, held = map(float, document["cycles"]), map(int, document["held_bytes"])
+    return MemoryLevel(str(document["memory"]), int(document["capacity_bytes"]), tuple(cycles), tuple(held))

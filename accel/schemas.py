@@ -21,8 +21,9 @@ FILE_KINDS: Mapping[str, FileKind] = MappingProxyType(
     {
         "accel.packed": FileKind("a packed model", "accel compile takes it", "compress the model again"),
         "accel.program": FileKind("a compiled program", "accel run and accel sim take it", "compile the model again"),
-        "accel.run": FileKind("a run", "accel report takes it", "simulate the program again"),
-        "accel.comparison": FileKind("a comparison", "no command takes it", "compare again"),
+        "accel.run": FileKind("a run", "accel report and accel diff take it", "simulate the program again"),
+        "accel.difference": FileKind("what accel diff --json printed", "no command takes it", "compare the runs again"),
+        "accel.comparison": FileKind("a comparison", "accel report --curves takes it", "compare again"),
     }
 )
 

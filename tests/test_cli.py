@@ -26,20 +26,24 @@ from accel.cli.comparison import (
     CodecResult,
     Crossover,
     MachineResult,
+    array_grid,
     bandwidth_grid,
     comparison_table,
     find_crossover,
 )
+from accel.cli.curves import read_comparison
 from accel.cli.verdict import verdict
 from accel.codecs import parse_codec
-from accel.errors import FormatError
+from accel.errors import CompileError, FormatError
 from accel.graph import Graph, Op
 from accel.isa import Instruction, encode
 from accel.machine import Machine, load_machine, preset_names
+from accel.occupancy import MEMORIES
 from accel.packed import Packed, read_packed
 from accel.program import read_program, write_program
-from accel.run import Run, run_to_json, write_run
+from accel.run import Run, read_run, run_to_json, write_run
 from compiler import frontend
+from sim.levels import memory_levels
 
 NAMES = [verb_name(verb) for verb in VERBS]
 Captured = pytest.CaptureFixture[str]
@@ -139,7 +143,7 @@ MISTAKES = {
     "run": (["report", "missing.run.json"], "'missing.run.json': no such file"),
     "machine file": (["compile", "a", "-m", "nope.toml", "-o", "a"], "'nope.toml': no such file"),
     "input shape": (["compare", "a.onnx", "--input-shape", "x=1xa", "-o", "a"], "'x=1xa'; allowed: NAME=SIZES"),
-    "format": (["report", "a", "--format", "html"], "invalid choice: 'html'"),
+    "format": (["report", "a", "--format", "pdf"], "invalid choice: 'pdf'"),
     "instruction": (["isa", "--asm", "LDX sram=1"], "instruction 'LDX'"),
     "field": (["isa", "--asm", "LDC adress=1"], "did you mean 'address'"),
     "nothing asked": (["isa"], "one of the arguments --markdown --disasm --asm is required"),
@@ -367,6 +371,8 @@ def test_the_whole_chain(capsys: Captured, tmp_path: Path) -> None:
     document = _json(capsys, "sim", program, "--check", "-o", run, "--set", "vector.lanes=0", "--json")
     assert document == json.loads(Path(run).read_text())
     assert document["machine"]["vector"]["lanes"] == 0 and document["total_cycles"] > 100
+    assert {level["memory"] for level in document["occupancy"]} == set(MEMORIES)
+    assert read_run(run).occupancy == memory_levels(read_program(program), read_run(run).machine)
     assert main(["report", run]) == 0
     assert capsys.readouterr().out.startswith("vq:k=16,d=4: ")
     assert main(["isa", "--disasm", program]) == 0
@@ -414,10 +420,11 @@ def sampled_chain(tiny_model: frontend.LoadedModel, monkeypatch: pytest.MonkeyPa
         return FakeProgram(str(packed.layers["w"].codec))
 
     def simulate(program: FakeProgram, machine: Machine, energy: object = None) -> Run:
-        return sample_run(program.codec, machine)
+        return sample_run(program.codec, machine, blocks=2)
 
     monkeypatch.setattr(compiler, "compile_model", compile_model, raising=False)
     monkeypatch.setattr(sim, "simulate", simulate, raising=False)
+    monkeypatch.setattr("sim.levels.memory_levels", lambda program, machine: ())
 
 
 @pytest.mark.usefixtures("sampled_chain")
@@ -428,7 +435,15 @@ def test_compare_writes_everything_it_names(capsys: Captured, tmp_path: Path) ->
     out, err = capsys.readouterr()
     assert (folder / "table.txt").read_text() == out
     assert err == f"wrote tables, plots and runs to {folder}\n"
-    for name in ("table.csv", "comparison.json", "traffic.png", "speedup.png", "layers.png"):
+    for name in (
+        "table.csv",
+        "comparison.json",
+        "traffic.png",
+        "speedup.png",
+        "arrays.png",
+        "layers.png",
+        "report.html",
+    ):
         assert (folder / name).stat().st_size
     stems = {
         f"{m}.{c}{only}"
@@ -454,8 +469,38 @@ def test_compare_document_holds_the_table_and_the_curves(capsys: Captured, tmp_p
     assert machine["bandwidths_bytes_per_cycle"] == [1.0, 5.12, 64.0]
     assert machine["curves"]["int8"]["speedup"] == [1, 1, 1]
     assert machine["curves"]["int4"]["speedup"][1] == document["rows"][1]["speedup"]
+    assert machine["arrays"]["names"] == ["16x16", "32x32", "64x64", "128x128"]
+    assert machine["arrays"]["speedup"]["int4"][2] == document["rows"][1]["speedup"]
+    assert read_comparison(tmp_path / "comparison.json") == document
     rows = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
     assert [float(row["speedup"]) for row in rows] == [row["speedup"] for row in document["rows"]]
+
+
+def test_arrays_are_the_machines_own_and_those_wanted() -> None:
+    machine = load_machine("u65-mid")
+    sizes = [
+        [(each.array.rows, each.array.columns) for each in array_grid(machine, wanted)] for wanted in ((), [(8, 8)])
+    ]
+    assert sizes == [[(4, 8), (8, 16), (16, 32), (32, 64)], [(8, 8), (16, 32)]]
+    assert [each.array.rows for each in array_grid(machine, [(32, 16)])] == [16]  # as many multipliers: its own shape
+    narrow = replace(machine, array=replace(machine.array, rows=1, columns=1))
+    assert [each.macs_per_cycle for each in array_grid(narrow)] == [1, 4]  # none without rows
+    tight = replace(machine, sram=replace(machine.sram, accumulator_bytes=4 * 32))
+    assert [each.array.columns for each in array_grid(tight)] == [8, 16, 32]  # nor one its accumulators do not fit
+
+
+@pytest.mark.usefixtures("sampled_chain")
+def test_an_array_the_model_does_not_fit_is_left_out(capsys: Captured, tmp_path: Path, monkeypatch: Patch) -> None:
+    whole = compiler.compile_model
+
+    def refuse(packed: Packed, machine: Machine, **options: object) -> object:
+        if machine.array.rows == 128 and str(packed.layers["w"].codec) == "int4":
+            raise CompileError("too large")
+        return whole(packed, machine, **options)
+
+    monkeypatch.setattr(compiler, "compile_model", refuse)
+    document = _json(capsys, "compare", "tiny", "--codecs", "int4", "-m", "edge64", "-o", str(tmp_path), "--json")
+    assert document["machines"][0]["arrays"]["names"] == ["16x16", "32x32", "64x64"]
 
 
 @pytest.fixture

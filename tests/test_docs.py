@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,14 @@ def test_program_files_are_described(tmp_path: Path) -> None:
 
 
 def test_run_files_are_described() -> None:
-    from accel.run import LayerRun, Run, run_to_document
+    from accel.run import LayerRun, MemoryLevel, Run, run_to_document
 
     machine = load_machine("ecp5")
     cycles, moved = dict.fromkeys(CAUSES, 1), dict.fromkeys(TRAFFIC, 64)
     layer = LayerRun("l", "gemm", 1, len(CAUSES), cycles, moved, "compute")
     facts = {"digest": "", "model": "", "codec": "", "source": {}}
     run = Run(machine, facts, len(CAUSES), 1, cycles, moved, {"dram": 1.0}, (layer,), ("a note",))
+    run = replace(run, occupancy=(MemoryLevel("weight", 64, (0.0,), (64,)),))
     chapters = CHAPTERS["Run"] + CHAPTERS["Program"]
     assert all(f"`{name}`" in CHAPTERS["Run"] for name in (*CAUSES, *TRAFFIC, *DECODER))
     assert (
@@ -154,6 +156,17 @@ def test_run_files_are_described() -> None:
         == set()
     )
     assert f"`{RUN_SCHEMA}`" in FORMATS
+
+
+def test_memories_comparisons_and_differences_are_described() -> None:
+    from accel.cli.curves import COMPARISON_SCHEMA
+    from accel.cli.diff import DIFFERENCE_SCHEMA
+    from accel.occupancy import MEMORIES
+    from accel.run_changes import KINDS
+
+    assert all(f"`{name}`" in CHAPTERS["Run"] for name in MEMORIES)
+    assert f"`{COMPARISON_SCHEMA}`" in CHAPTERS["Comparison"]
+    assert all(f"`{name}`" in CHAPTERS["Difference"] for name in (*KINDS, DIFFERENCE_SCHEMA))
 
 
 def test_undocumented_keys_would_be_found() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,11 @@ from accel import plots
 from accel.errors import ConfigError, FormatError
 from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
-from accel.plots import (
-    Curve,
-    SpeedupPanel,
-    comparison_figure,
-    layers_figure,
-    speedup_figure,
-    traffic_figure,
-    write_figure,
-)
+from accel.occupancy_plot import occupancy_figure
+from accel.plots import SPLITS, comparison_figure, layers_figure, split_figure, write_figure
+from accel.roofline_plot import roofline_figure, roofline_points
+from accel.run import MemoryLevel, Run
+from accel.speedup_plot import ARRAY, Curve, SpeedupPanel, curve_style, speedup_figure
 
 BANDWIDTHS = (0.5, 1, 2, 4, 8)
 
@@ -32,13 +29,23 @@ def _panel(crossover: float | None = 3.0) -> SpeedupPanel:
     return SpeedupPanel("title", curves, 2.0, crossover, "caption")
 
 
+def _filled(run: Run) -> Run:
+    half = run.total_cycles / 2
+    return replace(run, occupancy=(MemoryLevel("activation", 4096, (0.0, half), (4096, 1024)),))
+
+
 def _figures() -> dict[str, Figure]:
-    runs = [sample_run(codec) for codec in BITS]
+    runs = [sample_run(codec, blocks=1) for codec in BITS]
     return {
         "layers": layers_figure(runs[:2]),
         "comparison": comparison_figure(runs),
-        "traffic": traffic_figure({"one": dict(zip(BITS, runs, strict=True)), "two": {"int8": runs[0]}}),
+        "traffic": split_figure(
+            {"one": dict(zip(BITS, runs, strict=True)), "two": {"int8": runs[0]}}, SPLITS["traffic"]
+        ),
         "speedup": speedup_figure([_panel(), _panel(None)]),
+        "arrays": speedup_figure([replace(_panel(), sweep=ARRAY, names=("a", "b", "c", "d", "e"))]),
+        "roofline": roofline_figure(runs[:2]),
+        "occupancy": occupancy_figure([_filled(runs[0]), _filled(runs[1])]),
     }
 
 
@@ -123,8 +130,8 @@ def test_a_crossover_is_explained_where_there_is_one(crossover: float | None, ca
 
 def test_series_differ_without_colour() -> None:
     for keys in (CAUSES, TRAFFIC):
-        assert len({plots._bar_style(i)["hatch"] for i in range(len(keys))}) == len(keys)
-    lines = [plots._curve_style(i, reference=False) for i in range(8)]
+        assert len({plots.bar_style(i)["hatch"] for i in range(len(keys))}) == len(keys)
+    lines = [curve_style(i, reference=False) for i in range(8)]
     assert len({(str(style["linestyle"]), style["marker"]) for style in lines}) == 8
 
 
@@ -135,3 +142,50 @@ def test_bars_carry_the_numbers_of_the_runs() -> None:
     assert drawn["compute"] == pytest.approx(run.cycles_by_cause["compute"] / 1e3)
     assert drawn["signs"] == pytest.approx(run.dram_bytes["signs"] / 1e6)
     assert "weights" not in drawn
+
+
+def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
+    for suffix in ("svg", "pdf", "png"):
+        first, second = tmp_path / f"1.{suffix}", tmp_path / f"2.{suffix}"
+        for path in (first, second):
+            write_figure(layers_figure([sample_run(blocks=1)]), path)
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_every_axis_says_what_it_shows() -> None:
+    for name, figure in _figures().items():
+        for axes in figure.axes:
+            place = axes.get_subplotspec()
+            assert axes.get_xlabel() or not place.is_last_row(), name
+            assert axes.get_ylabel() or axes.get_yticklabels() or not place.is_first_col(), name
+
+
+def test_every_layer_that_multiplies_is_on_the_roofline() -> None:
+    run = sample_run(blocks=2)
+    resident = replace(run.layers[0], dram_bytes=dict.fromkeys(TRAFFIC, 0))
+    moved = {kind: run.dram_bytes[kind] - run.layers[0].dram_bytes[kind] for kind in TRAFFIC}
+    run = replace(run, layers=(resident, *run.layers[1:]), dram_bytes=moved)
+    points = roofline_points(run)
+    assert [point.name for point in points] == [layer.name for layer in run.layers if layer.macs]
+    assert points[0].intensity is None
+    one = run.layers[1]
+    assert points[1].intensity == one.macs / sum(one.dram_bytes.values())
+    assert max(point.attained for point in points) <= run.machine.macs_per_cycle
+    (axes,) = roofline_figure([run]).axes
+    hovers = [line.get_gid() for line in axes.lines if line.get_gid()]
+    assert len(hovers) == len(points) and "no DRAM traffic" in hovers[0]
+
+
+def test_names_are_no_formulas_and_no_control_codes(tmp_path: Path) -> None:
+    run = sample_run(blocks=1)
+    hostile = "$\\frac{x\x1b[31m\n<b>"
+    run = replace(run, layers=tuple(replace(layer, name=f"{hostile}{i}") for i, layer in enumerate(run.layers)))
+    run = _filled(replace(run, program={**run.program, "codec": hostile, "model": hostile}))
+    for figure in (layers_figure([run]), roofline_figure([run]), occupancy_figure([run]), comparison_figure([run])):
+        write_figure(figure, tmp_path / "a.svg")
+        write_figure(figure, tmp_path / "a.pdf")
+
+
+def test_a_curve_has_a_speedup_for_each_value() -> None:
+    with pytest.raises(ValueError, match="2 speed-ups for 1 values"):
+        Curve("c", (1,), (1, 2))

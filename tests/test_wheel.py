@@ -15,7 +15,7 @@ from accel import __version__
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("accel", "compiler", "rtl", "sim")
-PATTERNS = ("*.py", "*.toml", "*.csv", "*.md", "*.v")
+PATTERNS = ("*.py", "*.toml", "*.csv", "*.md", "*.v", "*.html", "*.css", "*.js")
 LIST_PRESETS = """
 import accel
 from accel.machine import load_machine, preset_names

@@ -20,6 +20,7 @@ from accel.cli import (
     compare,
     compile,
     compress,
+    diff,
     dram,
     gemm,
     import_,
@@ -35,7 +36,7 @@ from accel.cli import (
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, import_, compile, run, sim, compare, report),
+    *(compress, import_, compile, run, sim, compare, report, diff),
     *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )

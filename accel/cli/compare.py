@@ -21,13 +21,14 @@ from accel.cli.options import (
     add_json,
     add_model,
     add_overrides,
+    array_size,
     energy_table,
     output_folder,
     positive_number,
     print_json,
     say,
 )
-from accel.errors import ConfigError
+from accel.errors import CompileError, ConfigError
 
 if TYPE_CHECKING:
     from accel.cli.comparison import CodecResult, MachineResult
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from accel.codecs import Codec
     from accel.energy import EnergyTable
     from accel.machine import Machine
+    from accel.packed import Packed
     from accel.program import Program
     from compiler.compress import LayerReport
     from compiler.frontend import LoadedModel
@@ -85,6 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_number,
         default=(),
         help="DRAM bandwidths of the sweep in bytes a cycle (default 14, 1/25 to 16 times the machine's own)",
+    )
+    parser.add_argument(
+        "--arrays",
+        metavar="RxC",
+        nargs="+",
+        type=array_size,
+        default=(),
+        help="arrays to compile for besides each machine's own, e.g. 16x16 128x128 (default 1/4, 1/2 and 2 times it)",
     )
     parser.add_argument(
         "-o",
@@ -174,22 +184,25 @@ def _compare(
 ) -> tuple[MachineResult, ...]:
     """Each codec is compressed once, then compiled and simulated for every machine; its answers are those of the first
     machine's program: they are the same on all."""
-    from accel.cli.comparison import MachineResult, bandwidth_grid
+    from accel.cli.comparison import MachineResult, array_grid, bandwidth_grid
     from accel.cli.fidelity import output_cosine
 
     grids = [bandwidth_grid(machine, arguments.bandwidths) for machine in machines]
+    arrays = [array_grid(machine, arguments.arrays) for machine in machines]
     found: list[list[CodecResult]] = [[] for _ in machines]
     for index, codec in enumerate(codecs):
         part = _part(report, index, len(codecs), str(codec))
-        programs = _programs(arguments, model, codec, keep if index else (), machines, calibrating, part)
+        programs = _programs(arguments, model, codec, keep if index else (), arrays, machines, calibrating, part)
         closeness: float | None = None
-        for results, machine, grid, (reports, program) in zip(found, machines, grids, programs, strict=True):
+        for results, machine, grid, (reports, program, sizes) in zip(found, machines, grids, programs, strict=True):
             if reference is not None and closeness is None:
                 closeness = output_cosine(program, reference, _part(part, 1, 2, "values"))
-            results.append(replace(_simulated(codec, reports, program, machine, grid, energy), output_cosine=closeness))
-    rows = zip(machines, grids, found, strict=True)
+            simulated = _simulated(codec, reports, program, machine, grid, energy)
+            results.append(replace(simulated, output_cosine=closeness, array_curve=sizes))
+    rows = zip(machines, grids, found, arrays, strict=True)
     return tuple(
-        MachineResult(machine, str(model.source["weights"]), grid, tuple(results)) for machine, grid, results in rows
+        MachineResult(machine, str(model.source["weights"]), grid, tuple(results), sizes)
+        for machine, grid, results, sizes in rows
     )
 
 
@@ -207,18 +220,31 @@ def _programs(
     model: LoadedModel,
     codec: Codec,
     keep: Keep,
+    arrays: Sequence[Sequence[Machine]],
     machines: Sequence[Machine],
     calibrating: Calibrating | None,
     report: Report,
-) -> Iterator[tuple[Sequence[LayerReport], Program]]:
-    """The model in one codec, compiled for every machine."""
+) -> Iterator[tuple[Sequence[LayerReport], Program, tuple[int | None, ...]]]:
+    """The model in one codec, compiled for every machine, and its cycles on each of the machine's ``arrays``."""
     from accel.cli.compress import compress_loaded
     from compiler import compile_model
 
     result = compress_loaded(model, codec, arguments, _part(report, 0, 2, "compressing"), keep, calibrating)
-    for index, machine in enumerate(machines):
+    for index, (machine, sizes) in enumerate(zip(machines, arrays, strict=True)):
         report(1 + index / len(machines), 2, f"compiling and simulating on {machine.name}")
-        yield result.reports, compile_model(result.packed, machine, batch=arguments.batch)
+        cycles = tuple(_cycles_on(result.packed, size, arguments.batch) for size in sizes)
+        yield result.reports, compile_model(result.packed, machine, batch=arguments.batch), cycles
+
+
+def _cycles_on(packed: Packed, machine: Machine, batch: int) -> int | None:
+    """Total cycles of a model compiled for a machine, or ``None`` if it does not fit."""
+    from compiler import compile_model
+    from sim import simulate
+
+    try:
+        return simulate(compile_model(packed, machine, batch=batch), machine).total_cycles
+    except CompileError:
+        return None
 
 
 def _simulated(
@@ -232,13 +258,14 @@ def _simulated(
     from accel.cli.comparison import CodecResult, other_codecs
     from accel.cli.compress import bits_per_weight, mean_relative_error
     from sim import simulate
+    from sim.levels import memory_levels
 
     free_vector = replace(machine, vector=replace(machine.vector, lanes=0))
     return CodecResult(
         codec=str(codec),
         bits_per_weight=bits_per_weight(reports),
         relative_error=mean_relative_error(reports),
-        whole=simulate(program, machine, energy),
+        whole=replace(simulate(program, machine, energy), occupancy=memory_levels(program, machine)),
         gemm_only=simulate(program, free_vector, energy),
         curve=_curve(program, machine, grid),
         gemm_curve=_curve(program, free_vector, grid),

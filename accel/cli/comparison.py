@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from accel import __version__
+from accel.cli.curves import COMPARISON_SCHEMA
 from accel.cli.run_tables import dram_text
+from accel.errors import ConfigError
 from accel.machine import Machine, machine_to_document
 from accel.metrics import METRICS
 from accel.reporting import Column, Table, bound_text, dram_busy, metric_column, ratio, to_records
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
     from accel.codecs import Codec
     from compiler.compress import LayerReport
 
-COMPARISON_SCHEMA = "accel.comparison/1"
 WORTHWHILE_GAIN = 1.1  # a speed-up below this is called none
 MEMORY_BOUND = 0.6  # DRAM busier than this makes a network one that fewer bytes can speed up
 CROSSOVER_PRECISION = 0.005  # relative; three digits are printed
 SLOWER = 0.995  # what rounds to 1.00x is not called slower
+ARRAY_SCALES = (1 / 4, 1 / 2, 1, 2)  # of rows and columns: 16x16 to 128x128 for an array of 64x64
 GRID_OCTAVES = tuple(k * 2 / 3 for k in range(-7, 7))  # 14 points, 1/25 to 16 times the machine's bandwidth
 
 
@@ -32,7 +34,8 @@ class CodecResult:
 
     ``gemm_only`` is the same program on the same machine with a free vector unit (``vector.lanes = 0``); ``others``
     says which layers have another codec, a sentence each group. ``output_cosine``: between the executed program's
-    outputs and the float model's. ``cycles_at`` simulates any other bandwidth.
+    outputs and the float model's. ``array_curve``: total cycles on each of the machine's ``arrays``, ``None`` where the
+    model cannot be compiled. ``cycles_at`` simulates any other bandwidth.
     """
 
     codec: str
@@ -44,6 +47,7 @@ class CodecResult:
     gemm_curve: tuple[int, ...]
     others: tuple[str, ...] = ()
     output_cosine: float | None = None
+    array_curve: tuple[int | None, ...] = ()
     cycles_at: Callable[[float], int] | None = field(default=None, compare=False)
 
     @property
@@ -64,13 +68,15 @@ class Crossover:
 class MachineResult:
     """All codecs on one machine, int8 first; ``bandwidths`` (B/cycle, ascending) are those of the sweep.
 
-    ``weights`` says where they come from, as ``LoadedModel.source`` does.
+    ``weights`` says where they come from, as ``LoadedModel.source`` does; ``arrays`` are the same machine with other
+    sizes of array, ascending, itself among them.
     """
 
     machine: Machine
     weights: str
     bandwidths: tuple[float, ...]
     results: tuple[CodecResult, ...]
+    arrays: tuple[Machine, ...] = ()
 
     @property
     def baseline(self) -> CodecResult:
@@ -127,6 +133,24 @@ class MachineResult:
         return Crossover("crosses", low)
 
     @property
+    def mapped_arrays(self) -> tuple[tuple[Machine, dict[str, float]], ...]:
+        """Arrays that every format could be compiled for, with each format's speed-up over int8 on the same array."""
+        columns = zip(*(each.array_curve for each in self.results), strict=True)
+        return tuple(
+            (array, {each.codec: cycles[0] / n for each, n in zip(self.results, cycles, strict=True)})
+            for array, cycles in zip(self.arrays, columns, strict=True)
+            if None not in cycles
+        )
+
+    @property
+    def array_crossover(self) -> Crossover:
+        """The array, in MAC a cycle, below which the best format gains less than ``WORTHWHILE_GAIN``."""
+        mapped = self.mapped_arrays[::-1]
+        inverse = [1 / array.macs_per_cycle for array, _ in mapped]
+        found = find_crossover(inverse, [speedups[self.best.codec] for _, speedups in mapped])
+        return Crossover(found.status, 1 / found.bandwidth if found.bandwidth else None)
+
+    @property
     def gains_from_memory(self) -> bool:
         """Whether fewer DRAM bytes explain the best format's gain: int8 is short of DRAM, and more of it ends the gain.
 
@@ -145,6 +169,23 @@ def bandwidth_grid(machine: Machine, wanted: Sequence[float] = ()) -> tuple[floa
     """Bandwidths of the sweep, B/cycle, ascending: those wanted or a logarithmic grid, and the machine's own."""
     own = machine.bandwidth_bytes_per_cycle
     return tuple(sorted({own, *(wanted or (own * 2**octaves for octaves in GRID_OCTAVES))}))
+
+
+def array_grid(machine: Machine, wanted: Sequence[tuple[int, int]] = ()) -> tuple[Machine, ...]:
+    """The machine with each array (rows, columns) wanted, or a quarter to twice its own, ascending, one a size."""
+    own = machine.array
+    scaled = [(round(own.rows * scale), round(own.columns * scale)) for scale in ARRAY_SCALES]
+    sizes = {rows * columns: (rows, columns) for rows, columns in (*(wanted or scaled), (own.rows, own.columns))}
+    grid = (_with_array(machine, *sizes[size]) for size in sorted(sizes))
+    return tuple(array for array in grid if array)
+
+
+def _with_array(machine: Machine, rows: int, columns: int) -> Machine | None:
+    """``None`` if there can be no such machine, as its accumulators would not fit or a size is zero."""
+    try:
+        return replace(machine, array=replace(machine.array, rows=rows, columns=columns))
+    except ConfigError:
+        return None
 
 
 def find_crossover(bandwidths: Sequence[float], speedups: Sequence[float], level: float = WORTHWHILE_GAIN) -> Crossover:
@@ -217,6 +258,14 @@ def _rows(result: MachineResult) -> Iterator[dict[str, Any]]:
         }
 
 
+def document_table(document: Mapping[str, Any]) -> Table:
+    """The table of a comparison from its document."""
+    rows = tuple(document["rows"])
+    executed = any("output_cosine" in row for row in rows)
+    columns = (Column("machine", "machine"), *COLUMNS, *((VALUES,) if executed else ()))
+    return Table("Comparison", columns, rows, tuple(map(str, document["notes"])))
+
+
 TABLE_NOTES = (
     "less traffic, speed-up: against int8 on the same machine; GEMM-only: vector work free (vector.lanes = 0) for both",
     "bits/weight: all that is stored for conv and gemm weights, codebooks and scales included",
@@ -251,10 +300,11 @@ def table_notes(results: Sequence[MachineResult]) -> tuple[str, ...]:
 def comparison_document(
     results: Sequence[MachineResult], source: Mapping[str, Any], batch: int, verdicts: Sequence[str]
 ) -> dict[str, Any]:
-    """The whole comparison as JSON values, schema ``accel.comparison/1``."""
+    """The whole comparison as JSON values, schema ``COMPARISON_SCHEMA``."""
     return {
         "schema": COMPARISON_SCHEMA,
         "tool": __version__,
+        "model": str(results[0].baseline.whole.program.get("model")),
         "source": dict(source),
         "batch": batch,
         "gain_threshold": WORTHWHILE_GAIN,
@@ -282,5 +332,16 @@ def _machine_document(result: MachineResult, verdict: str) -> dict[str, Any]:
         },
         "best": result.best.codec,
         "crossover": {"status": result.crossover.status, "bandwidth_bytes_per_cycle": result.crossover.bandwidth},
+        "arrays": _arrays_document(result),
         "verdict": verdict,
+    }
+
+
+def _arrays_document(result: MachineResult) -> dict[str, Any]:
+    mapped = result.mapped_arrays
+    return {
+        "names": [f"{array.array.rows}x{array.array.columns}" for array, _ in mapped],
+        "macs_per_cycle": [array.macs_per_cycle for array, _ in mapped],
+        "speedup": {each.codec: [speedups[each.codec] for _, speedups in mapped] for each in result.results},
+        "crossover_macs_per_cycle": result.array_crossover.bandwidth,
     }

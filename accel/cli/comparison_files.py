@@ -12,15 +12,19 @@ from accel.cli.options import created_folder
 
 if TYPE_CHECKING:
     from accel.cli.comparison import MachineResult
-    from accel.run import Run
+    from accel.cli.figures import Evidence
 
 CURVE_FILE = "speedup.png"
+PAGE_FILE = "report.html"
+PLOTS = {"traffic": "traffic.png", "bandwidth": CURVE_FILE, "arrays": "arrays.png", "layers": "layers.png"}
 
 
 def write_comparison(folder: Path, results: Sequence[MachineResult], document: Mapping[str, Any], text: str) -> None:
-    """Table as text and CSV, JSON, one run a format and machine, and plots."""
+    """Table as text and CSV, JSON, one run a format and machine, plots, and the page that holds all of it."""
     from accel.atomic import write_text
     from accel.cli.comparison import comparison_table
+    from accel.cli.figures import Evidence
+    from accel.cli.page import html_page
     from accel.reporting import to_csv
 
     with created_folder(folder):
@@ -28,7 +32,11 @@ def write_comparison(folder: Path, results: Sequence[MachineResult], document: M
         write_text(folder / "table.csv", to_csv(comparison_table(results)))
         write_text(folder / "comparison.json", json.dumps(document, indent=1) + "\n")
         _write_runs(folder, results)
-        _write_plots(folder, results)
+        runs = tuple(each.whole for result in results for each in result.results)
+        highlights = tuple(each.whole for result in results for each in result.highlights)
+        evidence = Evidence(runs, document, highlights)
+        _write_plots(folder, evidence)
+        write_text(folder / PAGE_FILE, html_page(evidence))
 
 
 def _write_runs(folder: Path, results: Sequence[MachineResult]) -> None:
@@ -41,34 +49,10 @@ def _write_runs(folder: Path, results: Sequence[MachineResult]) -> None:
             write_run(each.gemm_only, folder / f"{stem}.gemm-only.run.json")
 
 
-def _write_plots(folder: Path, results: Sequence[MachineResult]) -> None:
-    from accel.cli.run_tables import dram_text
-    from accel.plots import layers_figure, speedup_figure, traffic_figure, write_figure
+def _write_plots(folder: Path, evidence: Evidence) -> None:
+    from accel.cli.figures import FIGURES
+    from accel.plots import write_figure
 
-    groups: dict[str, Mapping[str, Run]] = {
-        f"{result.machine.name}, {dram_text(result.machine)}": {each.codec: each.whole for each in result.results}
-        for result in results
-    }
-    write_figure(traffic_figure(groups), folder / "traffic.png")
-    write_figure(speedup_figure([_panel(result) for result in results]), folder / CURVE_FILE)
-    pairs = [each.whole for result in results for each in result.highlights]
-    write_figure(layers_figure(pairs), folder / "layers.png")
-
-
-def _panel(result: MachineResult) -> Any:
-    """The curves of one machine; the best format's GEMM-only curve is drawn as a thin reference."""
-    from accel.cli.comparison import WORTHWHILE_GAIN
-    from accel.plots import Curve, SpeedupPanel
-
-    best = result.best
-    curves = [Curve(each.codec, result.bandwidths, result.speedup_curve(each)) for each in result.results]
-    label = f"{best.codec}, GEMM-only"
-    curves.append(Curve(label, result.bandwidths, result.gemm_speedup_curve(best), reference=True))
-    program = best.whole.program
-    return SpeedupPanel(
-        title=f"{program.get('model')} on {result.machine.name}: whole network",
-        curves=curves,
-        own_bandwidth=result.machine.bandwidth_bytes_per_cycle,
-        crossover=result.crossover.bandwidth,
-        caption=f"crossover: above it {best.codec}, the fastest compressed format, gains less than {WORTHWHILE_GAIN}x",
-    )
+    for name, file in PLOTS.items():
+        if FIGURES[name].drawable(evidence):
+            write_figure(FIGURES[name].draw(evidence, evidence.detailed), folder / file)

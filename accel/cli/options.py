@@ -101,6 +101,14 @@ def positive_number(text: str) -> float:
     return number
 
 
+def array_size(text: str) -> tuple[int, int]:
+    """``ROWSxCOLUMNS`` of an array."""
+    rows, _, columns = text.partition("x")
+    if not all(word.isascii() and word.isdigit() and int(word) for word in (rows, columns)):
+        raise argparse.ArgumentTypeError(f"'{text}'; allowed: ROWSxCOLUMNS, e.g. 32x32")
+    return int(rows), int(columns)
+
+
 def input_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """``NAME=1x3x224x224``: an input and its sizes."""
     name, equals, sizes = text.rpartition("=")

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accel.cli.options import check_outputs, output_file
-from accel.errors import ConfigError
+from accel.errors import ConfigError, listed
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from accel.cli.figures import Evidence
     from accel.run import Run
 
-HELP = "tables and plots of runs, or what differs between them"
-EXAMPLE = "accel report int8.run.json ssvq.run.json --plot bars.png"
+HELP = "tables, plots and a page of runs, or what differs between them"
+EXAMPLE = "accel report int8.run.json ssvq.run.json --format html -o report.html --plot roofline=roofline.svg"
+FIGURE_NAMES = ("bandwidth", "arrays", "traffic", "cycles", "energy", "layers", "roofline", "occupancy")  # of FIGURES
+_CURVES = ("bandwidth", "arrays")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN.json", nargs="+", help="runs from accel sim; changes are against the first"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--format", choices=("text", "csv", "json"), default="text", help="default text")
+    form.add_argument("--format", choices=("text", "csv", "json", "html"), default="text", help="default text")
     form.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
     parser.add_argument("-o", "--output", metavar="FILE", type=output_file, help="write there instead of to stdout")
     parser.add_argument(
         "--plot",
-        metavar="FILE",
-        type=output_file,
-        help="draw cycles by cause (.png, .svg, .pdf): layers of one run, or totals of several",
+        dest="plots",
+        metavar="[FIGURE=]FILE",
+        type=plot_file,
+        action="append",
+        default=[],
+        help=f"draw a figure of the page as .png, .svg or .pdf (repeatable): {', '.join(FIGURE_NAMES)}; without "
+        "FIGURE=, cycles by cause: layers of one run, or totals of several",
     )
+    parser.add_argument(
+        "--curves", metavar="FILE", help="comparison.json of accel compare: what the figures bandwidth and arrays show"
+    )
+
+
+def plot_file(text: str) -> tuple[str, Path]:
+    """``FIGURE=FILE``, or ``FILE`` alone: no figure is named ``""``."""
+    name, equals, path = text.partition("=")
+    if equals and name in FIGURE_NAMES:
+        return name, output_file(path)
+    if equals and name.isalnum():
+        raise argparse.ArgumentTypeError(f"no figure '{name}'; allowed: {', '.join(FIGURE_NAMES)}")
+    return "", output_file(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,18 +62,83 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.atomic import write_text
     from accel.run import read_run
 
-    check_outputs([arguments.output, arguments.plot], arguments.runs)
-    if arguments.plot and arguments.output and arguments.plot.resolve() == arguments.output.resolve():
-        raise ConfigError(f"'{arguments.plot}' is both -o and --plot; write them to two files")
+    _check_arguments(arguments)
     runs = [read_run(path) for path in arguments.runs]
-    text = report_text(runs) if arguments.format == "text" else _data(runs, arguments.format)
-    if arguments.plot:
-        _plot(runs, arguments.plot)
+    text, figures = _content(arguments, runs), _figures(arguments, runs)
+    for figure, path in figures:
+        _write(figure, path)
     if arguments.output:
         write_text(arguments.output, text)
     else:
         print(text, end="")
     return 0
+
+
+def _check_arguments(arguments: argparse.Namespace) -> None:
+    plots = [path for _, path in arguments.plots]
+    check_outputs([arguments.output, *plots], [*arguments.runs, *filter(None, [arguments.curves])])
+    taken = [arguments.output.resolve()] if arguments.output else []
+    for path in plots:
+        if path.resolve() in taken:
+            what = "both -o and --plot" if path.resolve() == taken[0] and arguments.output else "the file of two plots"
+            raise ConfigError(f"'{path}' is {what}; write them to two files")
+        taken.append(path.resolve())
+    shown = [name for name, _ in arguments.plots if name in _CURVES]
+    if arguments.curves and arguments.format != "html" and not shown:
+        raise ConfigError(f"--curves {arguments.curves}: nothing shows them; allowed with --format html or --plot "
+                          f"{' or '.join(f'{name}=FILE' for name in _CURVES)}")  # fmt: skip
+
+
+def _evidence(arguments: argparse.Namespace, runs: Sequence[Run]) -> Evidence:
+    """Raises ``ConfigError`` if the curves are those of a model that none of the runs is of."""
+    from accel.cli.curves import read_comparison
+    from accel.cli.figures import Evidence
+
+    if not arguments.curves:
+        return Evidence(tuple(runs))
+    document, models = read_comparison(arguments.curves), {str(run.program.get("model")) for run in runs}
+    if document["model"] not in models:
+        raise ConfigError(f"--curves {arguments.curves}: of model '{document['model']}'; runs of {listed(models)}")
+    return Evidence(tuple(runs), document)
+
+
+def _content(arguments: argparse.Namespace, runs: Sequence[Run]) -> str:
+    if arguments.format == "html":
+        from accel.cli.page import html_page
+
+        return html_page(_evidence(arguments, runs))
+    return report_text(runs) if arguments.format == "text" else _data(runs, arguments.format)
+
+
+def _figures(arguments: argparse.Namespace, runs: Sequence[Run]) -> list[tuple[Figure, Path]]:
+    """Every figure drawn, and the file it goes to, once all are known to be possible."""
+    if not arguments.plots:
+        return []
+    from accel.plots import plot_format
+
+    for _, path in arguments.plots:
+        plot_format(path)
+    evidence = _evidence(arguments, runs)
+    return [(_figure(evidence, name), path) for name, path in arguments.plots]
+
+
+def _figure(evidence: Evidence, name: str) -> Figure:
+    from accel.cli.figures import FIGURES
+    from accel.plots import comparison_figure
+
+    runs = evidence.runs
+    if not name and len(runs) > 1:
+        return comparison_figure(runs)
+    row = FIGURES[name or "layers"]
+    if not row.drawable(evidence):
+        raise ConfigError(f"--plot {row.name}: {row.missing}")
+    return row.draw(evidence, evidence.detailed)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    from accel.plots import write_figure
+
+    write_figure(figure, path)
 
 
 def print_report(runs: Sequence[Run]) -> None:
@@ -60,20 +147,15 @@ def print_report(runs: Sequence[Run]) -> None:
 
 
 def _data(runs: Sequence[Run], form: str) -> str:
+    from accel.cli.origin_tables import identity_table
     from accel.cli.run_tables import flat_table, run_tables
     from accel.reporting import run_labels, to_csv, to_json
 
     if form == "csv":
         return to_csv(flat_table(runs))
-    metrics, *others = run_tables(runs)
+    metrics, *others = (*run_tables(runs), identity_table(runs))
     remarks = [f"{label}: {note}" for label, run in zip(run_labels(runs), runs, strict=True) for note in run.notes]
     return to_json([replace(metrics, notes=(*metrics.notes, *remarks)), *others])
-
-
-def _plot(runs: Sequence[Run], path: Path) -> None:
-    from accel.plots import comparison_figure, layers_figure, write_figure
-
-    write_figure(layers_figure(runs) if len(runs) == 1 else comparison_figure(runs), path)
 
 
 def report_text(runs: Sequence[Run]) -> str:

@@ -135,6 +135,7 @@ def _layers_of_one(run: Run) -> Table:
         Column("share", "share", "1", "share"),
         Column("utilisation", "utilisation", METRICS["utilisation"].unit, "share"),
         metric_column("dram_bytes_total", "DRAM", "kB"),
+        Column("intensity", "intensity", "MAC/B"),
         Column("bound", "bound by"),
     )
     return Table("Layers", columns, tuple(_layer_row(run, layer) for layer in run.layers))
@@ -149,6 +150,7 @@ def _layer_row(run: Run, layer: LayerRun) -> dict[str, Any]:
         "share": ratio(layer.cycles, run.total_cycles),
         "utilisation": ratio(layer.macs, layer.cycles * run.machine.macs_per_cycle),
         "dram_bytes_total": sum(layer.dram_bytes.values()),
+        "intensity": ratio(layer.macs, sum(layer.dram_bytes.values())),
         "bound": bound_text(layer.cycles_by_cause),
     }
 

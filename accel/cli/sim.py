@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from accel.cli.options import (
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     program = read_program(arguments.program)
     wrong = _wrong_weights(program) if arguments.check else ""
     result = _simulate(program, energy, arguments)
+    if arguments.output or arguments.json:
+        result = _with_levels(result, program)
     if arguments.output:
         write_run(result, arguments.output)
     if arguments.json:
@@ -82,6 +85,13 @@ def _simulate(program: Program, energy: EnergyTable, arguments: argparse.Namespa
     result = write_timeline(program, arguments.trace, machine, energy, window)
     say(f"wrote {arguments.trace} ({arguments.trace.stat().st_size:,} bytes): one microsecond in a viewer is one cycle")
     return result
+
+
+def _with_levels(result: Run, program: Program) -> Run:
+    """The run with how full memories are, which takes another simulation."""
+    from sim.levels import memory_levels
+
+    return replace(result, occupancy=memory_levels(program, result.machine))
 
 
 def _wrong_weights(program: Program) -> str:

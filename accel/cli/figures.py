@@ -1,0 +1,183 @@
+"""Every figure of a report: one table that the page, ``--plot`` and the folder of ``accel compare`` read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from accel.reporting import run_labels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from accel.run import Run
+
+GET_CURVES = "runs do not hold it: accel compare MODEL -o DIR simulates it (accel report --curves DIR/comparison.json)"
+GET_OCCUPANCY = "these runs do not hold it: simulate the programs again with accel sim -o"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a report is made from: runs, and the document of ``accel compare`` where there is one.
+
+    ``highlights`` are the runs whose layers are shown, if not those of all.
+    """
+
+    runs: tuple[Run, ...]
+    comparison: Mapping[str, Any] | None = None
+    highlights: tuple[Run, ...] = ()
+
+    @property
+    def detailed(self) -> tuple[Run, ...]:
+        """The runs whose layers are shown."""
+        return self.highlights or self.runs
+
+    @property
+    def groups(self) -> dict[str, dict[str, Run]]:
+        """Labelled runs by the machine they ran on."""
+        from accel.cli.run_tables import dram_text
+
+        found: dict[str, dict[str, Run]] = {}
+        for label, run in zip(run_labels(self.runs), self.runs, strict=True):
+            machine = run.machine
+            title = f"{machine.name}: {machine.array.label}, {dram_text(machine)}"
+            found.setdefault(title, {})[label] = run
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFigure:
+    """One row: what it shows, how to read it, and how it is drawn of some evidence and the runs to detail.
+
+    ``of_each_run`` figures have a panel a run. ``drawable`` says whether the evidence suffices; ``missing`` what to do
+    where it does not.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Evidence, Sequence[Run]], Figure]
+    of_each_run: bool = False
+    drawable: Callable[[Evidence], bool] = lambda evidence: True
+    missing: str = ""
+
+
+def _split(name: str) -> Callable[[Evidence, Sequence[Run]], Figure]:
+    def draw(evidence: Evidence, _: Sequence[Run]) -> Figure:
+        from accel.plots import SPLITS, split_figure
+
+        return split_figure(evidence.groups, SPLITS[name])
+
+    return draw
+
+
+def _layers(evidence: Evidence, runs: Sequence[Run]) -> Figure:
+    from accel.plots import layers_figure, longest_layer
+
+    return layers_figure(runs, longest_layer(evidence.detailed))
+
+
+def _roofline(_: Evidence, runs: Sequence[Run]) -> Figure:
+    from accel.roofline_plot import roofline_figure
+
+    return roofline_figure(runs)
+
+
+def _occupancy(_: Evidence, runs: Sequence[Run]) -> Figure:
+    from accel.occupancy_plot import occupancy_figure
+
+    return occupancy_figure(runs)
+
+
+def _bandwidth(evidence: Evidence, _: Sequence[Run]) -> Figure:
+    from accel.cli.curves import bandwidth_panels
+    from accel.speedup_plot import speedup_figure
+
+    return speedup_figure(bandwidth_panels(evidence.comparison or {}))
+
+
+def _arrays(evidence: Evidence, _: Sequence[Run]) -> Figure:
+    from accel.cli.curves import array_panels
+    from accel.speedup_plot import speedup_figure
+
+    return speedup_figure(array_panels(evidence.comparison or {}))
+
+
+def _has_arrays(evidence: Evidence) -> bool:
+    from accel.cli.curves import array_panels
+
+    return evidence.comparison is not None and bool(array_panels(evidence.comparison))
+
+
+FIGURES: Mapping[str, ReportFigure] = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            ReportFigure(
+                "bandwidth",
+                "Speed-up against DRAM bandwidth",
+                "Cycles of int8 over cycles of each format when only DRAM bandwidth changes. A single speed-up is one "
+                "point of this curve.",
+                _bandwidth,
+                drawable=lambda evidence: evidence.comparison is not None,
+                missing=GET_CURVES,
+            ),
+            ReportFigure(
+                "arrays",
+                "Speed-up against array size",
+                "The same network compiled for arrays of other sizes, at the machine's own DRAM bandwidth. A small "
+                "array is busy computing and has no use for fewer bytes.",
+                _arrays,
+                drawable=_has_arrays,
+                missing=GET_CURVES,
+            ),
+            ReportFigure(
+                "traffic",
+                "DRAM traffic by kind",
+                "Bytes moved in one run, in whole 64-byte blocks, instructions included.",
+                _split("traffic"),
+            ),
+            ReportFigure(
+                "cycles",
+                "Cycles by cause",
+                "Every cycle has exactly one cause: what the array waited for, not what its removal would save.",
+                _split("cycles"),
+            ),
+            ReportFigure(
+                "energy",
+                "Energy by component",
+                "Counted accesses and operations times the figures of one table; leakage, clock and control are not "
+                "in it.",
+                _split("energy"),
+            ),
+            ReportFigure(
+                "layers",
+                "Cycles by cause, layer by layer",
+                "In order of execution; layers that cost nothing are left out.",
+                _layers,
+                of_each_run=True,
+            ),
+            ReportFigure(
+                "roofline",
+                "Roofline",
+                "One marker a layer. Weights are fetched while earlier layers still compute, so a layer may lie above "
+                "the slope of DRAM; the whole network cannot.",
+                _roofline,
+                of_each_run=True,
+                drawable=lambda evidence: any(layer.macs for run in evidence.detailed for layer in run.layers),
+                missing="no layer of these runs multiplies anything",
+            ),
+            ReportFigure(
+                "occupancy",
+                "Memories on chip over time",
+                "Bytes in use; the dashed line is the capacity.",
+                _occupancy,
+                of_each_run=True,
+                drawable=lambda evidence: all(run.occupancy for run in evidence.detailed),
+                missing=GET_OCCUPANCY,
+            ),
+        )
+    }
+)

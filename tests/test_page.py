@@ -1,0 +1,303 @@
+"""The report as a page: complete, self-contained, the same every time, and unmoved by what names in files hold."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from run_samples import sample_run
+
+from accel.cli import main
+from accel.cli.curves import array_panels, bandwidth_panels
+from accel.cli.figures import FIGURES, Evidence
+from accel.cli.origin_tables import identity_table
+from accel.cli.page import html_page
+from accel.cli.report import FIGURE_NAMES
+from accel.cli.run_tables import run_tables
+from accel.machine import machine_digest
+from accel.metrics import METRICS
+from accel.reporting import plain
+from accel.run import MemoryLevel, Run, write_run
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>$\\frac{{{7*7}}}\x1b[31m"
+Captured = pytest.CaptureFixture[str]
+
+
+def _run(codec: str = "int8", blocks: int = 1) -> Run:
+    run = sample_run(codec, blocks=blocks)
+    return replace(run, occupancy=(MemoryLevel("activation", 4096, (0.0, 9.0), (64, 1024)),))
+
+
+def comparison() -> dict[str, object]:
+    """The document of a comparison of two formats on one machine."""
+    rows = {"int8": [1.0, 1.0, 1.0], "int4": [2.0, 1.5, 1.0]}
+    machine = {
+        "machine": {"name": "edge64", "array": {"rows": 64, "columns": 64}},
+        "own_bandwidth_bytes_per_cycle": 5.0,
+        "bandwidths_bytes_per_cycle": [1.0, 4.0, 16.0],
+        "curves": {codec: {"speedup": row, "speedup_gemm_only": row} for codec, row in rows.items()},
+        "best": "int4",
+        "crossover": {"status": "crosses", "bandwidth_bytes_per_cycle": 12.0},
+        "arrays": {
+            "names": ["16x16", "64x64"],
+            "macs_per_cycle": [256, 4096],
+            "speedup": {"int8": [1.0, 1.0], "int4": [1.0, 1.8]},
+            "crossover_macs_per_cycle": 400.0,
+        },
+        "verdict": "edge64: compression pays",
+    }
+    return {
+        "schema": "accel.comparison/2",
+        "model": "sample",
+        "gain_threshold": 1.1,
+        "notes": [],
+        "rows": [{"machine": "edge64", "codec": "int4", "speedup": 1.5}],
+        "machines": [machine],
+    }
+
+
+class Page(HTMLParser):
+    """Every element with its attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def whole() -> str:
+    """A page with everything a page can have."""
+    return html_page(Evidence((_run("int8"), _run("ssvq:k=16,d=8")), comparison()))
+
+
+def test_the_page_shows_every_table_of_the_report(whole: str) -> None:
+    cells = {text.strip() for text in Page(whole).texts}
+    runs = [_run("int8"), _run("ssvq:k=16,d=8")]
+    for table in (*run_tables(runs), identity_table(runs)):
+        for row in table.rows:
+            assert {plain(column.cell(row.get(column.key))) for column in table.columns} <= cells, table.title
+    assert {metric.definition for metric in METRICS.values()} <= cells
+    assert {machine_digest(runs[0].machine), "0" * 64, "edge64: compression pays"} <= cells
+
+
+def test_the_page_shows_every_figure(whole: str) -> None:
+    assert tuple(FIGURES) == FIGURE_NAMES
+    page = Page(whole)
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {f"figure-{name}" for name in FIGURES} <= ids
+    labels = [str(image["aria-label"]) for image in page.named("svg")]
+    assert len(labels) == len(FIGURES)
+    assert all(any(label.startswith(row.title) for label in labels) for row in FIGURES.values())
+    titles = "".join(page.texts)
+    assert "transformer.encoder.blocks.0.fc1: weight_dma" in titles  # what a bar says when the pointer rests on it
+
+
+def test_the_page_needs_nothing_from_elsewhere(whole: str) -> None:
+    page = Page(whole)
+    assert not {tag for tag, _ in page.elements} & {"link", "img", "iframe", "object", "base", "form"}
+    for _, attributes in page.elements:
+        for key in ("src", "href", "xlink:href"):
+            assert (attributes.get(key) or "#").startswith("#")
+    assert not re.search(r"url\((?!#)|@import", whole)
+    (script,) = re.findall(r"<script>(.*?)</script>", whole, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (str(meta["content"]) for meta in page.named("meta") if meta.get("http-equiv"))
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def test_ids_are_unique(whole: str) -> None:
+    ids = [attributes["id"] for _, attributes in Page(whole).elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_same_evidence_makes_the_same_page(whole: str) -> None:
+    assert whole == html_page(Evidence((_run("int8"), _run("ssvq:k=16,d=8")), comparison()))
+
+
+def hostile_run() -> Run:
+    run = _run()
+    return replace(
+        run,
+        machine=replace(run.machine, name=HOSTILE, description=HOSTILE),
+        layers=tuple(replace(layer, name=f"{HOSTILE}{i}", kind=HOSTILE) for i, layer in enumerate(run.layers)),
+        program={"digest": HOSTILE, "model": HOSTILE, "codec": HOSTILE, "batch": HOSTILE},
+        notes=(HOSTILE,),
+        tool=HOSTILE,
+        occupancy=(MemoryLevel(HOSTILE, 1, (0.0,), (1,)),),
+    )
+
+
+def test_names_from_files_stay_text() -> None:
+    document = json.loads(json.dumps(comparison()).replace("edge64", "HOSTILE").replace("sample", "HOSTILE"))
+    document = json.loads(json.dumps(document), object_hook=lambda found: {
+        key: HOSTILE if value == "HOSTILE" else value for key, value in found.items()})  # fmt: skip
+    whole = html_page(Evidence((hostile_run(),), document))
+    page = Page(whole)
+    assert len(page.named("script")) == 1 and not page.named("img") and "\x1b" not in whole
+    assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
+    assert "49" not in "".join(text for text in page.texts if "alert" in text)  # no template either
+    assert sum(HOSTILE[:20] in text for text in page.texts) > 5
+
+
+def _written(folder: Path, *runs: Run) -> list[str]:
+    paths = [folder / f"{i}.run.json" for i in range(len(runs))]
+    for run, path in zip(runs, paths, strict=True):
+        write_run(run, path)
+    return [str(path) for path in paths]
+
+
+def test_every_figure_can_be_plotted_and_the_page_written(tmp_path: Path, capsys: Captured) -> None:
+    files, curves = _written(tmp_path, _run(), _run("int4")), tmp_path / "comparison.json"
+    curves.write_text(json.dumps(comparison()))
+    plots = [word for name in FIGURE_NAMES for word in ("--plot", f"{name}={tmp_path / name}.svg")]
+    argv = ["report", *files, "--curves", str(curves), "--format", "html", "-o", str(tmp_path / "a.html"), *plots]
+    assert main(argv) == 0
+    assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
+    for name in FIGURE_NAMES:
+        assert (tmp_path / f"{name}.svg").read_bytes().startswith(b"<?xml")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_page_without_curves_says_how_to_get_them(tmp_path: Path, capsys: Captured) -> None:
+    (file,) = _written(tmp_path, replace(_run(), occupancy=()))
+    assert main(["report", file, "--format", "html"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("accel compare MODEL -o DIR") == 2 and "accel sim -o" in out
+    assert "cycles" in re.search(r'<dl class="tiles">.*?</dl>', out, re.DOTALL).group()  # type: ignore[union-attr]
+
+
+MISTAKES = {
+    "figure": (["--plot", "pie=a.png"], "no figure 'pie'; allowed: bandwidth, arrays"),
+    "no curves": (["--plot", "bandwidth=a.png"], "--plot bandwidth: runs do not hold it: accel compare"),
+    "format": (["--plot", "roofline=a.gif"], "allowed: .png, .svg, .pdf"),
+    "one file twice": (["--plot", "roofline=a.png", "--plot", "layers=a.png"], "the file of two plots"),
+    "unused curves": (["--curves", "c.json"], "nothing shows them"),
+    "older curves": (["--curves", "c.json", "--format", "html"], "an older version of accel"),
+    "another model": (["--curves", "o.json", "--format", "html"], "of model 'other'; runs of sample"),
+    "no file": (["--curves", "none.json", "--format", "html"], "comparison 'none.json': No such file"),
+    "damaged": (["--curves", "d.json", "--format", "html"], "comparison 'd.json': damaged: KeyError 'machines'"),
+    "uneven": (["--curves", "u.json", "--format", "html"], "damaged: ValueError curve 'int8': 1 speed-ups for 3"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(name: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    uneven = json.dumps(comparison()).replace('"int8": {"speedup": [1.0, 1.0, 1.0]', '"int8": {"speedup": [1.0]')
+    texts = {"c": '{"schema": "accel.comparison/1"}', "d": '{"schema": "accel.comparison/2"}', "u": uneven}
+    texts["o"] = json.dumps(comparison() | {"model": "other"})
+    for stem, text in texts.items():
+        Path(f"{stem}.json").write_text(text)
+    argv, expected = MISTAKES[name]
+    files = _written(tmp_path, replace(_run(), occupancy=()))
+    before = set(tmp_path.iterdir())
+    try:
+        code: object = main(["report", *files, *argv])
+    except SystemExit as stopped:
+        code = stopped.code
+    out, err = capsys.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert expected in err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_panels_carry_the_numbers_of_the_comparison() -> None:
+    (bandwidth,), (array,) = bandwidth_panels(comparison()), array_panels(comparison())
+    assert [curve.label for curve in bandwidth.curves] == ["int8", "int4", "int4, GEMM-only"]
+    assert (bandwidth.own, bandwidth.crossover, array.own, array.crossover) == (5.0, 12.0, 4096.0, 400.0)
+    assert array.names == ("16x16", "64x64") and array.curves[1].speedups == (1.0, 1.8)
+    assert "above it int4" in bandwidth.caption and "below it int4" in array.caption
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHECK = """
+const results = {};
+const table = document.getElementById("layers-table1");
+const column = (title) => [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent.startsWith(title));
+const shown = () => [...table.tBodies[0].rows].filter((row) => !row.hidden);
+const values = (index) => shown().map((row) => row.cells[index].textContent);
+const press = (index) => { const b = table.tHead.rows[0].cells[index].querySelector("button"); b.focus(); b.click();
+  return document.activeElement === b; };
+const sorted = (index) => [table.tHead.rows[0].cells[index].getAttribute("aria-sort"), values(index)];
+results.focus = press(column("cycles"));
+results.descending = sorted(column("cycles"));
+press(column("cycles"));
+results.ascending = sorted(column("cycles"));
+press(column("layer"));
+results.names = sorted(column("layer"));
+press(column("intensity"));
+results.missing = sorted(column("intensity"));
+results.sorts = table.querySelectorAll("[aria-sort]").length;
+const input = document.querySelector("input[type=search]");
+input.value = "FC VECTOR";
+input.dispatchEvent(new Event("input"));
+results.none = [values(0), document.getElementById("layers-table1-count").textContent];
+input.value = "gemm fc";
+input.dispatchEvent(new Event("input"));
+results.filtered = [values(0), document.getElementById("layers-table1-count").textContent];
+results.background = getComputedStyle(document.body).backgroundColor;
+results.ink = getComputedStyle(document.querySelector("svg")).color;
+results.wide = document.documentElement.scrollWidth <= window.innerWidth;
+document.body.textContent = JSON.stringify(results);
+"""
+
+
+def _browser() -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None and "CI" in os.environ:
+        pytest.fail("no Chromium: the page is not tested (apt-get install chromium)", pytrace=False)
+    if found is None:
+        pytest.skip("THE PAGE IS NOT TESTED in a browser: no Chromium (apt-get install chromium)")
+    return str(found)
+
+
+def _opened(page: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [_browser(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
+               "--enable-logging=stderr", "--window-size=1300,900", *options, "--dump-dom", page.as_uri()]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(("scheme", "background"), [(0, "rgb(20, 24, 29)"), (1, "rgb(255, 255, 255)")])
+def test_a_browser_sorts_filters_and_follows_the_theme(scheme: int, background: str, tmp_path: Path) -> None:
+    whole = html_page(Evidence((_run(blocks=2),)))
+    page = tmp_path / "page.html"
+    page.write_text(whole)
+    if scheme:
+        assert "CONSOLE" not in _opened(page, tmp_path).stderr  # the policy lets our own script and style pass
+    checked = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", whole)
+    page.write_text(checked.replace("</body>", f"<script>{CHECK}</script></body>"))
+    dom = _opened(page, tmp_path, f"--blink-settings=preferredColorScheme={scheme}").stdout
+    results = json.loads("".join(Page(dom.partition("<body>")[2]).texts))
+    layers = {layer.name: layer for layer in _run(blocks=2).layers}
+    cycles = sorted((layer.cycles for layer in layers.values()), reverse=True)
+    assert results["focus"] is True
+    assert results["descending"] == ["descending", [f"{count:,}" for count in cycles]]
+    assert results["ascending"] == ["ascending", [f"{count:,}" for count in reversed(cycles)]]
+    assert results["names"] == ["ascending", sorted(layers)]
+    assert results["missing"][1][-2:] == ["-", "-"] and results["sorts"] == 1
+    assert results["none"] == [[], "0 of 10 rows"]
+    names = {name for name in layers if ".fc" in name}
+    assert (set(results["filtered"][0]), results["filtered"][1]) == (names, "4 of 10 rows")
+    assert results["background"] == background
+    assert results["ink"] == ("rgb(230, 233, 237)" if scheme == 0 else "rgb(27, 31, 36)")
+    assert results["wide"] is True
