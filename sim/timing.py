@@ -53,14 +53,13 @@ class Timing:
         return np.diff(boundaries, prepend=0).reshape(self.causes.shape)
 
 
-def time_program(program: Program, machine: Machine) -> Timing:
-    """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks."""
+def time_program(program: Program, machine: Machine, decoded: Decoded) -> Timing:
+    """Time ``program``, whose words are ``decoded``; raises ``SimError`` if it is impossible or deadlocks."""
     _check_capacity(program, machine)
     params = machine_params(machine, program.dram_bytes)
     channels = channels_of(machine)
-    return time_words(
-        program.words, program.instruction_layer, len(program.layers), params, channels, image=program.image
-    )
+    layers = program.instruction_layer, len(program.layers)
+    return _time(program.words, decoded, *layers, params, channels, program.image)
 
 
 def _check_capacity(program: Program, machine: Machine) -> None:
@@ -87,18 +86,29 @@ def time_words(
 
     ``instruction_layer`` holds values below ``layers``; ``image`` is DRAM from address 0.
     """
+    return _time(words, decode_words(words), instruction_layer, layers, params, dram or unused_channels(), image)
+
+
+def _time(
+    words: npt.NDArray[np.uint8],
+    decoded: Decoded,
+    instruction_layer: npt.NDArray[np.int32],
+    layers: int,
+    params: Params,
+    dram: Channels,
+    image: Bytes,
+) -> Timing:
     from sim.core import DONE, run  # compiles on first use, and numba takes its time to import
     from sim.stall import describe_stall
     from sim.state import new_state
 
-    decoded = decode_words(words)
     check_limits(decoded, params)
     loaded = int(decoded["LDW"]["blocks"].sum())
     params = params._replace(ring_blocks=max(1, min(params.ring_blocks, loaded)))
     lookups = plan_lookups(decoded["DEC"], weight_ring(decoded["LDW"]), image, params)
     code = build_code(decoded, instruction_layer, params, lookups)
     state = new_state(params, code, pair_tokens(decoded), lookups.cycles, layers)
-    if run(state, dram or unused_channels()) != DONE:
+    if run(state, dram) != DONE:
         raise SimError(describe_stall(words, state))
     times = {name: np.array(state.times[name]) for name in ("dispatched", "started", "completed")}
     traffic = _traffic(decoded, state.times["blocks"] * BLOCK_BYTES, code["layer"], layers)
