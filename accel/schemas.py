@@ -22,6 +22,7 @@ FILE_KINDS: Mapping[str, FileKind] = MappingProxyType(
         "accel.packed": FileKind("a packed model", "accel compile takes it", "compress the model again"),
         "accel.program": FileKind("a compiled program", "accel run and accel sim take it", "compile the model again"),
         "accel.run": FileKind("a run", "accel report takes it", "simulate the program again"),
+        "accel.sweep": FileKind("results of a sweep", "no command takes it", "run the sweep again"),
         "accel.comparison": FileKind("a comparison", "no command takes it", "compare again"),
     }
 )

@@ -29,12 +29,13 @@ from accel.cli import (
     rtl,
     run,
     sim,
+    sweep,
     validate,
 )
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, compile, run, sim, compare, report),
+    *(compress, compile, run, sim, compare, sweep, report),
     *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )

@@ -1,0 +1,91 @@
+"""Fronts drawn: every pair of objectives a panel, every point in it, a line through those no other beats in the pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from accel.errors import ConfigError
+from accel.plots import new_figure, point_style
+from accel.reporting import STYLES
+from accel.sweep.columns import DONE, POINT_METRICS
+from accel.sweep.pareto import costs_of, pareto_mask
+
+Rows = Sequence[Mapping[str, Any]]
+MOST_CODECS = 10  # of a colour and marker of their own
+_LOG_FROM = 8.0  # largest over smallest value, from which on an axis is logarithmic
+_SIZES: Mapping[str, tuple[str, float]] = {"sram_bytes": ("KiB", 1 / 1024)}
+
+
+def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
+    """A row of panels a model, a panel a pair of objectives; raises ``ConfigError`` for a single objective."""
+    pairs = list(combinations(objectives, 2))
+    if not pairs:
+        raise ConfigError(f"--plot with one objective ({next(iter(objectives))}); allowed: two or more in [objectives]")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    codecs = list(dict.fromkeys(row["codec"] for row in rows))
+    figure = new_figure(1.2 + 4.6 * len(pairs), 0.9 + 4.2 * len(models))
+    grid = figure.subplots(len(models), len(pairs), squeeze=False)
+    for model, panels in zip(models, grid, strict=True):
+        mine = [row for row in rows if row["model"] == model and row["status"] == DONE]
+        for axes, pair in zip(panels, pairs, strict=True):
+            _draw(axes, mine, {name: objectives[name] for name in pair}, codecs)
+            axes.set_title(f"{model}: {len(mine):,} points", fontsize=10)
+    handles = {label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), fontsize=8)
+    return figure
+
+
+def _draw(axes: Axes, rows: Rows, pair: Mapping[str, str], codecs: Sequence[str]) -> None:
+    known = [row for row in rows if all(row.get(name) is not None for name in pair)]
+    (x_name, _), (y_name, _) = pair.items()
+    for index, codec in enumerate(codecs):
+        mine = [row for row in known if row["codec"] == codec]
+        label = codec if index < MOST_CODECS else "other codecs"
+        x, y = ([row[name] * _shown(name)[1] for row in mine] for name in (x_name, y_name))
+        axes.plot(x, y, label=label, **point_style(min(index, MOST_CODECS)))
+    _draw_front(axes, known, pair)
+    for name, axis, scale in ((x_name, axes.xaxis, axes.set_xscale), (y_name, axes.yaxis, axes.set_yscale)):
+        direction = "less is better" if pair[name] == "minimize" else "more is better"
+        axis.set_label_text(f"{_label(name)}, {direction}", fontsize=9)
+        values = [row[name] for row in known]
+        if values and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
+            scale("log")
+    axes.grid(alpha=0.4)
+    axes.set_axisbelow(True)
+
+
+def _draw_front(axes: Axes, rows: Rows, pair: Mapping[str, str]) -> None:
+    """Steps between the best: what lies on the wrong side of the line, some point of the front beats."""
+    if not rows:
+        return
+    mask = pareto_mask(costs_of(rows, pair))
+    best = [row for row, is_best in zip(rows, mask, strict=True) if is_best]
+    scale = [_shown(name)[1] for name in pair]
+    corners: npt.NDArray[np.float64] = np.array([[row[name] for name in pair] for row in best]) * scale
+    corners = corners[np.argsort(corners[:, 0], kind="stable")]
+    steps = [corners[0]]
+    worse = max if pair[list(pair)[1]] == "minimize" else min
+    for left, right in pairwise(corners):
+        at = right[0] if pair[list(pair)[0]] == "minimize" else left[0]
+        steps += [np.array([at, worse(left[1], right[1])]), right]
+    axes.plot(*np.array(steps).T, color="black", linewidth=1.1, zorder=1.5, label="Pareto front of the two")
+
+
+def _shown(name: str) -> tuple[str, float]:
+    """Unit and factor of a metric on an axis."""
+    if name in _SIZES:
+        return _SIZES[name]
+    style = STYLES.get(POINT_METRICS[name].unit)
+    return (style.unit, style.factor) if style and style.unit else (POINT_METRICS[name].unit, 1.0)
+
+
+def _label(name: str) -> str:
+    unit = _shown(name)[0]
+    return name.replace("_", " ") + (f" [{unit}]" if unit not in ("", "1") else "")
