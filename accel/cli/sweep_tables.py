@@ -22,8 +22,10 @@ def summary(rows: Rows) -> str:
     return f"{len(rows):,} points" + (f", {refused:,} of them refused" if refused else "")
 
 
-def metric_heading(name: str) -> Column:
-    """The column of a metric of a point, shown as reports show its unit."""
+def _heading(name: str) -> Column:
+    """The column of an objective: a metric in the unit of reports, or a key of the machine."""
+    if name not in POINT_METRICS:
+        return Column(name, name.removeprefix(MACHINE_PREFIX))
     metric = POINT_METRICS[name]
     if name in _KIBIBYTES:
         return Column(name, name.removesuffix("_bytes"), metric.unit, "KiB")
@@ -43,9 +45,9 @@ def front_tables(rows: Rows, spec: SweepSpec) -> Iterator[Table]:
 def _columns(spec: SweepSpec) -> tuple[Column, ...]:
     """What tells points apart, the objectives, and cycles."""
     machine = (Column("machine", "machine"),) if len(spec.machines) > 1 else ()
-    axes = (Column(MACHINE_PREFIX + key, key) for axis in spec.axes for key in axis.keys)
-    metrics = dict.fromkeys((*spec.objectives, "total_cycles"))
-    return (Column("point", "point", "1", "count"), Column("codec", "codec"), *machine, *axes, *map(metric_heading, metrics))
+    axes = (MACHINE_PREFIX + key for axis in spec.axes for key in axis.keys)
+    figures = dict.fromkeys((*axes, *spec.objectives, "total_cycles"))
+    return (Column("point", "point", "1", "count"), Column("codec", "codec"), *machine, *map(_heading, figures))
 
 
 def _notes(rows: Rows, spec: SweepSpec, model: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -53,22 +53,23 @@ class Axis:
         return tuple(zip(self.keys, choice, strict=True))
 
 
+def flattened(table: Mapping[str, Any], keys: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Names and values of ``table``, where TOML takes the dots of one of ``keys`` for tables in tables."""
+    for name, value in table.items():
+        if isinstance(value, Mapping) and any(key.startswith(f"{name}.") for key in keys):
+            inner = [key.removeprefix(f"{name}.") for key in keys if key.startswith(f"{name}.")]
+            yield from ((f"{name}.{key}", each) for key, each in flattened(value, inner))
+        else:
+            yield name, value
+
+
 def parse_axes(table: Mapping[str, Any]) -> tuple[Axis, ...]:
     """The axes of a spec's ``[axes]``; raises ``ConfigError`` for unknown keys, empty axes, and keys on two axes."""
-    axes = tuple(_axis(name, value) for name, value in _flat(table))
+    axes = tuple(_axis(name, value) for name, value in flattened(table, KEYS))
     keys = [key for axis in axes for key in axis.keys]
     if doubled := [key for key in keys if keys.count(key) > 1]:
         raise ConfigError(f"axis {doubled[0]}: the key is on two axes; allowed: one")
     return axes
-
-
-def _flat(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """``dram.latency_cycles = ...`` is a table in a table for TOML; quoted, it is one key."""
-    for name, value in table.items():
-        if name in TABLES and isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", inner) for key, inner in value.items())
-        else:
-            yield name, value
 
 
 def _axis(name: str, value: object) -> Axis:

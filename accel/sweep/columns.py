@@ -64,14 +64,22 @@ GROUPS: Mapping[str, tuple[Mapping[str, str], type, str]] = MappingProxyType(
 )
 
 
+def _kind(key: str) -> type:
+    table, name = key.split(".")
+    kind: type = get_type_hints(TABLES[table])[name]
+    return kind
+
+
+# Columns that can be minimised or maximised: metrics, and what of the machine is a number.
+OBJECTIVE_COLUMNS = (*POINT_METRICS, *(MACHINE_PREFIX + key for key in KEYS if _kind(key) is not str))
+
+
 def columns() -> Iterator[tuple[str, type, str, str]]:
     """Name, type, unit and definition of every column, in the order of the file."""
     for name, definition in IDENTITY.items():
         yield name, _IDENTITY_KINDS.get(name, str), "", definition
     for key in KEYS:
-        table, name = key.split(".")
-        kind = get_type_hints(TABLES[table])[name]
-        yield MACHINE_PREFIX + key, kind, "", f"machine key {key}; FORMATS.md, Machine"
+        yield MACHINE_PREFIX + key, _kind(key), "", f"machine key {key}; FORMATS.md, Machine"
     for metric in POINT_METRICS.values():
         yield metric.name, int if metric.name in _INTEGERS else float, metric.unit, metric.definition
     for group, (table_of, kind, unit) in GROUPS.items():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from accel.errors import ConfigError
 from accel.plots import new_figure, point_style
 from accel.reporting import STYLES
-from accel.sweep.columns import DONE, POINT_METRICS
+from accel.sweep.columns import DONE, MACHINE_PREFIX, POINT_METRICS
 from accel.sweep.pareto import costs_of, pareto_mask
 
 Rows = Sequence[Mapping[str, Any]]
@@ -82,10 +82,12 @@ def _shown(name: str) -> tuple[str, float]:
     """Unit and factor of a metric on an axis."""
     if name in _SIZES:
         return _SIZES[name]
+    if name not in POINT_METRICS:
+        return "", 1.0
     style = STYLES.get(POINT_METRICS[name].unit)
     return (style.unit, style.factor) if style and style.unit else (POINT_METRICS[name].unit, 1.0)
 
 
 def _label(name: str) -> str:
     unit = _shown(name)[0]
-    return name.replace("_", " ") + (f" [{unit}]" if unit not in ("", "1") else "")
+    return name.removeprefix(MACHINE_PREFIX).replace("_", " ") + (f" [{unit}]" if unit not in ("", "1") else "")

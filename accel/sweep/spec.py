@@ -12,8 +12,8 @@ from typing import Any
 
 from accel.codecs import parse_codec
 from accel.errors import AccelError, ConfigError, listed, nearest
-from accel.sweep.axes import Axis, expand_braces, parse_axes
-from accel.sweep.columns import POINT_METRICS
+from accel.sweep.axes import Axis, expand_braces, flattened, parse_axes
+from accel.sweep.columns import OBJECTIVE_COLUMNS
 
 METHODS = ("grid", "random", "tpe")
 DIRECTIONS = ("minimize", "maximize")
@@ -198,11 +198,12 @@ def _search(table: Mapping[str, Any]) -> Search:
 
 
 def _objectives(table: Mapping[str, Any]) -> dict[str, str]:
-    _check_known(table, tuple(POINT_METRICS), "objective")
-    if not table:
+    flat = dict(flattened(table, OBJECTIVE_COLUMNS))
+    _check_known(flat, OBJECTIVE_COLUMNS, "objective")
+    if not flat:
         raise ConfigError("[objectives] is empty; allowed: at least one")
     check = _one_of(DIRECTIONS)
-    return {name: check(f"[objectives] {name}", direction) for name, direction in table.items()}
+    return {name: check(f"[objectives] {name}", direction) for name, direction in flat.items()}
 
 
 def _path(text: str, folder: Path) -> str:
