@@ -127,7 +127,9 @@ def _check_workers(client: Client, address: str) -> None:
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError as error:
-        raise ToolError(f"--scheduler {address}: no workers after {CONNECT_SECONDS:g} s; start some: dask worker {address}") from error
+        raise ToolError(
+            f"--scheduler {address}: no workers after {CONNECT_SECONDS:g} s; start some: dask worker {address}"
+        ) from error
 
 
 def _on_cluster(client: Client, address: str, tasks: Sequence[Task]) -> Iterator[Done]:
@@ -177,4 +179,6 @@ def _result(future: Future[list[Result]], address: str) -> list[Result]:
     except (CancelledError, OSError) as error:
         raise ToolError(f"--scheduler {address}: lost; {_RESUME}") from error
     except Exception as error:  # whatever a worker's Python raised: accel missing, or a worker killed again and again
-        raise ToolError(f"--scheduler {address}: a worker failed: {type(error).__name__}: {error}; {_RESUME}") from error
+        raise ToolError(
+            f"--scheduler {address}: a worker failed: {type(error).__name__}: {error}; {_RESUME}"
+        ) from error

@@ -65,7 +65,8 @@ class Sweep:
         """Every distinct point's row; raises ``ConfigError`` if not one of a grid is possible."""
         self._bases = base_machines(self.spec)
         models = Models(self.spec, self.store, self.report)
-        asked, number = rounds(self.spec), {}
+        asked = rounds(self.spec)
+        number: dict[Point, int] = {}
         self._next_snapshot = time.monotonic() + SNAPSHOT_SECONDS
         points = next(asked, None)
         while points is not None:

@@ -133,7 +133,9 @@ def _range(key: str, table: Mapping[str, Any]) -> Axis:
     steps = [name for name in _STEPS if name in table]
     scale = table.get("scale", "linear")
     if len(steps) > 1 or scale not in _SCALES or (scale == "log" and "step" in table):
-        raise ConfigError(f"{where} = {dict(table)!r}; allowed: one of {listed(_STEPS)}; scale linear or log, log without step")
+        raise ConfigError(
+            f"{where} = {dict(table)!r}; allowed: one of {listed(_STEPS)}; scale linear or log, log without step"
+        )
     if (scale == "log" or "factor" in table) and low <= 0:
         raise ConfigError(f"{where}: from = {low}; allowed for a logarithmic range: numbers above 0")
     if not steps:
@@ -157,7 +159,11 @@ def _numbers(where: str, how: str, amount: object, low: float, high: float, log:
         allowed = {"step": "a number above 0", "factor": "a number above 1", "points": "a whole number from 2 on"}[how]
         raise ConfigError(f"{where}: {how} = {amount!r}; allowed: {allowed}")
     size = float(amount)  # type: ignore[arg-type]
-    reach = {"step": lambda: (high - low) / size, "factor": lambda: math.log(high / low, size), "points": lambda: size - 1}
+    reach = {
+        "step": lambda: (high - low) / size,
+        "factor": lambda: math.log(high / low, size),
+        "points": lambda: size - 1,
+    }
     count = math.floor(reach[how]() + 1e-9) + 1
     if count > MOST_VALUES:
         raise ConfigError(f"{where}: {count} values; allowed: at most {MOST_VALUES}")

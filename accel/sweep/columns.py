@@ -26,7 +26,7 @@ DESIGN_METRICS: Mapping[str, Metric] = MappingProxyType(
                 "activation, weight and accumulator SRAM and every buffer and copy of the codebook", "lower",
             ),
             Metric("multipliers", "1", "array.rows * array.columns", "lower"),
-            Metric("bits_per_weight", "bit", "all that is stored for conv and gemm weights, over their number", "lower"),
+            Metric("bits_per_weight", "bit", "all stored for conv and gemm weights, over their number", "lower"),
             Metric(
                 "relative_error", "1", "squared error of weights over squared weights, averaged; no accuracy", "lower"
             ),

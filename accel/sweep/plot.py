@@ -1,4 +1,4 @@
-"""Fronts drawn: every pair of objectives a panel, every point in it, a line through those no other beats in the pair."""
+"""Fronts drawn: every pair of objectives a panel, with every point, and a line along those no other beats in it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from accel.errors import ConfigError
 from accel.plots import new_figure, point_style
@@ -37,7 +36,9 @@ def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
         for axes, pair in zip(panels, pairs, strict=True):
             _draw(axes, mine, {name: objectives[name] for name in pair}, codecs)
             axes.set_title(f"{model}: {len(mine):,} points", fontsize=10)
-    handles = {label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), fontsize=8)
     return figure
 
@@ -57,6 +58,9 @@ def _draw(axes: Axes, rows: Rows, pair: Mapping[str, str], codecs: Sequence[str]
         values = [row[name] for row in known]
         if values and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
             scale("log")
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.4)
     axes.set_axisbelow(True)
 
@@ -65,17 +69,15 @@ def _draw_front(axes: Axes, rows: Rows, pair: Mapping[str, str]) -> None:
     """Steps between the best: what lies on the wrong side of the line, some point of the front beats."""
     if not rows:
         return
-    mask = pareto_mask(costs_of(rows, pair))
+    mask, (x_name, y_name) = pareto_mask(costs_of(rows, pair)), pair
     best = [row for row, is_best in zip(rows, mask, strict=True) if is_best]
-    scale = [_shown(name)[1] for name in pair]
-    corners: npt.NDArray[np.float64] = np.array([[row[name] for name in pair] for row in best]) * scale
-    corners = corners[np.argsort(corners[:, 0], kind="stable")]
-    steps = [corners[0]]
-    worse = max if pair[list(pair)[1]] == "minimize" else min
+    x_scale, y_scale = (_shown(name)[1] for name in pair)
+    corners = sorted((row[x_name] * x_scale, row[y_name] * y_scale) for row in best)
+    steps, worse = corners[:1], max if pair[y_name] == "minimize" else min
     for left, right in pairwise(corners):
-        at = right[0] if pair[list(pair)[0]] == "minimize" else left[0]
-        steps += [np.array([at, worse(left[1], right[1])]), right]
-    axes.plot(*np.array(steps).T, color="black", linewidth=1.1, zorder=1.5, label="Pareto front of the two")
+        turn = right[0] if pair[x_name] == "minimize" else left[0]
+        steps += [(turn, worse(left[1], right[1])), right]
+    axes.plot(*zip(*steps, strict=True), color="black", linewidth=1.1, zorder=1.5, label="Pareto front of the two")
 
 
 def _shown(name: str) -> tuple[str, float]:

@@ -28,8 +28,9 @@ class Point:
 def grid(spec: SweepSpec) -> Iterator[Point]:
     """All points of a grid; the last axis varies fastest."""
     choices = [[axis.settings(choice) for choice in axis.choices] for axis in spec.axes]
-    for model, machine, codec, *settings in itertools.product(spec.models, spec.machines, spec.codecs, *choices):
-        yield Point(model, codec, machine, tuple(itertools.chain.from_iterable(settings)))
+    for model, machine, codec in itertools.product(spec.models, spec.machines, spec.codecs):
+        for settings in itertools.product(*choices):
+            yield Point(model, codec, machine, tuple(itertools.chain.from_iterable(settings)))
 
 
 def base_machines(spec: SweepSpec) -> dict[str, dict[str, Any]]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
-from accel.codecs import parse_codec
+from accel.codecs import VectorAxis, parse_codec
 from accel.errors import AccelError, ConfigError, listed, nearest
 from accel.sweep.axes import Axis, expand_braces, flattened, parse_axes
 from accel.sweep.columns import OBJECTIVE_COLUMNS
@@ -20,7 +20,7 @@ DIRECTIONS = ("minimize", "maximize")
 MOST_POINTS = 100_000
 AT_A_TIME = 16  # points a TPE search asks for before it learns from their results
 OBJECTIVES: Mapping[str, str] = MappingProxyType(dict.fromkeys(("seconds", "energy_total", "sram_bytes"), "minimize"))
-SCALES, VECTOR_AXES = ("channel", "tensor"), ("out", "in")
+ScaleMode = Literal["channel", "tensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class SweepSpec:
     batch: int = 1
     seed: int = 0
     keep: tuple[str, ...] = ()
-    scale: str = "channel"
-    vector_axis: str = "out"
+    scale: ScaleMode = "channel"
+    vector_axis: VectorAxis = "out"
     energy: str | None = None
     accuracy: Mapping[tuple[str, str], float] | None = None
 
@@ -63,7 +63,7 @@ class SweepSpec:
         elif not self.search.points:
             raise ConfigError(f"[search] method = {self.search.method}: points is missing; allowed: 1 to {MOST_POINTS}")
         if self.search.method == "tpe" and len(self.models) > 1:
-            raise ConfigError(f"[search] method = tpe with {len(self.models)} models: the smallest would win; allowed: one")
+            raise ConfigError(f"[search] method = tpe, {len(self.models)} models: the smallest would win; allowed: one")
         if "accuracy" in self.objectives and self.accuracy is None:
             raise ConfigError("objective 'accuracy': the spec names no table of accuracies (accuracy = FILE.csv)")
 
@@ -114,7 +114,7 @@ def spec_from_document(document: Mapping[str, Any], folder: Path) -> SweepSpec:
     for name in ("models", "codecs"):
         if name not in document:
             raise ConfigError(f"key '{name}' is missing")
-    lists = {name: _texts(name, document.get(name, default)) for name, default in _TEXT_LISTS.items()}
+    lists: dict[str, Any] = {name: _texts(name, document.get(name, default)) for name, default in _TEXT_LISTS.items()}
     lists["models"] = tuple(_model_path(model, folder) for model in lists["models"])
     lists["machines"] = tuple(_path(m, folder) if m.endswith(".toml") else m for m in lists["machines"])
     lists["codecs"] = tuple(dict.fromkeys(str(parse_codec(c)) for text in lists["codecs"] for c in expand_braces(text)))
@@ -180,7 +180,12 @@ _TEXT_LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 _SEED = _whole(0, 2**32 - 1)
 _PLAIN: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
-    {"batch": _whole(1, 1024), "seed": _SEED, "scale": _one_of(SCALES), "vector_axis": _one_of(VECTOR_AXES)}
+    {
+        "batch": _whole(1, 1024),
+        "seed": _SEED,
+        "scale": _one_of(get_args(ScaleMode)),
+        "vector_axis": _one_of(get_args(VectorAxis)),
+    }
 )
 _SEARCH: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
     {
