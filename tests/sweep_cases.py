@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx_models import node, save
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from accel.sweep.results import read_results
 
@@ -28,7 +29,11 @@ ROOT = Path(__file__).parents[1]
 def write_case(folder: Path, spec: str = SPEC) -> Path:
     """A spec beside its model, a linear layer of 16 x 16."""
     weight = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
-    save(folder, [node("MatMul", "x w")], {"x": (1, 8, 16)}, {"w": weight})
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 8, 16)) for name in "xy")
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    graph = helper.make_graph([product], "test", [x], [y], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "model.onnx")
     path = folder / "spec.toml"
     path.write_text(spec)
     return path
