@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Coding, pack_randomly
-from sweep_cases import SPEC, command, environment, rows_of, sweep, write_case
+from sweep_cases import ROOT, SPEC, command, environment, rows_of, sweep, write_case
 from tiny_models import attention, cnn
 
 pytest.importorskip("pyarrow")
@@ -27,14 +27,16 @@ from accel.cli import main
 from accel.errors import ConfigError, FormatError
 from accel.machine import KEYS, load_machine
 from accel.metrics import METRICS
-from accel.sweep.columns import OBJECTIVE_COLUMNS, columns, sram_bytes
+from accel.sweep.columns import OBJECTIVE_COLUMNS, RESULTS_SCHEMA, columns, columns_markdown, sram_bytes
 from accel.sweep.pareto import on_front, pareto_mask
 from accel.sweep.plot import fronts_figure
 from accel.sweep.results import read_results, write_results
+from accel.sweep.spec import load_spec
 from accel.sweep.store import Store
 from compiler import compile_model
 from compiler.dependence import compiled_part
 
+EXAMPLE = ROOT / "docs" / "deit_tiny_sweep.toml"
 STORE = Path("sweep", "results.sqlite")
 LONG = SPEC + "vector.lanes = { from = 1, to = 25, step = 1 }\n"
 POINTS = 300  # of LONG
@@ -273,6 +275,14 @@ def test_bad_arguments(
 def test_objectives_are_columns_of_numbers() -> None:
     kinds = {name: kind for name, kind, *_ in columns()}
     assert all(kinds[name] in (int, float) for name in OBJECTIVE_COLUMNS)
+
+
+def test_formats_and_the_example_are_fresh() -> None:
+    formats, guide = (ROOT / "FORMATS.md").read_text(), (ROOT / "docs" / "sweep.md").read_text()
+    assert columns_markdown() in formats, "put the output of accel.sweep.columns.columns_markdown into FORMATS.md"
+    assert formats.count(f"`{RESULTS_SCHEMA}`") >= 2
+    assert (EXAMPLE.read_text()) in guide, "put docs/deit_tiny_sweep.toml into docs/sweep.md"
+    assert load_spec(str(EXAMPLE)).grid_points == int(guide.partition("note: of ")[2].partition(" points")[0])
 
 
 # --- what goes wrong in the middle --------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _cluster(address: str) -> Iterator[Run]:
         raise ToolError("--scheduler needs Dask; pip install 'accel-codesign[sweep]'") from error
     _quiet()
     try:
-        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:  # unreachable; not an address
         raise ToolError(f"--scheduler {address}: no Dask scheduler answers there in {CONNECT_SECONDS:g} s") from error
     with client:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from accel.documents import table
 from accel.energy import COMPONENTS
 from accel.machine import KEYS, TABLES, Machine
 from accel.metrics import CAUSES, METRICS, TRAFFIC, Metric
@@ -85,6 +86,18 @@ def columns() -> Iterator[tuple[str, type, str, str]]:
     for group, (table_of, kind, unit) in GROUPS.items():
         for name, definition in table_of.items():
             yield f"{group}.{name}", kind, unit, definition
+
+
+def columns_markdown() -> str:
+    """The table of FORMATS.md; machine keys, which it has elsewhere, in one row."""
+    names = {int: "integer", float: "number", str: "text", bool: "boolean"}
+    rows = [
+        (f"`{name}`", names[kind], unit, definition)
+        for name, kind, unit, definition in columns()
+        if not name.startswith(MACHINE_PREFIX)
+    ]
+    keys = (f"`{MACHINE_PREFIX}*`", "as there", "", "every key of the machine, as listed under Machine")
+    return table(("column", "type", "unit", "meaning"), [*rows[: len(IDENTITY)], keys, *rows[len(IDENTITY) :]])
 
 
 def sram_bytes(machine: Machine) -> int:
