@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,13 +163,13 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     path = tmp_path / "r.parquet"
-    with pytest.raises(FormatError, match="no such file"):
+    with pytest.raises(FormatError, match=r"no such file"):
         read_results(path)
     path.write_bytes(b"PAR1")
     with pytest.raises(FormatError, match="not a whole Parquet file"):
         read_results(path)
     pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(FormatError, match="this version reads 'accel.sweep/1'"):
+    with pytest.raises(FormatError, match=r"this version reads 'accel.sweep/1'"):
         read_results(path)
     metadata = {"accel": json.dumps({"schema": "accel.sweep/9"})}
     pq.write_table(pa.table({"a": [1]}).replace_schema_metadata(metadata), path)
