@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, zip_longest
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -17,23 +17,29 @@ from accel.sweep.columns import DONE, MACHINE_PREFIX, POINT_METRICS
 from accel.sweep.pareto import costs_of, pareto_mask
 
 Rows = Sequence[Mapping[str, Any]]
+PANELS_A_ROW = 3
 MOST_CODECS = 10  # of a colour and marker of their own
 _LOG_FROM = 8.0  # largest over smallest value, from which on an axis is logarithmic
 _SIZES: Mapping[str, tuple[str, float]] = {"sram_bytes": ("KiB", 1 / 1024)}
 
 
 def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
-    """A row of panels a model, a panel a pair of objectives; raises ``ConfigError`` for a single objective."""
+    """Panels for each model, one a pair of objectives; raises ``ConfigError`` for a single objective."""
     pairs = list(combinations(objectives, 2))
     if not pairs:
         raise ConfigError(f"--plot with one objective ({next(iter(objectives))}); allowed: two or more in [objectives]")
     models = list(dict.fromkeys(row["model"] for row in rows))
     codecs = list(dict.fromkeys(row["codec"] for row in rows))
-    figure = new_figure(1.2 + 4.6 * len(pairs), 0.9 + 4.2 * len(models))
-    grid = figure.subplots(len(models), len(pairs), squeeze=False)
-    for model, panels in zip(models, grid, strict=True):
+    columns = min(len(pairs), PANELS_A_ROW)
+    rows_a_model = -(-len(pairs) // columns)
+    figure = new_figure(1.2 + 4.6 * columns, 0.9 + 4.2 * rows_a_model * len(models))
+    grid = figure.subplots(len(models) * rows_a_model, columns, squeeze=False)
+    for model, panels in zip(models, grid.reshape(len(models), -1), strict=True):
         mine = [row for row in rows if row["model"] == model and row["status"] == DONE]
-        for axes, pair in zip(panels, pairs, strict=True):
+        for axes, pair in zip_longest(panels, pairs):
+            if pair is None:
+                axes.remove()
+                continue
             _draw(axes, mine, {name: objectives[name] for name in pair}, codecs)
             axes.set_title(f"{model}: {len(mine):,} points", fontsize=10)
     handles = {
@@ -77,6 +83,7 @@ def _draw_front(axes: Axes, rows: Rows, pair: Mapping[str, str]) -> None:
     for left, right in pairwise(corners):
         turn = right[0] if pair[x_name] == "minimize" else left[0]
         steps += [(turn, worse(left[1], right[1])), right]
+    axes.plot(*zip(*corners, strict=True), "o", color="black", markersize=10, markerfacecolor="none", zorder=1.5)
     axes.plot(*zip(*steps, strict=True), color="black", linewidth=1.1, zorder=1.5, label="Pareto front of the two")
 
 
