@@ -72,7 +72,7 @@ $(VENV)/pyvenv.cfg: $(BROKEN)
 	[ "$$python" != none ] || { echo "make: $$found $(NO_VENV)" >&2; exit 1; }; \
 	echo "making $(VENV) with $$python ($$($$python --version))"; rm -rf $(VENV); $$python -m venv $(VENV)
 
-WITH_EXTRAS := '.[torch,rtl,test]'
+WITH_EXTRAS := '.[sweep,torch,rtl,test]'
 
 # The build backend comes first, so that pip needs no network to build this project again.
 $(VENV)/.core: $(VENV)/pyvenv.cfg pyproject.toml

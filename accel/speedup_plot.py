@@ -115,6 +115,12 @@ def curve_style(index: int, reference: bool) -> dict[str, Any]:
     }
 
 
+def point_style(index: int) -> dict[str, Any]:
+    """Colour and marker of the ``index``-th kind of point in a scatter plot."""
+    style = curve_style(index, reference=False)
+    return style | {"linestyle": "none", "markersize": 5, "markeredgewidth": 0.4, "alpha": 0.85}
+
+
 def _mark(axes: Axes, value: float, text: str, dash: str, height: float) -> None:
     """A vertical line; its label stands above the axes, where no line runs, each at a height of its own."""
     axes.axvline(value, color="black", linestyle=dash, linewidth=1.2)

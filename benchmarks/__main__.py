@@ -19,6 +19,7 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "dram": ("benchmarks.dram", "DRAM requests per CPU-second: sequential, random and mixed traces"),
         "conflicts": ("benchmarks.conflicts", "codebook banks on real index streams against balls in bins"),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
+        "sweep": ("benchmarks.sweep", "points of DeiT-tiny that accel sweep simulates a second"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
         "scale": ("benchmarks.scale", "decode steps of up to 1 B weights: time and memory against bytes moved"),
     }

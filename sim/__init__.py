@@ -19,7 +19,7 @@ from accel.machine import Machine, changes_from_preset
 from accel.metrics import CAUSES, DECODER, TRAFFIC
 from accel.program import Layer, Program
 from accel.run import LayerRun, Run
-from sim.decode import decode_words
+from sim.decode import Decoded, decode_words
 from sim.energy import energy_joules
 from sim.params import TICKS
 from sim.proof import prove
@@ -29,7 +29,9 @@ from sim.weights import check_weights
 if TYPE_CHECKING:
     from sim.tape import Take
 
-__all__ = ["InstructionTimes", "check_weights", "instruction_times", "simulate"]
+__all__ = ["InstructionTimes", "Prepared", "check_weights", "instruction_times", "prepare", "simulate"]
+
+Counts = npt.NDArray[np.int64]
 
 # What the compiler's tiling and placement depend on; every other key may change under a compiled program.
 COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes", "decoder.codebook_buffers")
@@ -41,38 +43,54 @@ def simulate(program: Program, machine: Machine | None = None, energy: EnergyTab
     Raises ``SimError`` if the machine differs in what the program was compiled for, and ``IsaError`` naming the
     instruction if the program is illegal, reaches beyond its memories, races or deadlocks.
     """
-    machine, timing = checked_timing(program, machine)
-    return run_of(program, machine, timing, energy)
-
-
-def checked_timing(
-    program: Program, machine: Machine | None = None, take: Take | None = None
-) -> tuple[Machine, Timing]:
-    """The machine ``program`` runs on and its timing, once it is proved legal; ``take``: see ``sim.timing``."""
     machine = program.machine if machine is None else machine
+    return prepare(program, machine).simulate(machine, energy)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A program and what all its simulations share: for sweeps, where that would cost more than the kernel."""
+
+    program: Program
+    decoded: Decoded
+    digest: str
+
+    def simulate(self, machine: Machine, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
+        """What ``sim.simulate`` returns and raises."""
+        return self.run(machine, self.timing(machine), energy)
+
+    def timing(self, machine: Machine, take: Take | None = None) -> Timing:
+        """The timing on ``machine`` once the program is proved legal there; ``take``: see ``sim.timing``."""
+        _check_machine(self.program, machine)
+        prove(self.program, machine, self.digest)
+        return time_program(self.program, machine, take, self.decoded)
+
+    def run(self, machine: Machine, timing: Timing, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
+        """What ``simulate`` returns, from a timing at hand."""
+        program, cycles = self.program, timing.cause_cycles
+        dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
+        decoder = _counters(timing.decoder.sum(axis=0))
+        return Run(
+            machine=machine,
+            program=_summary(program, self.digest),
+            total_cycles=timing.total_cycles,
+            macs=sum(layer.macs for layer in program.layers),
+            cycles_by_cause=dict(zip(CAUSES, cycles.sum(axis=0).tolist(), strict=True)),
+            dram_bytes=dram_bytes,
+            energy_joules=energy_joules(self.decoded, sum(dram_bytes.values()), machine, energy),
+            energy_table=energy.document(),
+            layers=tuple(map(_layer_run, program.layers, cycles, timing.traffic, timing.decoder)),
+            notes=(*program.notes, *_machine_notes(machine), *_decoder_notes(machine, decoder), *_energy_notes(energy)),
+            decoder=decoder,
+        )
+
+
+def prepare(program: Program, machine: Machine) -> Prepared:
+    """``program``, digested, proved on ``machine`` and decoded; raises as ``simulate`` does on that machine."""
+    digest = program.digest
     _check_machine(program, machine)
-    prove(program, machine)
-    return machine, time_program(program, machine, take)
-
-
-def run_of(program: Program, machine: Machine, timing: Timing, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
-    """What ``simulate`` returns, from a timing at hand."""
-    cycles = timing.cause_cycles
-    dram_bytes = dict(zip(TRAFFIC, timing.traffic.sum(axis=0).tolist(), strict=True))
-    decoder = _counters(timing.decoder.sum(axis=0))
-    return Run(
-        machine=machine,
-        program=_summary(program),
-        total_cycles=timing.total_cycles,
-        macs=sum(layer.macs for layer in program.layers),
-        cycles_by_cause=dict(zip(CAUSES, cycles.sum(axis=0).tolist(), strict=True)),
-        dram_bytes=dram_bytes,
-        energy_joules=energy_joules(decode_words(program.words), sum(dram_bytes.values()), machine, energy),
-        energy_table=energy.document(),
-        layers=tuple(_layer_run(layer, index, timing) for index, layer in enumerate(program.layers)),
-        notes=(*program.notes, *_machine_notes(machine), *_decoder_notes(machine, decoder), *_energy_notes(energy)),
-        decoder=decoder,
-    )
+    prove(program, machine, digest)
+    return Prepared(program, decode_words(program.words), digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +103,8 @@ class InstructionTimes:
 
 def instruction_times(program: Program, machine: Machine | None = None) -> InstructionTimes:
     """When every instruction of ``program`` runs on ``machine``; raises as ``simulate`` does."""
-    _, timing = checked_timing(program, machine)
+    machine = program.machine if machine is None else machine
+    timing = prepare(program, machine).timing(machine)
     return InstructionTimes(-(-timing.started // TICKS), -(-timing.completed // TICKS))
 
 
@@ -100,9 +119,9 @@ def _check_machine(program: Program, machine: Machine) -> None:
             )
 
 
-def _summary(program: Program) -> dict[str, object]:
+def _summary(program: Program, digest: str) -> dict[str, object]:
     return {
-        "digest": program.digest,
+        "digest": digest,
         "model": program.model,
         "codec": program.codec,
         "batch": program.batch,
@@ -112,21 +131,21 @@ def _summary(program: Program) -> dict[str, object]:
     }
 
 
-def _layer_run(layer: Layer, index: int, timing: Timing) -> LayerRun:
-    cycles = dict(zip(CAUSES, timing.cause_cycles[index].tolist(), strict=True))
+def _layer_run(layer: Layer, cause_cycles: Counts, traffic: Counts, counters: Counts) -> LayerRun:
+    cycles = dict(zip(CAUSES, cause_cycles.tolist(), strict=True))
     return LayerRun(
         name=layer.name,
         kind=layer.kind,
         macs=layer.macs,
         cycles=sum(cycles.values()),
         cycles_by_cause=cycles,
-        dram_bytes=dict(zip(TRAFFIC, timing.traffic[index].tolist(), strict=True)),
+        dram_bytes=dict(zip(TRAFFIC, traffic.tolist(), strict=True)),
         bound=max(cycles, key=lambda cause: cycles[cause]),
-        decoder=_counters(timing.decoder[index]),
+        decoder=_counters(counters),
     )
 
 
-def _counters(row: npt.NDArray[np.int64]) -> dict[str, int]:
+def _counters(row: Counts) -> dict[str, int]:
     return dict(zip(DECODER, row.tolist(), strict=True))
 
 

@@ -8,7 +8,6 @@ cache folder is named by a digest of all ``accel`` and ``sim`` sources: ``$ACCEL
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,21 +20,10 @@ from accel import cache
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def source_digest() -> str:
-    """SHA-256, shortened, over names and contents of the sources kernels are made from."""
-    root = Path(__file__).resolve().parent.parent
-    state = hashlib.sha256()
-    for package in ("accel", "sim"):
-        for path in sorted((root / package).rglob("*.py")):
-            content = path.read_bytes()
-            state.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
-    return state.hexdigest()[:20]
-
-
 @functools.cache
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or ``None`` if no such folder can be written."""
-    folder = cache.cache_folder("numba") / source_digest()
+    folder = cache.cache_folder("numba") / cache.source_digest(("accel", "sim"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

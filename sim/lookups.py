@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +41,18 @@ class Lookups:
     period: Column
     per_strip: Column
     totals: Figures
+
+
+class _Front(NamedTuple):
+    """What the times of codes that meet in no bank depend on: the fields of ``Params`` of these names."""
+
+    lookups: int
+    input_bits: int
+    fifo_words: int
+
+
+def _front(params: Params) -> _Front:
+    return _Front(params.lookups, params.input_bits, params.fifo_words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +125,18 @@ def _shape_tables(dec: Rows, params: Params) -> Iterator[_Table]:
     with_codebook = np.flatnonzero(dec["codebook"])
     shapes = np.stack([dec[name][with_codebook] for name in _SHAPE], axis=1)
     _, first, which = np.unique(shapes, axis=0, return_index=True, return_inverse=True)
+    front = _front(params)
     for kind, n in enumerate(first.tolist()):
-        yield _shape_table(_cut(dec, with_codebook[n]), with_codebook[which.reshape(-1) == kind], params)
+        cut = _cut(dec, with_codebook[n])
+        figures = _shape_figures(cut.place, tuple(cut.dec.values.items()), front)
+        yield _table(with_codebook[which.reshape(-1) == kind], list(figures), np.array([cut.strips - 1, 1]), False)
 
 
-def _shape_table(cut: _Cut, members: Column, params: Params) -> _Table:
-    figures = [_figures(cut, cut.counts(strip), None, params) for strip in (0, cut.strips - 1)]
-    return _table(members, figures, np.array([cut.strips - 1, 1]), per_strip=False)
+@lru_cache(maxsize=1024)  # a sweep asks for few shapes, of each thousands of times
+def _shape_figures(place: str, dec: tuple[tuple[str, int], ...], front: _Front) -> tuple[Figures, ...]:
+    """Of a full strip and of the last one."""
+    cut = _Cut(place, Instruction("DEC", dict(dec)))
+    return tuple(_figures(cut, cut.counts(strip), None, front) for strip in (0, cut.strips - 1))
 
 
 def _table(members: Column, figures: list[Figures], strips: Column, per_strip: bool) -> _Table:
@@ -150,7 +169,7 @@ def _banked_table(cut: _Cut, members: Column, ring: Ring, memory: Bytes, block: 
         codes, _ = unpack_records(ring.blocks_read(memory, block, blocks), int(count.sum()), cut.layout)
         banks = _banks(codes, cut.layout, params.codebook_banks)
         costs = bank_cycles(banks, count, params.lookups, params.codebook_banks)
-        rows.append(_figures(cut, count, costs, params))
+        rows.append(_figures(cut, count, costs, _front(params)))
         block += blocks
     return _table(members, rows, np.ones(cut.strips, np.int64), per_strip=True)
 
@@ -163,7 +182,7 @@ def _banks(codes: npt.NDArray[np.uint16], layout: RecordLayout, banks: int) -> n
     return ((codes.reshape(-1, layout.codes_per_vector) + stages) % banks).astype(np.uint16).reshape(-1)
 
 
-def _figures(cut: _Cut, count: Column, costs: Column | None, params: Params) -> Figures:
+def _figures(cut: _Cut, count: Column, costs: Column | None, params: _Front) -> Figures:
     """``sim.unpacker.tile_figures`` of a strip; refuses FIFOs that could never take what a group needs."""
     from sim.unpacker import tile_figures
     from sim.words import Strip, flow_of, front_of, least_queue
@@ -175,7 +194,7 @@ def _figures(cut: _Cut, count: Column, costs: Column | None, params: Params) -> 
     return tile_figures(flow, params.fifo_words)
 
 
-def _too_small(cut: _Cut, params: Params, least: int) -> SimError:
+def _too_small(cut: _Cut, params: _Front, least: int) -> SimError:
     what = "signs" if cut.dec["signed"] else "mask bits"
     beside = f" with {cut.layout.side_bits} {what} each" if cut.layout.side_bits else ""
     return SimError(

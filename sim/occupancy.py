@@ -23,7 +23,7 @@ def sram_occupancy(program: Program, machine: Machine | None = None) -> dict[str
 
     Raises as ``simulate`` does. Memory grows with the blocks of the weight streams (48 bytes for each 64).
     """
-    from sim import checked_timing
+    from sim import prepare
     from sim.tape import AMOUNT, BEGIN, ENTRY, KIND, RING, Tape
 
     ring: list[Tape] = [np.zeros((0, len(ENTRY)), np.int64)]
@@ -31,7 +31,8 @@ def sram_occupancy(program: Program, machine: Machine | None = None) -> dict[str
     def take(entries: Tape) -> None:
         ring.append(entries[entries[:, KIND] == RING])
 
-    machine, timing = checked_timing(program, machine, take)
+    machine = program.machine if machine is None else machine
+    timing = prepare(program, machine).timing(machine, take)
     found = instruction_occupancy(schedule_of(program, timing), machine)
     entries, size = np.concatenate(ring), memory_bytes(machine)["weight"]
     found["weight"] = occupancy("weight", size, entries[:, BEGIN] / TICKS, entries[:, AMOUNT] * BLOCK_BYTES)

@@ -24,7 +24,7 @@ from accel.occupancy import MEMORIES, Occupancy, instruction_occupancy
 from accel.program import Program
 from accel.run import Run
 from accel.trace_events import MILLICYCLES, TIME_UNIT, TraceFile, counter_event, names, open_trace, slice_event
-from sim import checked_timing, run_of
+from sim import prepare
 from sim.counters import WindowSums
 from sim.decode import Column, Decoded, decode_words
 from sim.occupancy import schedule_of
@@ -93,8 +93,9 @@ def write_timeline(
     """
     with open_trace(path) as file:
         timeline = Timeline(program, file, window)
-        machine, timing = checked_timing(program, machine, timeline.take)
-        run = run_of(program, machine, timing, energy)
+        prepared = prepare(program, machine := program.machine if machine is None else machine)
+        timing = prepared.timing(machine, timeline.take)
+        run = prepared.run(machine, timing, energy)
         timeline.finish(machine, timing)
         file.finish(_description(run, timeline))
     return run

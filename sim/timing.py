@@ -13,7 +13,7 @@ from accel.isa import BLOCK_BYTES
 from accel.machine import Machine
 from accel.program import Program
 from sim.columns import build_code, pair_tokens
-from sim.decode import Column, decode_words
+from sim.decode import Column, Decoded, decode_words
 from sim.dram.state import Channels
 from sim.limits import check_limits
 from sim.lookups import plan_lookups
@@ -56,14 +56,19 @@ class Timing:
         return np.diff(boundaries, prepend=0).reshape(self.causes.shape)
 
 
-def time_program(program: Program, machine: Machine, take: Take | None = None) -> Timing:
-    """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks. See ``time_words``."""
+def time_program(
+    program: Program, machine: Machine, take: Take | None = None, decoded: Decoded | None = None
+) -> Timing:
+    """Time ``program`` on ``machine``; raises ``SimError`` if it is impossible or deadlocks. See ``time_words``.
+
+    ``decoded``: its words, if that is known already.
+    """
     _check_capacity(program, machine)
     params = machine_params(machine, program.dram_bytes)
     channels = channels_of(machine)
-    return time_words(
-        program.words, program.instruction_layer, len(program.layers), params, channels, program.image, take
-    )
+    layers = program.instruction_layer, len(program.layers)
+    known = decode_words(program.words) if decoded is None else decoded
+    return _time(program.words, known, *layers, params, channels, program.image, take)
 
 
 def _check_capacity(program: Program, machine: Machine) -> None:
@@ -92,12 +97,24 @@ def time_words(
     ``instruction_layer`` holds values below ``layers``; ``image`` is DRAM from address 0. ``take``
     is given what the run leaves on the tape (``sim.tape``), piece by piece.
     """
+    return _time(words, decode_words(words), instruction_layer, layers, params, dram or unused_channels(), image, take)
+
+
+def _time(
+    words: npt.NDArray[np.uint8],
+    decoded: Decoded,
+    instruction_layer: npt.NDArray[np.int32],
+    layers: int,
+    params: Params,
+    dram: Channels,
+    image: Bytes,
+    take: Take | None,
+) -> Timing:
     from sim.core import DONE, PAUSED, run  # compiles on first use, and numba takes its time to import
     from sim.stall import describe_stall
     from sim.state import NO_TAPE, new_state
     from sim.tape import margin, new_tape, take_entries
 
-    decoded = decode_words(words)
     check_limits(decoded, params)
     loaded = int(decoded["LDW"]["blocks"].sum())
     params = params._replace(ring_blocks=max(1, min(params.ring_blocks, loaded)))
@@ -107,8 +124,7 @@ def time_words(
     state = new_state(
         params, code, pair_tokens(decoded), lookups.cycles, layers, tape, len(tape) - margin(len(words)) if take else 0
     )
-    channels = dram or unused_channels()
-    while (outcome := run(state, channels)) == PAUSED:
+    while (outcome := run(state, dram)) == PAUSED:
         take_entries(state, take)
     if outcome != DONE:
         raise SimError(describe_stall(words, state))

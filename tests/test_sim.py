@@ -10,6 +10,7 @@ import pytest
 from program_cases import random_case
 from weight_cases import random_layer, weight_program
 
+from accel import cache
 from accel.energy import COMPONENTS
 from accel.errors import IsaError, SimError
 from accel.isa import INSTRUCTIONS, Instruction, encode_program
@@ -120,13 +121,13 @@ def test_cache_folder_follows_the_sources(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCEL_CACHE", str(tmp_path))
     jit.cache_folder.cache_clear()
     first = jit.cache_folder()
-    assert first == tmp_path / "numba" / jit.source_digest()
+    assert first == tmp_path / "numba" / cache.source_digest(("accel", "sim"))
     (tmp_path / "sim").mkdir()
-    monkeypatch.setattr(jit, "__file__", str(tmp_path / "sim" / "jit.py"))
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "accel" / "cache.py"))
     (tmp_path / "sim" / "a.py").write_text("A = 1")
-    before = jit.source_digest()
+    before = cache.source_digest(("accel", "sim"))
     (tmp_path / "sim" / "a.py").write_text("A = 2")
-    assert jit.source_digest() != before
+    assert cache.source_digest(("accel", "sim")) != before
     jit.cache_folder.cache_clear()
 
 

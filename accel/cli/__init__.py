@@ -31,12 +31,13 @@ from accel.cli import (
     rtl,
     run,
     sim,
+    sweep,
     validate,
 )
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, import_, compile, run, sim, compare, report, diff),
+    *(compress, import_, compile, run, sim, compare, sweep, report, diff),
     *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )

@@ -93,7 +93,7 @@ def run_program(
     (unless allowed), and what only data tell: a sum that overflows, an index outside its table, an operand whose
     arithmetic is not exact; and for outputs the program does not write in full.
     """
-    prove(program, program.machine)
+    prove(program, program.machine, program.digest)
     return run_unproven(
         program,
         inputs,
