@@ -30,6 +30,10 @@ COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "fpga": ("benchmarks.fpga", "decoders on an ECP5: cells and clock of three seeds, two speed grades"),
         "fashion": ("benchmarks.fashion", "accuracy of a vision transformer on Fashion-MNIST; trains it on first use"),
         "quality": ("benchmarks.quality", "answers of trained networks in every format, executed, and their latency"),
+        "post_training": (
+            "benchmarks.post_training",
+            "every codec on every trained model, layer by layer; budgets; writes docs/post_training.md",
+        ),
         "inputs": (
             "benchmarks.inputs",
             "real samples for a zoo model, in the form accel compress and run read",

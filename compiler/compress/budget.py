@@ -13,7 +13,7 @@ import numpy.typing as npt
 from accel.codecs import Codec, EncodedLayer, layer_bytes
 from accel.errors import ConfigError
 from accel.packed import weight_parameters
-from compiler.compress.choices import Choice, Keep, kept_choices, no_larger_than_int8
+from compiler.compress.choices import Choice, Keep, kept_choices
 from compiler.compress.coder import Coder
 from compiler.compress.layer import relative_error
 from compiler.compress.selection import select
@@ -24,8 +24,10 @@ from compiler.quantise.revised import recorded, revised
 Tensors = Mapping[str, npt.NDArray[Any]]
 Progress = Callable[[int, int, str], None]
 
+Coded = tuple[EncodedLayer, str]  # and why in that codec
+
 NEVER = 1e30  # squared distance of outputs that are NaN or infinite
-SAMPLES_TRIED = 4  # that layers are tried on; each costs part of an inference for every layer and codec
+SAMPLES_TRIED = 2  # that layers are tried on; each costs part of an inference for every layer and codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A layer in one codec: ``stored_bytes`` it takes, and the ``error`` of the model if this layer alone is so."""
+    """What a layer in the codec ``asked`` for comes to: its codec and why, ``stored_bytes`` it takes, and the ``error``
+    of the model if this layer alone is so."""
 
+    asked: Codec
     choice: Choice
     layer: EncodedLayer
     stored_bytes: int
@@ -97,18 +101,18 @@ def candidates(
     """Every layer in every codec it may have, tried on the first of ``samples`` (float parameters: ``values``), or with
     the relative error of its weights without any."""
     options = _options(coder, codecs, keep)
-    layers: dict[str, list[tuple[Choice, EncodedLayer]]] = {}
+    layers: dict[str, list[Coded]] = {}
     for done, (name, row) in enumerate(options.items()):
         if progress is not None:
             progress(done, len(options), name)
-        layers[name] = [((layer.codec, reason), layer) for layer, reason in (coder.chosen(name, each) for each in row)]
+        layers[name] = [coder.chosen(name, each) for each in row]
     errors = _output_errors(coder, layers, values, exponents, samples, progress) if samples else _errors(coder, layers)
     return {
         name: [
-            Candidate(choice, layer, sum(layer_bytes(layer).values()), error)
-            for (choice, layer), error in zip(row, errors[name], strict=True)
+            Candidate(asked, (layer.codec, reason), layer, sum(layer_bytes(layer).values()), error)
+            for (asked, _), (layer, reason), error in zip(row, layers[name], errors[name], strict=True)
         ]
-        for name, row in layers.items()
+        for name, row in options.items()
     }
 
 
@@ -116,21 +120,20 @@ def _options(coder: Coder, codecs: Sequence[Codec], keep: Keep) -> dict[str, lis
     """A layer kept in a codec has no other; codecs that would be larger than int8 are int8, once."""
 
     def of(name: str) -> list[Choice]:
-        shape = coder.matrix(name).shape
-        every = (no_larger_than_int8(each, shape, coder.vector_axis) for each in codecs)
+        every = (coder.choice(name, each) for each in reversed(codecs))
         return list({codec: (codec, reason) for codec, reason in every}.values())
 
     kept = kept_choices(coder.graph, keep)
     return {name: [kept[name]] if name in kept else of(name) for name in weight_parameters(coder.graph)}
 
 
-def _errors(coder: Coder, layers: Mapping[str, Sequence[tuple[Choice, EncodedLayer]]]) -> dict[str, list[float]]:
-    return {name: [relative_error(coder.matrix(name), layer) for _, layer in row] for name, row in layers.items()}
+def _errors(coder: Coder, layers: Mapping[str, Sequence[Coded]]) -> dict[str, list[float]]:
+    return {name: [relative_error(coder.matrix(name), layer) for layer, _ in row] for name, row in layers.items()}
 
 
 def _output_errors(
     coder: Coder,
-    layers: Mapping[str, Sequence[tuple[Choice, EncodedLayer]]],
+    layers: Mapping[str, Sequence[Coded]],
     values: Tensors,
     exponents: Exponents,
     samples: Sequence[Tensors],
@@ -148,7 +151,7 @@ def _output_errors(
         for done, (name, row) in enumerate(layers.items()):
             if progress is not None:
                 progress(number * len(layers) + done, len(tried) * len(layers), f"sensitivity of {name}")
-            for index, (_, layer) in enumerate(row):
+            for index, (layer, _) in enumerate(row):
                 real = decoded_weight(layer).reshape(graph.parameters[name]) / factors.get(name, np.float32(1))
                 errors[name][index] += squared_distance(revised(graph, tensors, {name: real}), wanted)
     return {name: (found / power if power else found).tolist() for name, found in errors.items()}

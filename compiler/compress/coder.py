@@ -14,7 +14,7 @@ from accel.codecs import VQ, Codec, EncodedLayer, VectorAxis, stored_bytes
 from accel.codecs.bits import MAX_BITS
 from accel.errors import CodecError
 from accel.graph import Graph, gemm_shape, weight_name
-from compiler.compress.choices import Choice
+from compiler.compress.choices import Choice, no_larger_than_int8
 from compiler.compress.layer import compress_layer, relative_error
 from compiler.compress.moments import Moments
 from compiler.compress.scales import ScaleMode
@@ -46,6 +46,10 @@ class Coder:
             return compress_layer(self.matrix(name), codec, self.scale, self.vector_axis, seed, moments)
         except CodecError as error:
             raise CodecError(f"weight '{name}': {error}") from error
+
+    def choice(self, name: str, codec: Codec) -> Choice:
+        """``codec`` for a weight, or int8 where that is no larger."""
+        return no_larger_than_int8(codec, gemm_shape(self.graph.parameters[name]), self.vector_axis)
 
     def chosen(self, name: str, choice: Choice) -> tuple[EncodedLayer, str]:
         """A weight in the codec chosen, and why in that one; a depthwise convolution goes without split signs where

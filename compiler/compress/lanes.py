@@ -1,5 +1,5 @@
 """Weights of errors, vector by vector: one for a whole vector, or one for each of its lanes where these meet different
-activations (vectors along the reduction, and grouped convolutions)."""
+activations (along the reduction, and in grouped convolutions) or belong to channels of different scales."""
 
 from __future__ import annotations
 

@@ -68,7 +68,10 @@ def _cluster_layer(
     """
     norm = root_mean_square(weights, scale)
     vectors = to_vectors(weights / norm[:, None], codec.vector_length, vector_axis)
-    lanes = None if importance is None else lane_weights(importance, weights.shape, codec.vector_length, vector_axis)
+    lanes = None
+    if importance is not None:
+        counted = importance * np.square(norm)[:, None]  # an error of a large channel is large: vectors have unit RMS
+        lanes = lane_weights(counted, weights.shape, codec.vector_length, vector_axis)
     encode, step = _TRAINED[type(codec)](vectors, codec, seed, lanes)
     first = positive(norm * np.float32(step))
     layer = nearest_by_lane(encode(weights, scale=first, vector_axis=vector_axis), weights, lanes)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from accel.graph import Graph, Op, weight_name
 from compiler.quantise import Exponents, evaluate
+from compiler.quantise.fold import folded_factors
 from compiler.quantise.operators import padded, windows
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -50,9 +51,7 @@ def second_moments(
 
 def folded_moments(graph: Graph, moments: Mapping[str, Moments], exponents: Exponents) -> dict[str, Moments]:
     """Moments for weights with channel exponents folded in: the activations they multiply are divided by these."""
-    factors = {
-        weight_name(op): exponents[op.inputs[0]].factors for op in graph.weight_ops() if op.inputs[0] in exponents
-    }
+    factors = dict(folded_factors(graph, exponents))
     return {
         name: np.asarray(found / np.square(factors[name]), np.float32) if name in factors else found
         for name, found in moments.items()
