@@ -18,6 +18,10 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "chain": ("benchmarks.chain", "every built-in network on four machines: compile, prove, simulate"),
         "dram": ("benchmarks.dram", "DRAM requests per CPU-second: sequential, random and mixed traces"),
         "conflicts": ("benchmarks.conflicts", "codebook banks on real index streams against balls in bins"),
+        "kmeans": (
+            "benchmarks.kmeans",
+            "our k-means against scikit-learn's: ratios of time and error",
+        ),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
         "scale": ("benchmarks.scale", "decode steps of up to 1 B weights: time and memory against bytes moved"),

@@ -108,6 +108,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the benchmark."""
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="default: all")
     parser.add_argument("--codecs", nargs="+", metavar="CODEC", default=CODECS, help="default: nine")
+    parser.add_argument(
+        "--weighed",
+        nargs="*",
+        metavar="CODEC",
+        default=WEIGHED,
+        help=f"those of the codecs to try with errors weighed by activations; default {' '.join(WEIGHED)}",
+    )
     parser.add_argument("--workers", type=int, default=WORKERS, help=f"processes, one core each; default {WORKERS}")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, default=Path("docs"), help="default: docs")
     parser.add_argument("--layers", metavar="FILE.csv", type=Path, help="every layer of every model in every codec")
@@ -118,7 +125,9 @@ def main(options: argparse.Namespace) -> bool:
     begin, found = time.monotonic(), {}
     spawn = multiprocessing.get_context("spawn")
     with one_thread(), ProcessPoolExecutor(options.workers, spawn) as pool:
-        running = {pool.submit(findings, name, tuple(options.codecs)): name for name in options.models}
+        running = {
+            pool.submit(findings, name, tuple(options.codecs), tuple(options.weighed)): name for name in options.models
+        }
         for done in as_completed(running):
             found[running[done]] = done.result()
             tell(f"{running[done]}: {time.monotonic() - begin:.0f} s")
@@ -136,7 +145,7 @@ def main(options: argparse.Namespace) -> bool:
     return not lost
 
 
-def findings(name: str, spellings: Sequence[str]) -> Findings:
+def findings(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Findings:
     """Everything about one model (run in a process of its own)."""
     subject = thin_resnet() if name == "resnet50_thin" else SUBJECTS[name]()
     codecs = tuple(map(parse_codec, spellings))
@@ -156,7 +165,7 @@ def findings(name: str, spellings: Sequence[str]) -> Findings:
     for own in uniform:
         spending = spend(Budget(8 * own.stored_bytes / weights, codecs), options, OUTPUT_ERROR)
         budgets.append(outcome(f"budget of {own.codec}", spending.candidates, spending.bound))
-    weighings = tuple(_weighings(subject, codecs, inputs, wanted))
+    weighings = tuple(_weighings(subject, [each for each in codecs if str(each) in weighed], inputs, wanted))
     return Findings(name, tuple(uniform), tuple(budgets), weighings)
 
 
@@ -171,7 +180,7 @@ def _weighings(
     subject: Subject, codecs: Sequence[Codec], inputs: Sequence[Any], wanted: Sequence[npt.NDArray[Any]]
 ) -> Iterator[Weighing]:
     moments = second_moments(subject.graph, subject.weights, subject.calibration)
-    for codec in (each for each in codecs if str(each) in WEIGHED):
+    for codec in codecs:
         for axis in VECTOR_AXES:
             errors = []
             for counted in ({}, moments):

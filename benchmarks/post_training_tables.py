@@ -20,7 +20,8 @@ _OUTPUT = Column("output_error", "output error", "1")
 
 def tables(models: Sequence[Findings]) -> list[Table]:
     """For each model codecs, budgets and weighing; the layers go elsewhere."""
-    return [table(each) for each in models for table in (_codecs, _budgets, _weighings)]
+    found = [table(each) for each in models for table in (_codecs, _budgets, _weighings)]
+    return [each for each in found if each.rows]
 
 
 def _codecs(found: Findings) -> Table:
