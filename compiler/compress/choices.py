@@ -14,7 +14,7 @@ Keep = Sequence[tuple[str, Codec]]
 Choice = tuple[Codec, str]  # and why, if it is not the codec asked for the whole model
 
 
-def choices(graph: Graph, codec: Codec, keep: Keep, axis: VectorAxis) -> dict[str, Choice]:
+def codec_choices(graph: Graph, codec: Codec, keep: Keep, axis: VectorAxis) -> dict[str, Choice]:
     """Codec and reason for every weight, in the graph's order; raises as ``kept_choices`` does."""
     kept = kept_choices(graph, keep)
     shapes = {name: gemm_shape(graph.parameters[name]) for name in weight_parameters(graph)}

@@ -14,7 +14,7 @@ from accel.errors import ConfigError, ModelError, listed, nearest
 from accel.graph import Graph
 from accel.packed import Packed, Source, model_digest, plain_parameters
 from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, spend
-from compiler.compress.choices import Choice, Keep, choices, kept_choices
+from compiler.compress.choices import Choice, Keep, codec_choices, kept_choices
 from compiler.compress.coder import Coder, float32
 from compiler.compress.layer import relative_error
 from compiler.compress.moments import folded_moments, second_moments
@@ -114,9 +114,9 @@ def compress(
         spending = spend(codec, tried, OUTPUT_ERROR if calibration else WEIGHT_ERROR)
         coded = {name: (each.layer, each.choice[1]) for name, each in spending.candidates.items()}
     else:
-        coded = _coded(coder, choices(graph, codec, keep, vector_axis), progress)
+        coded = _coded(coder, codec_choices(graph, codec, keep, vector_axis), progress)
     layers = {name: layer for name, (layer, _) in coded.items()}
-    reports = tuple(_report(name, coder.matrix(name), layer, reason) for name, (layer, reason) in coded.items())
+    reports = tuple(layer_report(name, coder.matrix(name), layer, reason) for name, (layer, reason) in coded.items())
     parameters = {name: _parameter(name, weights[name]) for name in plain_parameters(graph)}
     source = Source(model_digest(graph, weights), dict(description or {}))
     result = Compression(Packed(graph, layers, parameters, source), reports, spending=spending)
@@ -147,7 +147,8 @@ def _calibrated(
     return replace(result, packed=replace(result.packed, quantisation=chosen), warnings=found[0].warnings)
 
 
-def _report(name: str, matrix: npt.NDArray[np.float32], layer: EncodedLayer, reason: str) -> LayerReport:
+def layer_report(name: str, matrix: npt.NDArray[np.float32], layer: EncodedLayer, reason: str) -> LayerReport:
+    """What storing ``matrix[out, reduction]`` as ``layer`` came to."""
     padding = padded_weights(layer.codec, layer.shape, layer.vector_axis)
     error = relative_error(matrix, layer)
     return LayerReport(name, layer.codec, layer.shape, error, layer_bytes(layer), padding, reason)
