@@ -8,6 +8,7 @@ that neither calibration nor the choice of codecs has seen. Activations stay flo
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -122,18 +123,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> bool:
     """Measure, write page, plot and tables; whether a budget beat every codec that leaves it a choice."""
-    begin, found = time.monotonic(), {}
-    spawn = multiprocessing.get_context("spawn")
+    begin = time.monotonic()
+    found: dict[str, Findings] = {}
+    spawn, job = multiprocessing.get_context("spawn"), functools.partial(findings, weighed=options.weighed)
     with one_thread(), ProcessPoolExecutor(options.workers, spawn) as pool:
-        running = {
-            pool.submit(findings, name, tuple(options.codecs), tuple(options.weighed)): name for name in options.models
-        }
+        running = {pool.submit(job, name, options.codecs): name for name in options.models}
         for done in as_completed(running):
             found[running[done]] = done.result()
             tell(f"{running[done]}: {time.monotonic() - begin:.0f} s")
-    ordered = [found[name] for name in options.models]
-    for path in write_page(ordered, tables(ordered), options.output, options.layers):
-        tell(f"wrote {path}")
+            ordered = [found[name] for name in options.models if name in found]
+            for path in write_page(ordered, tables(ordered), options.output, options.layers):
+                tell(f"wrote {path}")
     lost = [
         f"{each.model}: {own.codec} {own.output_error:.4g}, the budget {other.output_error:.4g}"
         for each in ordered
