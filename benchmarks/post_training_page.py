@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 NAME = "post_training"
 INTRODUCTION = """# Codecs before any training
 
-Made by `python -m benchmarks post_training`: do not edit, run it again. Every figure is of real, trained weights out of
-`accel models`, coded and not fine-tuned; activations stay float32, so that only weights are judged.
+Made by `COMMAND`: do not edit,
+run it again. Every figure is of real, trained weights out of `accel models`, coded and not fine-tuned; activations stay
+float32, so that only weights are judged.
 
 * *Output error*: squared error over squares of the model's outputs, on inputs (Lee-50's news texts, ImageNet pictures)
   that neither calibration nor any choice has seen. Above about 0.5 a model is broken, and differences mean little.
@@ -44,13 +46,18 @@ def write_page(
     """Write ``post_training.md``, ``.png`` and ``.csv`` (one row a model and codec) into ``folder``; yields paths."""
     folder.mkdir(parents=True, exist_ok=True)
     page, plot, sheet = (folder / f"{NAME}.{suffix}" for suffix in ("md", "png", "csv"))
-    write_text(page, "\n".join([INTRODUCTION, *map(_markdown, tables)]))
+    write_text(page, "\n".join([INTRODUCTION.replace("COMMAND", _command()), *map(_markdown, tables)]))
     write_figure(error_figure(models), plot)
     write_text(sheet, to_csv(_joined([each for each in tables if each.title.endswith("every codec")])))
     yield from (page, plot, sheet)
     if layers is not None:
         write_text(layers, to_csv(layer_table(models)))
         yield layers
+
+
+def _command() -> str:
+    """What was asked for, as typed."""
+    return " ".join(["python -m benchmarks", NAME, *sys.argv[2:]])
 
 
 def _joined(tables: Sequence[Table]) -> Table:
