@@ -18,6 +18,10 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "chain": ("benchmarks.chain", "every built-in network on four machines: compile, prove, simulate"),
         "dram": ("benchmarks.dram", "DRAM requests per CPU-second: sequential, random and mixed traces"),
         "conflicts": ("benchmarks.conflicts", "codebook banks on real index streams against balls in bins"),
+        "kmeans": (
+            "benchmarks.kmeans",
+            "our k-means against scikit-learn's: ratios of time and error",
+        ),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "sweep": ("benchmarks.sweep", "points of DeiT-tiny that accel sweep simulates a second"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
@@ -31,6 +35,10 @@ COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "fpga": ("benchmarks.fpga", "decoders on an ECP5: cells and clock of three seeds, two speed grades"),
         "fashion": ("benchmarks.fashion", "accuracy of a vision transformer on Fashion-MNIST; trains it on first use"),
         "quality": ("benchmarks.quality", "answers of trained networks in every format, executed, and their latency"),
+        "post_training": (
+            "benchmarks.post_training",
+            "every codec on every trained model, layer by layer; budgets; writes docs/post_training.md",
+        ),
         "inputs": (
             "benchmarks.inputs",
             "real samples for a zoo model, in the form accel compress and run read",

@@ -70,7 +70,7 @@ def measured(
     begin = time.monotonic()
     pairs = list(product(models, codecs))
     found: dict[tuple[str, str], tuple[Mapping[str, float], Quality]] = {}
-    with _one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with one_thread(), ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(_job, *pair, tuple(machines), method): pair for pair in pairs}
         for done in as_completed(running):
             found[running[done]] = done.result()
@@ -89,7 +89,7 @@ def _job(name: str, codec: str, machines: Sequence[str], method: str) -> tuple[M
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Processes started meanwhile calculate on one thread each: there is one for every core."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))

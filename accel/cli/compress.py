@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from accel.codecs import Codec
     from accel.packed import Packed
     from accel.reporting import Table
-    from compiler.compress import Compression, LayerReport
+    from compiler.compress import Budget, Compression, LayerReport, Spending
     from compiler.frontend import LoadedModel
 
 HELP = "compress a model's weights"
@@ -35,7 +35,21 @@ EXAMPLE = "accel compress deit_tiny --codec ssvq:k=16,d=8 --keep 'head*=int8' -o
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     add_model(parser)
-    parser.add_argument("--codec", required=True, help="e.g. int8 or ssvq:k=16,d=8 (accel codecs)")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--codec", help="e.g. int8 or ssvq:k=16,d=8 (accel codecs)")
+    asked.add_argument(
+        "--budget",
+        metavar="BITS",
+        type=float,
+        help="stored bits a weight on average, codebooks and scales included: each layer gets one of --codecs, by "
+        "the error of the outputs on the samples of --calibrate, or that of the weights without",
+    )
+    parser.add_argument("--codecs", metavar="CODEC", nargs="+", help="what --budget may choose from")
+    parser.add_argument(
+        "--weighted",
+        action="store_true",
+        help="weigh the error of each weight by the mean square of the activations it multiplies (with --calibrate)",
+    )
     add_compression(parser)
     add_calibration(parser)
     add_output(parser, "the packed file to write (*.vq.safetensors)")
@@ -46,29 +60,46 @@ def run(arguments: argparse.Namespace) -> int:
     """Compress, write, and print one row a layer and the totals."""
     from accel.cli.progress import progress
     from accel.cli.tensors import calibration_samples
-    from accel.codecs import parse_codec
     from accel.packed import write_packed
     from accel.reporting import to_records, to_text
     from compiler.quantise import candidate_methods
 
     check_outputs([arguments.output], (*model_files(arguments.model), arguments.calibrate or ""))
     candidate_methods(arguments.calibration_method)
-    codec, keep = parse_codec(arguments.codec), kept_codecs(arguments.keep)
+    codec, keep = asked_codec(arguments), kept_codecs(arguments.keep)
+    if arguments.weighted and not arguments.calibrate:
+        raise ConfigError("--weighted without --calibrate; allowed: with --calibrate FILE.npz")
     model = load(arguments)
     calibrating = calibration_samples(arguments.calibrate, model.graph) if arguments.calibrate else None
     with progress() as report:
-        result = compress_loaded(model, codec, arguments, report, keep, calibrating)
+        result = compress_loaded(model, codec, arguments, report, keep, calibrating, weighted=arguments.weighted)
     say(f"warning: {text}" for text in result.warnings)
     write_packed(result.packed, arguments.output)
     totals = _totals(result)
-    table = _layers_table(result.reports, totals, _calibration_notes(result.packed))
+    notes = (*_spending_notes(result.spending), *_calibration_notes(result.packed))
+    table = _layers_table(result.reports, totals, notes)
     if arguments.json:
-        facts = {"source": dict(model.source), **totals, "calibration": _calibration(result.packed)}
+        found = {"budget": _spending(result.spending), "calibration": _calibration(result.packed)}
+        facts = {"source": dict(model.source), **totals, **found}
         print_json({**facts, "layers": to_records(table)[:-1]})
     else:
         print(f"{model.source['spec']}: {model.source['description']}\n\n{to_text(table)}", end="")
     say(f"wrote {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
     return 0
+
+
+def asked_codec(arguments: argparse.Namespace) -> Codec | Budget:
+    """What ``--codec``, or ``--budget`` and ``--codecs``, ask for; raises ``ConfigError`` or ``CodecError``."""
+    from accel.codecs import parse_codec
+    from compiler.compress import Budget
+
+    if arguments.budget is None:
+        if arguments.codecs:
+            raise ConfigError("--codecs without --budget; allowed: with --budget BITS")
+        return parse_codec(arguments.codec)
+    if not arguments.codecs:
+        raise ConfigError("--budget without --codecs; allowed: with --codecs CODEC [CODEC ...]")
+    return Budget(arguments.budget, tuple(map(parse_codec, arguments.codecs)))
 
 
 def model_files(spec: str) -> tuple[str, str]:
@@ -86,11 +117,13 @@ def load(arguments: argparse.Namespace) -> LoadedModel:
 
 def compress_loaded(
     model: LoadedModel,
-    codec: Codec,
+    codec: Codec | Budget,
     arguments: argparse.Namespace,
     report: Report,
     keep: Sequence[tuple[str, Codec]] = (),
     calibrating: Calibrating | None = None,
+    *,
+    weighted: bool = False,
 ) -> Compression:
     """Compress with the options of ``add_compression``; the result remembers where the weights came from.
 
@@ -113,6 +146,7 @@ def compress_loaded(
         description=source_facts(model.source),
         calibration=samples,
         method=arguments.calibration_method if calibrating else "minmax",
+        weighted=weighted,
     )
     return with_origin(result, calibrating.origin) if calibrating else result
 
@@ -123,6 +157,27 @@ def with_origin(result: Compression, origin: str) -> Compression:
     assert quantisation is not None
     named = replace(quantisation, method=quantisation.method + origin)
     return replace(result, packed=replace(result.packed, quantisation=named))
+
+
+def _spending(spending: Spending | None) -> dict[str, Any] | None:
+    """What the report says of a budget."""
+    if spending is None:
+        return None
+    return {
+        "limit_bytes": spending.limit_bytes,
+        "error": spending.error,
+        "bound": spending.bound,
+        "measure": spending.measure,
+        "layer_errors": {name: each.error for name, each in spending.candidates.items()},
+    }
+
+
+def _spending_notes(spending: Spending | None) -> Iterator[str]:
+    if spending is not None:
+        yield (
+            f"budget of {spending.limit_bytes:,} bytes: errors of layers sum to {spending.error:.4g}, and no choice "
+            f"within it to less than {spending.bound:.4g} ({spending.measure})"
+        )
 
 
 def _calibration(packed: Packed) -> dict[str, Any] | None:

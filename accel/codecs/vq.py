@@ -134,13 +134,14 @@ def look_up(codebook: Codebook, codes: npt.NDArray[np.uint16]) -> Codebook:
 
 
 def nearest_codewords(
-    vectors: npt.NDArray[np.float64], codebook: Codebook, kept: Flags | None = None
+    vectors: npt.NDArray[np.float64], codebook: Codebook, kept: Flags | npt.NDArray[np.float64] | None = None
 ) -> npt.NDArray[np.uint16]:
     """Index of the codeword nearest to each of ``vectors[n, d]``, ties to the lowest; memory is bounded by blocks.
 
-    With ``kept[n, d]`` only those weights count; the others of ``vectors`` must be 0. ``|x - c|^2`` is ranked by
-    ``|c|^2 / 2 - x.c``, the norm being that of the weights kept. In double precision the products with 8-bit codewords
-    are exact and so, for weights of similar magnitude, are the sums: ties do not depend on the BLAS or its threads.
+    With ``kept[n, d]`` only those weights count, or each as much as that says; ``vectors`` must be multiplied by it.
+    ``|x - c|^2`` is ranked by ``|c|^2 / 2 - x.c``, the norm being that of the weights kept. In double precision the
+    products with 8-bit codewords are exact and so, for weights of similar magnitude, are the sums: ties do not depend
+    on the BLAS or its threads.
     """
     words = codebook.astype(np.float64)
     half_squares = (words * words).T / 2

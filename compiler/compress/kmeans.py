@@ -16,8 +16,11 @@ SAMPLE_VECTORS = 1 << 16
 SAMPLE_PER_CODEWORD = 64
 
 
-def cluster(vectors: npt.NDArray[np.float32], k: int, seed: int) -> npt.NDArray[np.float32]:
+def cluster(
+    vectors: npt.NDArray[np.float32], k: int, seed: int, weights: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
     """Centroids ``float32[k, d]`` minimising the squared error over ``vectors[n, d]``; zeros beyond ``n`` if ``n < k``.
+    The error of each vector counts as much as its entry of ``weights[n]``, if there are any.
 
     The start is a seeded random choice of vectors. A cluster that falls empty is re-seeded by faiss: it takes over a
     copy of another cluster's centroid, chosen with a probability growing with its size, and the two are moved apart
@@ -36,7 +39,7 @@ def cluster(vectors: npt.NDArray[np.float32], k: int, seed: int) -> npt.NDArray[
         max_points_per_centroid=max(SAMPLE_PER_CODEWORD, SAMPLE_VECTORS // count),
     )
     with _one_thread(faiss):
-        trainer.train(np.ascontiguousarray(vectors, np.float32))
+        trainer.train(np.ascontiguousarray(vectors, np.float32), weights)
     centroids = np.zeros((k, vectors.shape[1]), np.float32)
     centroids[:count] = trainer.centroids
     return centroids

@@ -13,10 +13,9 @@ import numpy.typing as npt
 from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Codebook, Codec, EncodedLayer, VectorAxis
 from accel.codecs.base import to_vectors
 from accel.codecs.integer import IntegerCodec
-from accel.codecs.masks import largest_kept
 from accel.codecs.vq import CodebookCodec
 from accel.errors import CodecError
-from compiler.compress.kmeans import cluster
+from compiler.compress.lanes import Lanes, cluster_weighted, lane_weights, most_important, nearest_by_lane
 from compiler.compress.low_rank import factored_codebook
 from compiler.compress.masked import cluster_masked
 from compiler.compress.residual import residual_codebooks
@@ -24,27 +23,41 @@ from compiler.compress.scales import ScaleMode, integer_scale, positive, refitte
 
 _CODEWORD_LIMIT = 127
 
+Matrix = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
 Encoder = Callable[..., EncodedLayer]  # of weights, scale and vector axis
 
 
 def compress_layer(
-    weights: npt.NDArray[np.float32], codec: Codec, scale: ScaleMode, vector_axis: VectorAxis, seed: int
+    weights: Matrix,
+    codec: Codec,
+    scale: ScaleMode,
+    vector_axis: VectorAxis,
+    seed: int,
+    importance: Matrix | None = None,
 ) -> EncodedLayer:
-    """Encode ``weights[out, reduction]``; raises ``CodecError`` on NaN, infinity or a codec we cannot train."""
+    """Encode ``weights[out, reduction]``; raises ``CodecError`` on NaN, infinity or a codec we cannot train.
+
+    ``importance[1 or out, reduction]`` says how much each weight's squared error counts, all the same without it.
+    """
     if not np.isfinite(weights).all():
         raise CodecError(
             f"{weights.size - int(np.isfinite(weights).sum())} of {weights.size} weights are NaN or infinite"
         )
     if isinstance(codec, IntegerCodec):
-        return codec.encode(weights, None, integer_scale(weights, codec.limit, scale), vector_axis)
+        return codec.encode(weights, None, integer_scale(weights, codec.limit, scale, importance), vector_axis)
     if isinstance(codec, CodebookCodec):
-        return _cluster_layer(weights, codec, scale, vector_axis, seed)
+        return _cluster_layer(weights, codec, scale, vector_axis, seed, importance)
     raise CodecError(f"codec '{codec}' cannot be trained here, only read from a checkpoint")
 
 
 def _cluster_layer(
-    weights: npt.NDArray[np.float32], codec: CodebookCodec, scale: ScaleMode, vector_axis: VectorAxis, seed: int
+    weights: Matrix,
+    codec: CodebookCodec,
+    scale: ScaleMode,
+    vector_axis: VectorAxis,
+    seed: int,
+    importance: Matrix | None,
 ) -> EncodedLayer:
     """k-means on weights of unit RMS, then the codebook is rounded to 8 bits and its step folded into the scale.
 
@@ -55,34 +68,42 @@ def _cluster_layer(
     """
     norm = root_mean_square(weights, scale)
     vectors = to_vectors(weights / norm[:, None], codec.vector_length, vector_axis)
-    encode, step = _TRAINED[type(codec)](vectors, codec, seed)
+    lanes = None
+    if importance is not None:
+        counted = importance * np.square(norm)[:, None]  # an error of a large channel is large: vectors have unit RMS
+        lanes = lane_weights(counted, weights.shape, codec.vector_length, vector_axis)
+    encode, step = _TRAINED[type(codec)](vectors, codec, seed, lanes)
     first = positive(norm * np.float32(step))
-    layer = encode(weights, scale=first, vector_axis=vector_axis)
-    second = positive(refitted(weights, codec.decode(layer), first))
-    layer = encode(weights, scale=second, vector_axis=vector_axis)
-    return dataclasses.replace(layer, scale=refitted(weights, codec.decode(layer), layer.scale))
+    layer = nearest_by_lane(encode(weights, scale=first, vector_axis=vector_axis), weights, lanes)
+    second = positive(refitted(weights, codec.decode(layer), first, importance))
+    layer = nearest_by_lane(encode(weights, scale=second, vector_axis=vector_axis), weights, lanes)
+    return dataclasses.replace(layer, scale=refitted(weights, codec.decode(layer), layer.scale, importance))
 
 
-def _centroids(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
-    return _stored(codec, cluster(vectors, codec.k, seed))
+def _centroids(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+    return _stored(codec, cluster_weighted(vectors, codec.k, seed, lanes))
 
 
-def _magnitudes(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
-    return _stored(codec, cluster(np.abs(vectors), codec.k, seed))
+def _magnitudes(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+    return _stored(codec, cluster_weighted(np.abs(vectors), codec.k, seed, lanes))
 
 
-def _masked(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+def _masked(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
     assert codec.mask is not None
-    return _stored(codec, cluster_masked(vectors, largest_kept(vectors.astype(np.float64), codec.mask), codec.k, seed))
+    kept = most_important(vectors.astype(np.float64), codec.mask, lanes)
+    return _stored(codec, cluster_masked(vectors, kept if lanes is None else kept * lanes, codec.k, seed))
 
 
-def _factored(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+def _factored(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+    """The subspace knows no lanes: a vector counts there as the mean of its weights."""
     assert isinstance(codec, LR2VQ)
-    codebook, projection, step = factored_codebook(vectors, codec.k, codec.r, seed)
+    counts = None if lanes is None else lanes.mean(axis=1)
+    codebook, projection, step = factored_codebook(vectors, codec.k, codec.r, seed, counts)
     return functools.partial(codec.encode, codebook=codebook, projection=projection), step
 
 
-def _residual(vectors: Vectors, codec: CodebookCodec, seed: int) -> tuple[Encoder, float]:
+def _residual(vectors: Vectors, codec: CodebookCodec, seed: int, _: Lanes) -> tuple[Encoder, float]:
+    """Stages know no weights of errors; only the scales heed them."""
     codebook, step = residual_codebooks(vectors, codec.k, codec.codes_per_vector, seed)
     return functools.partial(codec.encode, codebook=codebook), step
 
@@ -93,8 +114,8 @@ def _stored(codec: CodebookCodec, centroids: Vectors) -> tuple[Encoder, float]:
 
 
 # What codes vectors of unit RMS best: an encoder with the codebook found, and the codebook's step.
-_TRAINED: Mapping[type[Codec], Callable[[Vectors, CodebookCodec, int], tuple[Encoder, float]]] = MappingProxyType(
-    {VQ: _centroids, SSVQ: _magnitudes, MVQ: _masked, LR2VQ: _factored, RVQ: _residual}
+_TRAINED: Mapping[type[Codec], Callable[[Vectors, CodebookCodec, int, Lanes], tuple[Encoder, float]]] = (
+    MappingProxyType({VQ: _centroids, SSVQ: _magnitudes, MVQ: _masked, LR2VQ: _factored, RVQ: _residual})
 )
 
 

@@ -12,27 +12,32 @@ from compiler.compress.kmeans import cluster
 Vectors = npt.NDArray[np.float32]
 
 
-def principal_rows(vectors: Vectors, rank: int) -> npt.NDArray[np.float64]:
-    """The right singular vectors ``[rank, m]`` of ``vectors[n, m]`` with the largest singular values.
+def principal_rows(vectors: Vectors, rank: int, weights: Vectors | None = None) -> npt.NDArray[np.float64]:
+    """The right singular vectors ``[rank, m]`` of ``vectors[n, m]`` with the largest singular values; rows count as
+    much as their entry of ``weights[n]``, if there are any.
 
     By the eigenvectors of the Gram matrix, whose size does not grow with n. Of the two signs of each the one is taken
     that makes its largest element positive: what a library returns does not matter.
     """
     wide = vectors.astype(np.float64)
-    _, eigenvectors = np.linalg.eigh(wide.T @ wide)
+    weighted = wide if weights is None else wide * weights[:, None]
+    _, eigenvectors = np.linalg.eigh(weighted.T @ wide)
     rows = eigenvectors.T[::-1][:rank]
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
     return np.asarray(rows * np.where(largest < 0, -1.0, 1.0))
 
 
-def factored_codebook(vectors: Vectors, k: int, rank: int, seed: int) -> tuple[Codebook, Projection, float]:
+def factored_codebook(
+    vectors: Vectors, k: int, rank: int, seed: int, weights: Vectors | None = None
+) -> tuple[Codebook, Projection, float]:
     """Codebook ``int8[k, rank]``, projection ``int8[rank, m]`` and the real value of one step of the folded codebook.
+    ``weights[n]``: how much the error of each vector counts.
 
     Each dimension of the codebook has a step of its own, which the projection takes over: all of them use 8 bits. The
     projection is scaled so that the largest folded element is 127 or little less, at the smallest shift that allows it.
     """
-    rows = principal_rows(vectors, rank)
-    centroids = cluster((vectors @ rows.T).astype(np.float32), k, seed).astype(np.float64)
+    rows = principal_rows(vectors, rank, weights)
+    centroids = cluster((vectors @ rows.T).astype(np.float32), k, seed, weights).astype(np.float64)
     steps = np.abs(centroids).max(axis=0) / FOLD_LIMIT
     codebook = _rounded(np.divide(centroids, steps, out=np.zeros_like(centroids), where=steps > 0))
     wide = rows * steps[:, None]

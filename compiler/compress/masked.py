@@ -1,4 +1,7 @@
-"""Masked k-means (MVQ, arXiv 2412.10261, step 2): distances and means over the weights that masks keep, no others."""
+"""k-means in which every number has a weight: distances and means are weighted lane by lane.
+
+Masked k-means (MVQ, arXiv 2412.10261, step 2) is the case of weights 0 and 1: numbers that a mask drops do not count.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ Vectors = npt.NDArray[np.float32]
 Assignment = npt.NDArray[np.int64]
 
 
-def cluster_masked(vectors: Vectors, kept: Flags, k: int, seed: int) -> Vectors:
-    """Centroids ``float32[k, d]`` for ``vectors[n, d]`` of which only ``kept[n, d]`` counts; zeros beyond ``n``.
+def cluster_masked(vectors: Vectors, kept: Flags | Vectors, k: int, seed: int) -> Vectors:
+    """Centroids ``float32[k, d]`` for ``vectors[n, d]`` of which only ``kept[n, d]`` counts, or each number as much as
+    its weight there; zeros beyond ``n``.
 
     The start is a seeded random choice of whole vectors, as good a guess as any for what masks leave out. An element no
     member keeps stays as it is. Each cluster that falls empty takes over one of the vectors farthest from theirs.
@@ -32,13 +36,13 @@ def cluster_masked(vectors: Vectors, kept: Flags, k: int, seed: int) -> Vectors:
         centroids = _means(sparse, kept, codes, centroids)
         empty = np.flatnonzero(np.bincount(codes, minlength=count) == 0)
         if empty.size:
-            distances = found + np.square(sparse).sum(axis=1)
+            distances = found + (sparse * dense).sum(axis=1)
             centroids[empty] = dense[np.argsort(-distances, kind="stable")[: empty.size]]
     return np.concatenate([centroids, np.zeros((k - count, vectors.shape[1]), np.float32)])
 
 
 def _assign(features: Vectors, centroids: Vectors) -> tuple[Assignment, Vectors]:
-    """For each vector (``features``: its mask, itself masked) the nearest centroid, and ``|x - c|^2 - |x|^2``."""
+    """For each vector (``features``: its weights, itself weighted) the nearest centroid, and ``|x - c|^2 - |x|^2``."""
     codes, found = np.empty(len(features), np.int64), np.empty(len(features), np.float32)
     terms = np.vstack([(centroids * centroids).T, -2 * centroids.T])
     rows = max(1, _BLOCK_DISTANCES // len(centroids))
@@ -50,8 +54,8 @@ def _assign(features: Vectors, centroids: Vectors) -> tuple[Assignment, Vectors]
     return codes, found
 
 
-def _means(sparse: Vectors, kept: Flags, codes: Assignment, centroids: Vectors) -> Vectors:
-    """Element by element, the mean over the members that keep it."""
+def _means(sparse: Vectors, kept: Flags | Vectors, codes: Assignment, centroids: Vectors) -> Vectors:
+    """Element by element, the mean over the members that keep it, by their weights."""
     means = centroids.copy()
     for lane in range(sparse.shape[1]):
         total = np.bincount(codes, sparse[:, lane], len(centroids))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.codecs import Codec, EncodedLayer, Int8, VectorAxis, layer_bytes, padded_weights, stored_bytes
-from accel.errors import CodecError, ConfigError, ModelError, listed, nearest
-from accel.graph import Graph, gemm_shape, weight_name
-from accel.packed import Packed, Source, model_digest, plain_parameters, weight_parameters
-from compiler.compress.layer import compress_layer, relative_error
+from accel.codecs import Codec, EncodedLayer, VectorAxis, layer_bytes, padded_weights
+from accel.errors import ConfigError, ModelError, listed, nearest
+from accel.graph import Graph
+from accel.packed import Packed, Source, model_digest, plain_parameters
+from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, spend
+from compiler.compress.choices import Choice, Keep, codec_choices, kept_choices
+from compiler.compress.coder import Coder, float32
+from compiler.compress.layer import relative_error
+from compiler.compress.moments import folded_moments, second_moments
 from compiler.compress.scales import SCALE_MODES, ScaleMode
 from compiler.quantise import (
     Exponents,
@@ -29,7 +31,6 @@ from compiler.quantise import (
 from compiler.quantise.trial import closest
 
 Tensors = Mapping[str, npt.NDArray[Any]]
-Keep = Sequence[tuple[str, Codec]]
 Progress = Callable[[int, int, str], None]
 
 
@@ -56,17 +57,19 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """A compressed model and the report of each of its layers, in the graph's order; ``warnings`` of calibration."""
+    """A compressed model and the report of each of its layers, in the graph's order; ``warnings`` of calibration;
+    how a budget was spent, if there was one."""
 
     packed: Packed
     reports: tuple[LayerReport, ...]
     warnings: tuple[str, ...] = ()
+    spending: Spending | None = None
 
 
 def compress(
     graph: Graph,
     weights: Tensors,
-    codec: Codec,
+    codec: Codec | Budget,
     keep: Keep = (),
     scale: ScaleMode = "channel",
     vector_axis: VectorAxis = "out",
@@ -75,39 +78,60 @@ def compress(
     description: Mapping[str, str] | None = None,
     calibration: Sequence[Tensors] = (),
     method: str = "minmax",
+    weighted: bool = False,
 ) -> Compression:
     """Compress every conv and gemm weight of ``graph``; ``weights`` holds the values of all its parameters.
 
     ``keep`` pairs a glob over weight or operator names with the codec such layers get instead; the last match wins.
-    A layer that ``codec`` would not make smaller than int8 stays int8. ``progress`` is called with (layers done, layers
-    in all, name of the next) before each layer. ``description`` goes into ``Packed.source``.
+    A layer that ``codec`` would not make smaller than int8 stays int8, and a depthwise convolution does without split
+    signs where a plain codebook is better in no more bytes. A ``Budget`` for ``codec`` chooses the codec of each layer
+    (``compiler.compress.budget``), by the error of the outputs on ``calibration`` if there is any. ``progress`` is
+    called with (layers done, layers in all, name of the next) before each layer. ``description`` goes into
+    ``Packed.source``.
 
     ``calibration`` holds samples (input name to array of the graph's shape) that ``Packed.quantisation`` is found on by
     ``method`` (``minmax``, ``percentile:P``, ``mse`` or ``best``): the float model chooses the channel exponents, which
-    are folded into the weights before these are coded, and the model with decoded weights sets the scales.
+    are folded into the weights before these are coded, and the model with decoded weights sets the scales. With
+    ``weighted`` the error of each weight counts as much as the mean square of the activations it multiplies in them.
 
     Raises ``ModelError`` for missing or misshapen parameters and samples, ``CodecError`` for weights that cannot be
     coded (NaN), ``ConfigError`` for a glob that matches nothing or an unknown method.
     """
     if scale not in SCALE_MODES:
         raise ConfigError(f"scale '{scale}'; allowed: {listed(SCALE_MODES)}{nearest(scale, SCALE_MODES)}")
+    if weighted and not calibration:
+        raise ConfigError("weighted errors need samples to calibrate on; allowed: at least 1")
     candidate_methods(method)
     _check_weights(graph, weights)
-    choices = _choices(graph, codec, keep, vector_axis)
+    kept_choices(graph, keep)  # refused before anything slow
     exponents = choose_exponents(graph, weights, calibration, progress) if calibration else {}
+    moments = second_moments(graph, weights, calibration, progress) if weighted else {}
     folded = fold_exponents(graph, weights, exponents)
-    layers: dict[str, EncodedLayer] = {}
-    reports: list[LayerReport] = []
-    for done, (name, (chosen, reason)) in enumerate(choices.items()):
-        if progress is not None:
-            progress(done, len(choices), name)
-        matrix = _float32(folded[name]).reshape(gemm_shape(graph.parameters[name]))
-        layers[name] = _compressed(name, matrix, chosen, scale, vector_axis, seed)
-        reports.append(_report(name, matrix, layers[name], reason))
+    coder = Coder(graph, folded, scale, vector_axis, seed, folded_moments(graph, moments, exponents))
+    spending: Spending | None = None
+    if isinstance(codec, Budget):
+        tried = candidates(coder, codec.codecs, keep, weights, exponents, calibration, progress)
+        spending = spend(codec, tried, OUTPUT_ERROR if calibration else WEIGHT_ERROR)
+        coded = {name: (each.layer, each.choice[1]) for name, each in spending.candidates.items()}
+    else:
+        coded = _coded(coder, codec_choices(graph, codec, keep, vector_axis), progress)
+    layers = {name: layer for name, (layer, _) in coded.items()}
+    reports = tuple(layer_report(name, coder.matrix(name), layer, reason) for name, (layer, reason) in coded.items())
     parameters = {name: _parameter(name, weights[name]) for name in plain_parameters(graph)}
     source = Source(model_digest(graph, weights), dict(description or {}))
-    result = Compression(Packed(graph, layers, parameters, source), tuple(reports))
+    result = Compression(Packed(graph, layers, parameters, source), reports, spending=spending)
     return _calibrated(result, calibration, method, exponents, progress) if calibration else result
+
+
+def _coded(
+    coder: Coder, chosen: Mapping[str, Choice], progress: Progress | None
+) -> dict[str, tuple[EncodedLayer, str]]:
+    coded = {}
+    for done, (name, choice) in enumerate(chosen.items()):
+        if progress is not None:
+            progress(done, len(chosen), name)
+        coded[name] = coder.chosen(name, choice)
+    return coded
 
 
 def _calibrated(
@@ -132,49 +156,11 @@ def calibrated(
     return _calibrated(Compression(packed, ()), samples, method, {}, progress)
 
 
-def _compressed(
-    name: str, matrix: npt.NDArray[np.float32], codec: Codec, scale: ScaleMode, axis: VectorAxis, seed: int
-) -> EncodedLayer:
-    """A layer's seed depends on its name, not on its position: leaving others out does not change it."""
-    try:
-        return compress_layer(matrix, codec, scale, axis, seed ^ zlib.crc32(name.encode()))
-    except CodecError as error:
-        raise CodecError(f"weight '{name}': {error}") from error
-
-
-def _report(name: str, matrix: npt.NDArray[np.float32], layer: EncodedLayer, reason: str) -> LayerReport:
+def layer_report(name: str, matrix: npt.NDArray[np.float32], layer: EncodedLayer, reason: str) -> LayerReport:
+    """What storing ``matrix[out, reduction]`` as ``layer`` came to."""
     padding = padded_weights(layer.codec, layer.shape, layer.vector_axis)
     error = relative_error(matrix, layer)
     return LayerReport(name, layer.codec, layer.shape, error, layer_bytes(layer), padding, reason)
-
-
-def _choices(graph: Graph, codec: Codec, keep: Keep, axis: VectorAxis) -> dict[str, tuple[Codec, str]]:
-    """Codec and reason for every weight, in the graph's order."""
-    aliases: dict[str, list[str]] = {name: [name] for name in weight_parameters(graph)}
-    for op in graph.weight_ops():
-        aliases[weight_name(op)].append(op.name)
-    choices = {name: _default(codec, gemm_shape(graph.parameters[name]), axis) for name in aliases}
-    for glob, kept in keep:
-        matched = [name for name, known in aliases.items() if any(fnmatch.fnmatchcase(each, glob) for each in known)]
-        if not matched:
-            known = [each for group in aliases.values() for each in group]
-            hint = (
-                nearest(glob, known)
-                or f"; weights are {listed(list(aliases)[:5])}{', ...' if len(aliases) > 5 else ''}"
-            )
-            raise ConfigError(f"keep pattern '{glob}' matches no weight{hint}")
-        choices.update((name, (kept, f"kept by pattern '{glob}'")) for name in matched)
-    return choices
-
-
-def _default(codec: Codec, shape: tuple[int, int], axis: VectorAxis) -> tuple[Codec, str]:
-    """``codec``, or int8 if its codes, signs and codebook would take no fewer bytes."""
-    if isinstance(codec, Int8):
-        return codec, ""
-    packed, plain = (sum(stored_bytes(each, shape, axis, scales=0).values()) for each in (codec, Int8()))
-    if packed < plain:
-        return codec, ""
-    return Int8(), f"{codec} would take {packed} bytes, int8 takes {plain}"
 
 
 def _check_weights(graph: Graph, weights: Tensors) -> None:
@@ -188,13 +174,8 @@ def _check_weights(graph: Graph, weights: Tensors) -> None:
 def _parameter(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Floats as float32 (the compiler decides their width on the device), integers as int32."""
     if not np.issubdtype(values.dtype, np.integer):
-        return _float32(values)
+        return float32(values)
     limits = np.iinfo(np.int32)
     if values.size and (int(values.min()) < limits.min or int(values.max()) > limits.max):
         raise ModelError(f"parameter '{name}': integers from {values.min()} to {values.max()} do not fit into 32 bits")
     return np.asarray(values, dtype=np.int32, order="C")
-
-
-def _float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite and is refused with its name
-        return np.asarray(values, dtype=np.float32, order="C")

@@ -19,13 +19,14 @@ CLIP_RATIOS = np.linspace(0.5, 1.0, 11)
 _CLIPPING_PAYS_BELOW = 127
 
 
-def integer_scale(weights: Matrix, limit: int, mode: ScaleMode) -> Scales:
-    """Step of integers ``-limit..limit`` for ``weights[out, reduction]``: max-abs, or the clip with the least error."""
+def integer_scale(weights: Matrix, limit: int, mode: ScaleMode, importance: Matrix | None = None) -> Scales:
+    """Step of integers ``-limit..limit`` for ``weights[out, reduction]``: max-abs, or the clip with the least error,
+    each weight's square counting as much as its ``importance`` (broadcast)."""
     largest = positive(_rows(np.abs(weights), mode).max(axis=1) / limit)
     if limit >= _CLIPPING_PAYS_BELOW:
         return largest
     steps = [positive(largest * ratio) for ratio in CLIP_RATIOS]
-    errors = np.stack([_rounding_error(weights, step, limit, mode) for step in steps])
+    errors = np.stack([_rounding_error(weights, step, limit, mode, importance) for step in steps])
     return np.asarray(np.stack(steps)[errors.argmin(axis=0), np.arange(len(largest))], np.float32)
 
 
@@ -35,15 +36,17 @@ def root_mean_square(weights: Matrix, mode: ScaleMode) -> Scales:
     return positive(np.where(squares > 0, np.sqrt(squares), 1.0))
 
 
-def refitted(weights: Matrix, decoded: npt.NDArray[np.int8], scale: Scales) -> Scales:
-    """The scale with the least squared error for these decoded integers, ``<w, q> / <q, q>``.
+def refitted(weights: Matrix, decoded: npt.NDArray[np.int8], scale: Scales, importance: Matrix | None = None) -> Scales:
+    """The scale with the least squared error for these decoded integers, ``<w, q> / <q, q>``; with ``importance``
+    (broadcast) the products count as much as that says.
 
     It may be zero (a channel of zeros); where the fit says nothing or turns the sign, ``scale`` stays.
     """
     mode: ScaleMode = "tensor" if scale.shape == (1,) else "channel"
     codes = decoded.astype(np.float32)
-    match = _rows(weights * codes, mode).sum(axis=1, dtype=np.float64)
-    power = _rows(np.square(codes), mode).sum(axis=1, dtype=np.float64)
+    counted = codes if importance is None else codes * importance
+    match = _rows(weights * counted, mode).sum(axis=1, dtype=np.float64)
+    power = _rows(codes * counted, mode).sum(axis=1, dtype=np.float64)
     fit = np.divide(match, power, out=scale.astype(np.float64), where=power > 0)
     return np.where(fit >= 0, fit, scale).astype(np.float32)
 
@@ -58,8 +61,11 @@ def _rows(weights: npt.NDArray[np.floating[Any]], mode: ScaleMode) -> npt.NDArra
     return weights if mode == "channel" else weights.reshape(1, -1)
 
 
-def _rounding_error(weights: Matrix, step: Scales, limit: int, mode: ScaleMode) -> npt.NDArray[np.floating[Any]]:
-    rows = _rows(weights, mode)
-    rounded = np.clip(np.rint(rows / step[:, None]), -limit, limit) * step[:, None]
-    error: npt.NDArray[np.float64] = np.square(rows - rounded).sum(axis=1, dtype=np.float64)
+def _rounding_error(
+    weights: Matrix, step: Scales, limit: int, mode: ScaleMode, importance: Matrix | None
+) -> npt.NDArray[np.floating[Any]]:
+    rounded = np.clip(np.rint(weights / step[:, None]), -limit, limit) * step[:, None]
+    squares = np.square(weights - rounded)
+    counted = squares if importance is None else squares * importance
+    error: npt.NDArray[np.float64] = _rows(counted, mode).sum(axis=1, dtype=np.float64)
     return error

@@ -24,15 +24,16 @@ def exponents_of(quantisation: Quantisation) -> dict[str, ChannelExponents]:
 
 def fold_exponents(graph: Graph, weights: Mapping[str, Array], exponents: Exponents) -> dict[str, Array]:
     """``weights`` with column c of every gemm weight that reads a tensor with exponents multiplied by its factor."""
-    return {**weights, **{name: weights[name] * factors for name, factors in _folded(graph, exponents)}}
+    return {**weights, **{name: weights[name] * factors for name, factors in folded_factors(graph, exponents)}}
 
 
 def unfold_exponents(graph: Graph, weights: Mapping[str, Array], exponents: Exponents) -> dict[str, Array]:
     """Inverse of ``fold_exponents``, without any rounding."""
-    return {**weights, **{name: weights[name] / factors for name, factors in _folded(graph, exponents)}}
+    return {**weights, **{name: weights[name] / factors for name, factors in folded_factors(graph, exponents)}}
 
 
-def _folded(graph: Graph, exponents: Exponents) -> Iterator[tuple[str, Array]]:
+def folded_factors(graph: Graph, exponents: Exponents) -> Iterator[tuple[str, Array]]:
+    """Gemm weights that channel exponents go into, and what each column is multiplied by."""
     for op in graph.ops:
         if op.kind == "gemm" and op.inputs[0] in exponents:
             yield weight_name(op), exponents[op.inputs[0]].factors.astype(np.float32)

@@ -19,39 +19,39 @@ Operator = Callable[..., Array]
 
 def conv(a: Attributes, x: Array, w: Array, b: Array | None = None) -> Array:
     """``x[N,C,H,W] * w[O,C/groups,kh,kw] (+ b[O])``."""
-    x = _padded(x, a["padding"], 0.0)
+    x = padded(x, a["padding"], 0.0)
     out = _dense_conv(a, x, w) if a["groups"] == 1 else _grouped_conv(a, x, w)
     return out if b is None else out + b[:, None, None]
 
 
 def _dense_conv(a: Attributes, x: Array, w: Array) -> Array:
-    windows = _windows(x, a["kernel"], a["stride"], a["dilation"])
-    n, _, height, width = windows.shape[:4]
-    columns = windows.transpose(0, 1, 4, 5, 2, 3).reshape(n, -1, height * width)
+    views = windows(x, a["kernel"], a["stride"], a["dilation"])
+    n, _, height, width = views.shape[:4]
+    columns = views.transpose(0, 1, 4, 5, 2, 3).reshape(n, -1, height * width)
     return (w.reshape(len(w), -1) @ columns).reshape(n, -1, height, width)
 
 
 def _grouped_conv(a: Attributes, x: Array, w: Array) -> Array:
     """One tap after the other: a depthwise convolution has too few channels for a matrix product."""
-    windows, groups = _windows(x, a["kernel"], a["stride"], a["dilation"]), a["groups"]
-    n, channels, height, width = windows.shape[:4]
+    views, groups = windows(x, a["kernel"], a["stride"], a["dilation"]), a["groups"]
+    n, channels, height, width = views.shape[:4]
     weights = w.reshape(groups, len(w) // groups, *w.shape[1:])
     out = np.zeros((n, groups, weights.shape[1], height * width), np.float32)
     for i, j in np.ndindex(*w.shape[2:]):
-        tap = windows[..., i, j].reshape(n, groups, channels // groups, height * width)
+        tap = views[..., i, j].reshape(n, groups, channels // groups, height * width)
         taken = weights[..., i, j]
         out += tap * taken if taken.shape[1:] == (1, 1) else taken @ tap
     return out.reshape(n, len(w), height, width)
 
 
-def _windows(x: Array, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Array:
+def windows(x: Array, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Array:
     """A view ``[N, C, out_height, out_width, kh, kw]``."""
     reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(x, reach, (2, 3))
-    return windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    views = np.lib.stride_tricks.sliding_window_view(x, reach, (2, 3))
+    return views[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 
-def _padded(x: Array, padding: tuple[int, int, int, int], value: float) -> Array:
+def padded(x: Array, padding: tuple[int, int, int, int], value: float) -> Array:
     """An image with ``value`` around it; padding is top, left, bottom, right."""
     top, left, bottom, right = padding
     if not any(padding):
@@ -114,12 +114,12 @@ def layernorm(a: Attributes, x: Array, gamma: Array, beta: Array) -> Array:
 
 def maxpool(a: Attributes, x: Array) -> Array:
     """Largest element of each window; padding never wins."""
-    return np.asarray(_windows(_padded(x, a["padding"], -np.inf), a["kernel"], a["stride"], (1, 1)).max((4, 5)))
+    return np.asarray(windows(padded(x, a["padding"], -np.inf), a["kernel"], a["stride"], (1, 1)).max((4, 5)))
 
 
 def avgpool(a: Attributes, x: Array) -> Array:
     """Mean of each window, padding included."""
-    return np.asarray(_windows(_padded(x, a["padding"], 0.0), a["kernel"], a["stride"], (1, 1)).mean((4, 5)))
+    return np.asarray(windows(padded(x, a["padding"], 0.0), a["kernel"], a["stride"], (1, 1)).mean((4, 5)))
 
 
 def resize(a: Attributes, x: Array) -> Array:

@@ -1,0 +1,105 @@
+"""The page, plot and CSV files of ``python -m benchmarks post_training``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from accel.atomic import write_text
+from accel.plots import new_figure, write_figure
+from accel.reporting import Table, to_csv
+from benchmarks.post_training_tables import bits, layer_table
+
+if TYPE_CHECKING:
+    from benchmarks.post_training import Findings
+
+NAME = "post_training"
+INTRODUCTION = """# Codecs before any training
+
+Made by `COMMAND`: do not edit,
+run it again. Every figure is of real, trained weights out of `accel models`, coded and not fine-tuned; activations stay
+float32, so that only weights are judged.
+
+* *Output error*: squared error over squares of the model's outputs, on inputs (Lee-50's news texts, ImageNet pictures)
+  that neither calibration nor any choice has seen. Above about 0.5 a model is broken, and differences mean little.
+* *Layers*: squared error over squares of each layer's weights. What hurts most is told by coding one layer at a time
+  and measuring the outputs on calibration samples.
+* *Bits* count codebooks, scales and padding. A layer for which a codec would take more than int8 is int8, and depthwise
+  convolutions go without split signs where a plain codebook is better: *layers in another codec*.
+* *Budget*: `accel compress --budget` with all codecs of the table to choose from and as many bytes as one of them
+  takes. The integer program minimises the sum of the errors that each layer makes alone; no choice within the bytes
+  has a sum below *bound*. That errors add up is an assumption, and *output error* says what came of it.
+* *Weighed*: `accel compress --weighted`, for vectors along output channels and along the reduction.
+
+![Output error against stored bits](post_training.png)
+"""
+
+
+def write_page(
+    models: Sequence[Findings], tables: Sequence[Table], folder: Path, layers: Path | None
+) -> Iterator[Path]:
+    """Write ``post_training.md``, ``.png`` and ``.csv`` (one row a model and codec) into ``folder``; yields paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page, plot, sheet = (folder / f"{NAME}.{suffix}" for suffix in ("md", "png", "csv"))
+    write_text(page, "\n".join([INTRODUCTION.replace("COMMAND", _command()), *map(_markdown, tables)]))
+    write_figure(error_figure(models), plot)
+    write_text(sheet, to_csv(_joined([each for each in tables if each.title.endswith("every codec")])))
+    yield from (page, plot, sheet)
+    if layers is not None:
+        write_text(layers, to_csv(layer_table(models)))
+        yield layers
+
+
+def _command() -> str:
+    """What was asked for, as typed."""
+    return " ".join(["python -m benchmarks", NAME, *sys.argv[2:]])
+
+
+def _joined(tables: Sequence[Table]) -> Table:
+    return Table("All models", tables[0].columns, tuple(row for each in tables for row in each.rows))
+
+
+def _markdown(table: Table) -> str:
+    """The table as text shows it, without its model, which the title names."""
+    columns = [column for column in table.columns if column.key != "model"]
+    lines = [[column.heading for column in columns], ["--:" if column.shown else "---" for column in columns]]
+    lines += [[column.cell(row.get(column.key)) for column in columns] for row in table.rows]
+    return "\n".join([f"## {table.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+def error_figure(models: Sequence[Findings]) -> Figure:
+    """Output error against bits: codecs as points, budgets as a line; a panel a model."""
+    columns = min(len(models), 2)
+    rows = -(-len(models) // columns)
+    figure = new_figure(4.9 * columns, 3.3 * rows + 0.8)
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, found in zip(panels, models, strict=False):
+        _panel(axes, found)
+    for axes in panels[len(models) :]:
+        axes.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
+
+
+def _panel(axes: Axes, found: Findings) -> None:
+    budgets = sorted((bits(each), each.output_error) for each in found.budgets)
+    axes.plot(*zip(*budgets, strict=True), "k.-", linewidth=1, label="budget, all codecs")
+    for index, each in enumerate(found.uniform):
+        look = {"marker": _MARKERS[index % len(_MARKERS)], "markeredgecolor": "black", "markersize": 7}
+        axes.plot(bits(each), each.output_error, linestyle="", color=f"C{index}", label=each.codec, **look)
+    axes.set(xscale="log", yscale="log", title=found.model)
+    axes.set_xticks([1.5, 2, 3, 4, 6, 8], labels=["1.5", "2", "3", "4", "6", "8"])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("stored bits a weight", fontsize=8)
+    axes.set_ylabel("output error (squared, relative)", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.4)

@@ -1,0 +1,168 @@
+"""An average number of stored bits a weight: each layer gets the codec that serves the model's outputs best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from accel.codecs import Codec, EncodedLayer, layer_bytes
+from accel.errors import ConfigError
+from accel.packed import weight_parameters
+from compiler.compress.choices import Choice, Keep, kept_choices
+from compiler.compress.coder import Coder
+from compiler.compress.layer import relative_error
+from compiler.compress.selection import select
+from compiler.quantise import Exponents
+from compiler.quantise.fold import folded_factors
+from compiler.quantise.revised import recorded, revised
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+Progress = Callable[[int, int, str], None]
+
+Coded = tuple[EncodedLayer, str]  # and why in that codec
+
+NEVER = 1e30  # squared distance of outputs that are NaN or infinite
+SAMPLES_TRIED = 2  # that layers are tried on; each costs part of an inference for every layer and codec
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """At most ``bits`` stored bits a weight on average, codebooks, scales and padding included, with layers in any of
+    ``codecs``; raises ``ConfigError`` for none of these, or bits that are no positive number."""
+
+    bits: float
+    codecs: tuple[Codec, ...]
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.bits) and self.bits > 0):
+            raise ConfigError(f"budget {self.bits:g}; allowed: a positive number of bits a weight")
+        if not self.codecs:
+            raise ConfigError("a budget without codecs; allowed: at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a layer in the codec ``asked`` for comes to: its codec and why, ``stored_bytes`` it takes, and the ``error``
+    of the model if this layer alone is so."""
+
+    asked: Codec
+    choice: Choice
+    layer: EncodedLayer
+    stored_bytes: int
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """How a budget was spent: the sum of all layers' errors alone, ``bound``, which no other choice within the budget
+    beats, what ``measure`` of error that is, and the budget in bytes."""
+
+    candidates: Mapping[str, Candidate]
+    error: float
+    bound: float
+    measure: str
+    limit_bytes: int
+
+
+OUTPUT_ERROR = "squared error over squared outputs, each layer alone"
+WEIGHT_ERROR = "squared error over squared weights, each layer alone: no samples"
+
+
+def spend(budget: Budget, candidates: Mapping[str, Sequence[Candidate]], measure: str) -> Spending:
+    """The choice with the least sum of errors; raises ``ConfigError`` with the range of budgets if none is possible."""
+    weights = sum(math.prod(row[0].layer.shape) for row in candidates.values())
+    sizes = [[each.stored_bytes for each in row] for row in candidates.values()]
+    limit = math.floor(budget.bits * weights / 8)
+    least, most = (8 * sum(end(row) for row in sizes) / weights for end in (min, max))
+    if limit < sum(map(min, sizes)):
+        raise ConfigError(
+            f"budget {budget.bits:g} bits a weight; allowed: at least {math.ceil(least * 1e4) / 1e4:g} "
+            f"(from {most:.4g} on, every layer may have its largest codec)"
+        )
+    found = select(sizes, [[each.error for each in row] for row in candidates.values()], limit)
+    picked = {name: row[pick] for pick, (name, row) in zip(found.picks, candidates.items(), strict=True)}
+    return Spending(picked, found.cost, found.bound, measure, limit)
+
+
+def candidates(
+    coder: Coder,
+    codecs: Sequence[Codec],
+    keep: Keep,
+    values: Tensors,
+    exponents: Exponents,
+    samples: Sequence[Tensors],
+    progress: Progress | None = None,
+) -> dict[str, list[Candidate]]:
+    """Every layer in every codec it may have, tried on the first of ``samples`` (float parameters: ``values``), or with
+    the relative error of its weights without any."""
+    options = _options(coder, codecs, keep)
+    layers: dict[str, list[Coded]] = {}
+    for done, (name, row) in enumerate(options.items()):
+        if progress is not None:
+            progress(done, len(options), name)
+        layers[name] = [coder.chosen(name, each) for each in row]
+    errors = _output_errors(coder, layers, values, exponents, samples, progress) if samples else _errors(coder, layers)
+    return {
+        name: [
+            Candidate(asked, (layer.codec, reason), layer, sum(layer_bytes(layer).values()), error)
+            for (asked, _), (layer, reason), error in zip(row, layers[name], errors[name], strict=True)
+        ]
+        for name, row in options.items()
+    }
+
+
+def _options(coder: Coder, codecs: Sequence[Codec], keep: Keep) -> dict[str, list[Choice]]:
+    """A layer kept in a codec has no other; codecs that would be larger than int8 are int8, once."""
+
+    def of(name: str) -> list[Choice]:
+        every = (coder.choice(name, each) for each in reversed(codecs))
+        return list({codec: (codec, reason) for codec, reason in every}.values())
+
+    kept = kept_choices(coder.graph, keep)
+    return {name: [kept[name]] if name in kept else of(name) for name in weight_parameters(coder.graph)}
+
+
+def _errors(coder: Coder, layers: Mapping[str, Sequence[Coded]]) -> dict[str, list[float]]:
+    return {name: [relative_error(coder.matrix(name), layer) for layer, _ in row] for name, row in layers.items()}
+
+
+def _output_errors(
+    coder: Coder,
+    layers: Mapping[str, Sequence[Coded]],
+    values: Tensors,
+    exponents: Exponents,
+    samples: Sequence[Tensors],
+    progress: Progress | None,
+) -> dict[str, list[float]]:
+    """Squared errors of all outputs over their squares, both summed over samples, of each layer in each codec alone."""
+    graph, tried = coder.graph, samples[:SAMPLES_TRIED]
+    factors = dict(folded_factors(graph, exponents))
+    errors = {name: np.zeros(len(row)) for name, row in layers.items()}
+    power = 0.0
+    for number, sample in enumerate(tried):
+        tensors = recorded(graph, values, sample)
+        wanted = {name: tensors[name] for name in graph.outputs}
+        power += sum(float(np.square(each, dtype=np.float64).sum()) for each in wanted.values())
+        for done, (name, row) in enumerate(layers.items()):
+            if progress is not None:
+                progress(number * len(layers) + done, len(tried) * len(layers), f"sensitivity of {name}")
+            for index, (layer, _) in enumerate(row):
+                real = decoded_weight(layer).reshape(graph.parameters[name]) / factors.get(name, np.float32(1))
+                errors[name][index] += squared_distance(revised(graph, tensors, {name: real}), wanted)
+    return {name: (found / power if power else found).tolist() for name, found in errors.items()}
+
+
+def decoded_weight(layer: EncodedLayer) -> npt.NDArray[np.float32]:
+    """The real values ``[out, reduction]`` a layer stands for."""
+    return layer.codec.decode(layer) * layer.scale[:, None]
+
+
+def squared_distance(found: Tensors, wanted: Tensors) -> float:
+    """Summed over all outputs; what is not finite counts as a distance no sum of others reaches."""
+    total = sum(float(np.square(found[name] - each, dtype=np.float64).sum()) for name, each in wanted.items())
+    return total if math.isfinite(total) else NEVER
