@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compiler.compress.layer import compress_layer, relative_error
-from compiler.compress.model import Compression, LayerReport, calibrated, compress
+from compiler.compress.model import Compression, LayerReport, calibrated, codec_choices, compress, layer_report
 from compiler.compress.scales import SCALE_MODES, ScaleMode
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "LayerReport",
     "ScaleMode",
     "calibrated",
+    "codec_choices",
     "compress",
     "compress_layer",
+    "layer_report",
     "relative_error",
 ]

@@ -93,7 +93,7 @@ def compress(
         raise ConfigError(f"scale '{scale}'; allowed: {listed(SCALE_MODES)}{nearest(scale, SCALE_MODES)}")
     candidate_methods(method)
     _check_weights(graph, weights)
-    choices = _choices(graph, codec, keep, vector_axis)
+    choices = codec_choices(graph, codec, keep, vector_axis)
     exponents = choose_exponents(graph, weights, calibration, progress) if calibration else {}
     folded = fold_exponents(graph, weights, exponents)
     layers: dict[str, EncodedLayer] = {}
@@ -103,7 +103,7 @@ def compress(
             progress(done, len(choices), name)
         matrix = _float32(folded[name]).reshape(gemm_shape(graph.parameters[name]))
         layers[name] = _compressed(name, matrix, chosen, scale, vector_axis, seed)
-        reports.append(_report(name, matrix, layers[name], reason))
+        reports.append(layer_report(name, matrix, layers[name], reason))
     parameters = {name: _parameter(name, weights[name]) for name in plain_parameters(graph)}
     source = Source(model_digest(graph, weights), dict(description or {}))
     result = Compression(Packed(graph, layers, parameters, source), tuple(reports))
@@ -142,13 +142,14 @@ def _compressed(
         raise CodecError(f"weight '{name}': {error}") from error
 
 
-def _report(name: str, matrix: npt.NDArray[np.float32], layer: EncodedLayer, reason: str) -> LayerReport:
+def layer_report(name: str, matrix: npt.NDArray[np.float32], layer: EncodedLayer, reason: str) -> LayerReport:
+    """What storing ``matrix[out, reduction]`` as ``layer`` came to."""
     padding = padded_weights(layer.codec, layer.shape, layer.vector_axis)
     error = relative_error(matrix, layer)
     return LayerReport(name, layer.codec, layer.shape, error, layer_bytes(layer), padding, reason)
 
 
-def _choices(graph: Graph, codec: Codec, keep: Keep, axis: VectorAxis) -> dict[str, tuple[Codec, str]]:
+def codec_choices(graph: Graph, codec: Codec, keep: Keep, axis: VectorAxis) -> dict[str, tuple[Codec, str]]:
     """Codec and reason for every weight, in the graph's order."""
     aliases: dict[str, list[str]] = {name: [name] for name in weight_parameters(graph)}
     for op in graph.weight_ops():
