@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -88,13 +89,17 @@ def _compression(
 
 
 def _with_plain_weights(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode that holds the decoded weights themselves."""
-    import copy
+    """A copy in evaluation mode that holds the decoded weights themselves.
 
+    Not by ``remove_parametrizations``: it takes the weight from the class, which the copy shares with the original.
+    """
     plain = copy.deepcopy(module).eval()
     for name in coded_weights(plain):
-        layer = plain.get_submodule(name.rpartition(".")[0])
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        layer: Any = plain.get_submodule(name.rpartition(".")[0])
+        weight = nn.Parameter(layer.weight.detach())
+        layer.__class__ = parametrize.type_before_parametrizations(layer)
+        del layer.parametrizations
+        layer.register_parameter("weight", weight)
     return plain
 
 
