@@ -15,6 +15,7 @@ functions of what is trained; afterwards they give back encoded layers, or a pac
 - ``train`` (``loop``): deterministic; ``Checkpointing`` lets a killed run go on to the same result. One epoch is
   ``TrainingOptions(epochs=1)``; ``stop_after`` ends a run after a step, ``resume`` goes on.
 - ``LOSSES``: ``cross_entropy`` with labels; ``mse``, ``cosine``, ``kl`` towards ``outputs_of`` the float model.
+- ``finetune``: all of it for a graph, with scores before and after: what ``accel finetune`` calls.
 - ``accuracy``, ``mean_loss``, ``outputs_of`` (``data``): evaluation.
 
 Assignments of vectors to codewords and the masks of MVQ are decided by clustering and stay; codewords, projections,
@@ -32,11 +33,12 @@ except ImportError as error:
 
 from compiler.training.checkpoint import read_checkpoint, write_checkpoint
 from compiler.training.coded import CodedWeight
-from compiler.training.data import TrainingData, accuracy, mean_loss, outputs_of
+from compiler.training.data import Samples, TrainingData, accuracy, mean_loss, outputs_of
 from compiler.training.export import export_graph, export_module
+from compiler.training.finetune import FineTuning, Recipe, Score, finetune
 from compiler.training.graph_module import GraphModule
 from compiler.training.log import CsvLog, StepRow, TensorBoardLog
-from compiler.training.loop import Checkpointing, make_optimiser, train
+from compiler.training.loop import Checkpointing, Log, make_optimiser, train
 from compiler.training.losses import LOSSES, find_loss
 from compiler.training.modules import coded_weights, compress_modules, encoded_layers, frozen_share
 from compiler.training.options import Freezing, TrainingOptions, WeightOptions
@@ -46,8 +48,13 @@ __all__ = [
     "Checkpointing",
     "CodedWeight",
     "CsvLog",
+    "FineTuning",
     "Freezing",
     "GraphModule",
+    "Log",
+    "Recipe",
+    "Samples",
+    "Score",
     "StepRow",
     "TensorBoardLog",
     "TrainingData",
@@ -60,6 +67,7 @@ __all__ = [
     "export_graph",
     "export_module",
     "find_loss",
+    "finetune",
     "frozen_share",
     "make_optimiser",
     "mean_loss",

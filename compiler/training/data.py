@@ -17,6 +17,22 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Samples:
+    """Stacks of inputs ``[N, *shape]`` by name and, where known, a class for each, int64 ``[N]``."""
+
+    inputs: Mapping[str, Array]
+    labels: Array | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def take(self, chosen: Array) -> Samples:
+        """Some of them."""
+        inputs = {name: array[chosen] for name, array in self.inputs.items()}
+        return Samples(inputs, None if self.labels is None else self.labels[chosen])
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingData:
     """``inputs``: by name and in the model's order, one array ``[N, ...]`` each. ``targets``: int64 labels ``[N]`` or
     float32 outputs to imitate ``[N, ...]``. Raises ``ModelError`` unless there are samples, as many of each."""
@@ -34,13 +50,8 @@ class TrainingData:
 
     def batch(self, chosen: Array) -> tuple[tuple[Tensor, ...], Tensor]:
         """Inputs and targets of the samples ``chosen``."""
-        return tuple(torch.from_numpy(each[chosen]) for each in self.inputs.values()), torch.from_numpy(
-            self.targets[chosen]
-        )
-
-    def take(self, chosen: Array) -> TrainingData:
-        """Some of the samples."""
-        return TrainingData({name: each[chosen] for name, each in self.inputs.items()}, self.targets[chosen])
+        inputs = tuple(torch.from_numpy(each[chosen]) for each in self.inputs.values())
+        return inputs, torch.from_numpy(self.targets[chosen])
 
 
 def batches(samples: int, size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -81,5 +92,9 @@ def mean_loss(model: nn.Module, data: TrainingData, loss: Callable[[Tensor, Tens
 
 def accuracy(model: nn.Module, data: TrainingData, size: int = 64) -> float:
     """Share of the samples whose highest output is that of their label."""
-    found = outputs_of(model, data.inputs, size).reshape(len(data), -1).argmax(1)
-    return float((found == data.targets).mean())
+    return share_right(outputs_of(model, data.inputs, size), data.targets)
+
+
+def share_right(outputs: Array, labels: Array) -> float:
+    """Share of ``outputs[N, ..., classes]`` that are highest at the class of ``labels[N]``."""
+    return float((outputs.reshape(len(labels), -1).argmax(1) == labels).mean())
