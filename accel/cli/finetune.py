@@ -3,7 +3,7 @@
 --data is a data set (fashion_mnist), an .npz file, or a folder of such files: an array for each input, samples in
 front, and optionally the classes in "labels". With labels the loss is cross-entropy; without, the model is taught to
 answer as its float self. What is held back is only scored. Freezing of signs is checked every 500 steps, or a twentieth
-of a shorter run. Activations are calibrated on the first training samples, unless --calibrate names others.
+of a shorter run, at least 10. Activations are calibrated on the first training samples, or those of --calibrate.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
 FREEZE_INTERVAL_STEPS = 500  # the best of 100, 200, 500 and 1000 in SSVQ's ablation, in runs of tens of thousands
-FREEZE_CHECKS = 20  # a run too short for many checks at that interval has so many
+FREEZE_CHECKS = 20  # a run too short for that many checks at that interval has so many ...
+LEAST_INTERVAL_STEPS = 10  # ... unless the votes before each would be few
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,10 @@ class Freezing:
     """Enhanced iterative freezing (SSVQ, arXiv 2503.08668, on Nagel et al., arXiv 2203.11086).
 
     Every ``interval_steps`` each sign whose rate of flips exceeds the threshold is frozen for good, to the sign it had
-    in most steps since the check before (none to the one it has). The rate is an exponential moving average with
+    in most steps since the check before (of as many, the present one). The rate is an exponential moving average with
     ``momentum`` a step; the threshold falls as a cosine from ``threshold`` to ``final_threshold``. Momentum and
     thresholds are Nagel's; SSVQ does not publish its own. ``interval_steps`` None: 500 (SSVQ's best), or a twentieth
-    of the run if that is less.
+    of the run if that is less, but at least 10.
     """
 
     interval_steps: int | None = None
@@ -47,7 +48,7 @@ class Freezing:
 
     def interval(self, steps: int) -> int:
         """Steps between checks in a run of ``steps``."""
-        return self.interval_steps or max(1, min(FREEZE_INTERVAL_STEPS, steps // FREEZE_CHECKS))
+        return self.interval_steps or max(LEAST_INTERVAL_STEPS, min(FREEZE_INTERVAL_STEPS, steps // FREEZE_CHECKS))
 
     def threshold_at(self, step: int, steps: int) -> float:
         """Rate of flips above which a sign is frozen, ``step`` steps into ``steps``."""
