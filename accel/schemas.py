@@ -24,6 +24,9 @@ FILE_KINDS: Mapping[str, FileKind] = MappingProxyType(
         "accel.run": FileKind("a run", "accel report and accel diff take it", "simulate the program again"),
         "accel.difference": FileKind("what accel diff --json printed", "no command takes it", "compare the runs again"),
         "accel.sweep": FileKind("results of a sweep", "no command takes it", "run the sweep again"),
+        "accel.checkpoint": FileKind(
+            "a checkpoint of training", "accel finetune --resume takes it", "fine-tune the model again"
+        ),
         "accel.comparison": FileKind("a comparison", "accel report --curves takes it", "compare again"),
     }
 )

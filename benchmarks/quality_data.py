@@ -6,24 +6,20 @@ texts need ``tokenizers`` (``pip install 'accel-codesign[quality]'``). Everythin
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import io
-import math
 import sys
 import zipfile
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from accel.errors import ConfigError, FormatError, ModelError, listed
+from accel.errors import ConfigError, ModelError
 from compiler.frontend.datasets import fetch_dataset
+from compiler.frontend.fashion_mnist import fashion_mnist
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -112,36 +108,13 @@ def _planes(picture: Any, normalisation: Normalisation) -> FloatArray:
 
 # --- Fashion-MNIST ---------------------------------------------------------------------------------------------------
 
-FASHION_FILES: Mapping[str, str] = MappingProxyType({"train": "train", "test": "t10k"})
-FASHION_MEAN, FASHION_DEVIATION = 0.2860, 0.3530  # of the training pictures, between 0 and 1
-IDX_UINT8 = b"\x00\x00\x08"
-
 
 def fashion_images(split: str) -> Labelled:
     """Fashion-MNIST, float32 [N,1,28,28] of mean 0 and deviation 1; ``split``: train (60000) or test (10000).
 
     Raises ``ConfigError`` for another split, ``ModelError`` when the files cannot be had.
     """
-    if split not in FASHION_FILES:
-        raise ConfigError(f"unknown split '{split}'; there are: {listed(FASHION_FILES)}")
-    files = fetch_dataset("fashion_mnist", tell)
-    pixels = read_idx(files[f"{FASHION_FILES[split]}-images-idx3-ubyte.gz"])[:, None].astype(np.float32)
-    labels = read_idx(files[f"{FASHION_FILES[split]}-labels-idx1-ubyte.gz"]).astype(np.int64)
-    return Labelled(((pixels / 255 - FASHION_MEAN) / FASHION_DEVIATION).astype(np.float32), labels)
-
-
-def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Bytes of a gzipped IDX file in its shape (format: MNIST's web page). Raises ``FormatError``."""
-    try:
-        with gzip.open(path) as file:
-            data = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise FormatError(f"'{path}': cannot read: {error}") from error
-    axes = data[3] if data[:3] == IDX_UINT8 and len(data) > 3 else 0
-    shape = np.frombuffer(data[4 : 4 + 4 * axes], ">u4").tolist() if len(data) >= 4 + 4 * axes else []
-    if not axes or len(shape) != axes or len(data) != 4 + 4 * axes + math.prod(shape):
-        raise FormatError(f"'{path}': not an IDX file of bytes, or truncated")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    return Labelled(*fashion_mnist(split, tell))
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------

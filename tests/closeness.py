@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from differential import scales_of
-from graph_reference import REFERENCE
 
 from accel.graph import Op, weight_name
 from accel.packed import Packed
@@ -24,6 +23,7 @@ from compiler.output_stage import uses_table
 from compiler.quantise import packed_values
 from compiler.scaled import ScaledModel, channel_units
 from compiler.steps import OutputStage
+from compiler.training.operators import TORCH
 
 Reals = np.ndarray
 STEEPEST = 1.6  # of the activation functions' slopes: hardswish has 1.5
@@ -101,7 +101,7 @@ def _behind(model: _Model, stage: OutputStage) -> list[Op]:
 
 def _torch(op: Op, operands: list[Reals]) -> Reals:
     tensors = [torch.from_numpy(np.ascontiguousarray(each)) for each in operands]
-    return REFERENCE[op.kind](op.attributes, *tensors).numpy()
+    return TORCH[op.kind](op.attributes, *tensors).numpy()
 
 
 def _expected(model: _Model, op: Op, stage: OutputStage | None) -> tuple[Reals, Reals]:

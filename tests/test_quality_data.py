@@ -15,9 +15,10 @@ from graph_reference import evaluate
 
 from accel.errors import ConfigError, FormatError, ModelError
 from benchmarks import quality_data
-from benchmarks.quality_data import EFFICIENTNET_LITE, TORCHVISION, read_idx
-from compiler.frontend import load_model
+from benchmarks.quality_data import EFFICIENTNET_LITE, TORCHVISION
+from compiler.frontend import fashion_mnist, load_model
 from compiler.frontend.architectures import build_architecture
+from compiler.frontend.fashion_mnist import read_idx
 
 
 def idx(*shape: int, kind: int = 8) -> bytes:
@@ -30,7 +31,8 @@ def lay(monkeypatch: pytest.MonkeyPatch, folder: Path, files: dict[str, bytes]) 
     """Let every data set consist of these files."""
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    monkeypatch.setattr(quality_data, "fetch_dataset", lambda *_: {name: folder / name for name in files})
+    for module in (quality_data, fashion_mnist):
+        monkeypatch.setattr(module, "fetch_dataset", lambda *_: {name: folder / name for name in files})
 
 
 def test_idx_files_are_read_in_their_shape(tmp_path: Path) -> None:

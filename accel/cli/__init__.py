@@ -22,6 +22,7 @@ from accel.cli import (
     compress,
     diff,
     dram,
+    finetune,
     gemm,
     import_,
     isa,
@@ -37,7 +38,7 @@ from accel.cli import (
 from accel.errors import AccelError
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, import_, compile, run, sim, compare, sweep, report, diff),
+    *(compress, finetune, import_, compile, run, sim, compare, sweep, report, diff),
     *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )

@@ -75,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         result = compress_loaded(model, codec, arguments, report, keep, calibrating, weighted=arguments.weighted)
     say(f"warning: {text}" for text in result.warnings)
     write_packed(result.packed, arguments.output)
-    totals = _totals(result)
+    totals = compression_totals(result)
     notes = (*_spending_notes(result.spending), *_calibration_notes(result.packed))
-    table = _layers_table(result.reports, totals, notes)
+    table = layers_table(result.reports, totals, notes)
     if arguments.json:
         found = {"budget": _spending(result.spending), "calibration": _calibration(result.packed)}
         facts = {"source": dict(model.source), **totals, **found}
@@ -222,7 +222,8 @@ def _kept(text: str) -> tuple[str, Codec]:
     return glob, parse_codec(codec)
 
 
-def _totals(result: Compression) -> dict[str, float]:
+def compression_totals(result: Compression) -> dict[str, float]:
+    """Figures of all layers together, in the units of ``layers_table``."""
     weights = sum(report.shape[0] * report.shape[1] for report in result.reports)
     stored = sum(sum(report.bytes_by_kind.values()) for report in result.reports)
     side = parameter_bytes(result.packed)
@@ -255,7 +256,8 @@ def mean_relative_error(reports: Sequence[LayerReport]) -> float:
     return sum(w * e for w, e in zip(weights, errors, strict=True)) / sum(weights)
 
 
-def _layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float], calibration: Iterable[str]) -> Table:
+def layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float], calibration: Iterable[str]) -> Table:
+    """One row a layer and one for all."""
     from accel.reporting import Column, Table, times_less
 
     columns = (

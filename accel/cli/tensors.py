@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from accel.cli.arrays import Array, read_npz
@@ -48,7 +48,20 @@ def read_samples(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> S
     Raises what ``read_npz`` raises, and ``ModelError`` for inputs that differ in their number of samples.
     """
 
+    stacked = read_stacks(path, shapes)
+    return [{name: array[i] for name, array in stacked.items()} for i in range(len(next(iter(stacked.values()), ())))]
+
+
+def read_stacks(
+    path: str | os.PathLike[str], shapes: Mapping[str, Shape], one_a_sample: Sequence[str] = ()
+) -> dict[str, Array]:
+    """The arrays of ``read_samples``, samples in front; and further ones, by name, of one number a sample."""
+
     def fit(name: str, shape: Shape) -> Shape:
+        if name in one_a_sample:
+            if len(shape) != 1:
+                raise ModelError(f"'{name}': shape {list(shape)}; allowed: [samples], one number each")
+            return shape
         wanted = tuple(shapes[name])
         stack = _stack(shape, wanted)
         if stack is None:
@@ -56,11 +69,11 @@ def read_samples(path: str | os.PathLike[str], shapes: Mapping[str, Shape]) -> S
             raise ModelError(f"input '{name}': shape {list(shape)}; allowed: {known}")
         return stack
 
-    stacked = read_npz(path, shapes, fit)
+    stacked = read_npz(path, (*shapes, *one_a_sample), fit)
     counts = {name: len(array) for name, array in stacked.items()}
     if len(set(counts.values())) > 1:
         raise ModelError(f"'{os.fspath(path)}': samples of each input: {counts}; allowed: equal numbers")
-    return [{name: array[i] for name, array in stacked.items()} for i in range(min(counts.values(), default=0))]
+    return stacked
 
 
 def _stack(shape: Shape, wanted: Shape) -> Shape | None:

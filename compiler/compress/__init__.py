@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from compiler.compress.budget import Budget, Spending
+from compiler.compress.choices import codec_choices
 from compiler.compress.layer import compress_layer, relative_error
-from compiler.compress.model import Compression, LayerReport, calibrated, compress
+from compiler.compress.model import Compression, LayerReport, calibrated, compress, layer_report
 from compiler.compress.scales import SCALE_MODES, ScaleMode
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "ScaleMode",
     "Spending",
     "calibrated",
+    "codec_choices",
     "compress",
     "compress_layer",
+    "layer_report",
     "relative_error",
 ]

@@ -25,7 +25,7 @@ def evaluate(graph: Graph, values: Tensors, inputs: Tensors, observe: Observer |
         stored = set(stored_tensors(graph))
         for name in (*graph.inputs, *(each for each in graph.parameters if each in stored)):
             observe(name, tensors[name])
-    leaving = _last_uses(graph)
+    leaving = last_uses(graph)
     with np.errstate(all="ignore"):
         for position, op in enumerate(graph.ops):
             result = FLOATING[op.kind](op.attributes, *(tensors[name] for name in op.inputs))
@@ -42,7 +42,7 @@ def _floats(array: Array) -> Array:
     return array if array.dtype.kind in "iu" else np.asarray(array, np.float32)
 
 
-def _last_uses(graph: Graph) -> dict[int, list[str]]:
+def last_uses(graph: Graph) -> dict[int, list[str]]:
     """Tensors nobody needs after the operator at a position."""
     last = {name: position for position, op in enumerate(graph.ops) for name in (*op.inputs, op.output)}
     leaving: dict[int, list[str]] = {}

@@ -28,6 +28,13 @@ def check_samples(graph: Graph, values: Tensors, samples: Sequence[Tensors]) -> 
     return tuple(_warnings(graph, samples))
 
 
+def check_inputs(graph: Graph, stacks: Tensors) -> None:
+    """Raise ``ModelError`` unless a graph can take every sample of ``stacks``, arrays ``[N, *shape]`` by input."""
+    rows = index_rows(graph)
+    for name, array in stacks.items():
+        _check_values(f"input '{name}'", np.asarray(array), rows.get(name))
+
+
 def random_samples(graph: Graph, count: int, seed: int = 0) -> list[dict[str, Array]]:
     """Standard-normal numbers, and indices drawn evenly from their table."""
     rng, rows = np.random.default_rng(seed), index_rows(graph)
@@ -68,6 +75,11 @@ def _check_array(graph: Graph, name: str, array: Array, rows: int | None, number
     where, shape = f"sample {number}, input '{name}'", tuple(graph.inputs[name])
     if array.shape != shape:
         raise ModelError(f"{where}: shape {list(array.shape)}; the graph has {list(shape)}")
+    _check_values(where, array, rows)
+
+
+def _check_values(where: str, array: Array, rows: int | None) -> None:
+    """Indices of a table with so many rows, or real numbers."""
     if rows is not None:
         _check_indices(where, array, rows)
     elif array.dtype.kind not in "fiu":

@@ -1,0 +1,91 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped, in one file without pickles.
+
+Which samples a step sees, and every random number in it, follow from the seed and the step's number: beside the
+model (with what freezing knows of every sign) and the optimiser, the number of steps done is all there is to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import accel
+from accel.container import read_container, write_container
+from accel.errors import ConfigError, FormatError
+
+SCHEMA = "accel.checkpoint/1"
+FILE_NAME = "last.checkpoint.safetensors"
+
+Identity = Mapping[str, str]
+
+
+def write_checkpoint(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int, identity: Identity
+) -> Path:
+    """The state after ``step`` steps, in place of the last one, atomically; raises ``FormatError`` if that fails."""
+    tensors = {name: tensor.detach().numpy() for name, tensor in _state(model, optimiser)}
+    document = {"tool_version": accel.__version__, "step": step, "identity": dict(identity)}
+    write_container(folder / FILE_NAME, SCHEMA, document, tensors)
+    return folder / FILE_NAME
+
+
+def read_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, identity: Identity) -> int:
+    """Put the state of ``write_checkpoint`` into ``model`` and ``optimiser``; returns the number of steps done.
+
+    Raises ``ConfigError`` if the run was another one (the first difference in ``identity`` is named), ``FormatError``
+    for a damaged file.
+    """
+    path = folder / FILE_NAME
+    document, tensors = read_container(path, SCHEMA)
+    step, known = document.get("step"), document.get("identity")
+    if type(step) is not int or step < 0 or not isinstance(known, dict):
+        raise FormatError(f"'{path}': no number of steps, or nothing of the run it belongs to")
+    for key in {**known, **identity}:
+        if known.get(key) != identity.get(key):
+            raise ConfigError(f"'{path}' is of a run with {key} = {known.get(key)}; this one has {identity.get(key)}")
+    _prepare(optimiser)
+    state = dict(_state(model, optimiser))
+    _check(path, state, tensors)
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(torch.from_numpy(np.array(tensors[name])))
+    return step
+
+
+def _state(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        yield f"model:{name}", tensor
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for parameter, values in optimiser.state.items():
+        for key, value in values.items():
+            yield f"optimiser:{names[parameter]}:{key}", value
+
+
+def _prepare(optimiser: torch.optim.Optimizer) -> None:
+    """Let the optimiser make its state, which it does in its first step: one without gradient or rate."""
+    rates = [group["lr"] for group in optimiser.param_groups]
+    for group in optimiser.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    optimiser.zero_grad()
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+def _check(path: Path, state: Mapping[str, Tensor], tensors: Mapping[str, Any]) -> None:
+    for name in {**state, **tensors}:
+        if name not in state or name not in tensors:
+            raise FormatError(f"'{path}': tensor '{name[:80]}' is {'missing' if name in state else 'unexpected'}")
+        found, wanted = tensors[name], state[name].detach().numpy()
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            raise FormatError(
+                f"'{path}': tensor '{name}' is {found.dtype}{list(found.shape)}; "
+                f"expected {wanted.dtype}{list(wanted.shape)}"
+            )

@@ -1,0 +1,167 @@
+"""All of it in one call: a graph and its weights are compressed, trained on samples, scored and packed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from accel.codecs import Codec, VectorAxis
+from accel.errors import ModelError
+from accel.graph import Graph
+from compiler.compress import Compression, ScaleMode, codec_choices
+from compiler.training.data import Samples, TrainingData, outputs_of, share_right
+from compiler.training.export import export_graph
+from compiler.training.graph_module import GraphModule
+from compiler.training.log import StepRow
+from compiler.training.loop import Checkpointing, Log, train
+from compiler.training.losses import LABELLED, LOSSES, cosine
+from compiler.training.modules import compress_modules, frozen_share
+from compiler.training.options import TrainingOptions, WeightOptions
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+Progress = Callable[[float, float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is done to a model. ``codec``, ``keep``, ``scale`` and ``vector_axis`` as ``compiler.compress.compress``
+    takes them; k-means and training share the seed of ``loop``. ``loss`` is a name in ``LOSSES``."""
+
+    codec: Codec
+    loss: str
+    keep: Sequence[tuple[str, Codec]] = ()
+    scale: ScaleMode = "channel"
+    vector_axis: VectorAxis = "out"
+    weights: WeightOptions = field(default_factory=WeightOptions)
+    loop: TrainingOptions = field(default_factory=TrainingOptions)
+
+    def facts(self) -> dict[str, str]:
+        """What tells one recipe from another, but for ``loop``."""
+        return {
+            "codec": str(self.codec),
+            "keep": " ".join(f"{glob}={codec}" for glob, codec in self.keep),
+            "scale": self.scale,
+            "vector axis": self.vector_axis,
+            "loss": self.loss,
+            "weights": str(self.weights),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How a model did on samples held back: mean ``loss``, mean cosine of its output rows with the float model's, and
+    the share of right classes where these are known."""
+
+    stage: str
+    loss: float
+    cosine: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """What came of it; ``scores`` of the float model, the compressed one, and that after training."""
+
+    compression: Compression
+    scores: tuple[Score, ...]
+    steps: int
+    final_loss: float | None
+    frozen_share: float
+
+
+def finetune(
+    graph: Graph,
+    weights: Tensors,
+    recipe: Recipe,
+    training: Samples,
+    held_back: Samples,
+    *,
+    checkpoints: Checkpointing | None = None,
+    open_logs: Callable[[int], Sequence[Log]] = lambda step: (),
+    progress: Progress | None = None,
+    description: Mapping[str, str] | None = None,
+    calibration: Sequence[Tensors] = (),
+    method: str = "minmax",
+) -> FineTuning:
+    """Fine-tune ``graph``, which has one output; samples are ``[N, *shape]`` by input. Without labels, or with a loss
+    that needs none, the targets are the float model's outputs.
+
+    Raises what ``compress_modules``, ``train`` and ``export_graph`` raise.
+    """
+    if len(graph.outputs) != 1:
+        raise ModelError(f"the model has outputs {', '.join(graph.outputs)}; allowed: one to train on")
+    float_model = GraphModule(graph, weights)
+    scoring = _Scoring(recipe.loss, held_back, _outputs(float_model, held_back, "scoring: float model", progress))
+    scores = [scoring.score(scoring.wanted, "float model")]
+    data = _data(float_model, recipe.loss, training, progress)
+    model = GraphModule(graph, weights)
+    choices = codec_choices(graph, recipe.codec, recipe.keep, recipe.vector_axis)
+    compress_modules(
+        model,
+        lambda name, _: choices[name][0],
+        recipe.weights,
+        scale=recipe.scale,
+        vector_axis=recipe.vector_axis,
+        seed=recipe.loop.seed,
+        progress=progress,
+    )
+    scores.append(scoring.score(_outputs(model, held_back, "scoring: compressed", progress), "compressed"))
+    last = _Last()
+    steps = train(
+        model,
+        data,
+        LOSSES[recipe.loss],
+        recipe.loop,
+        checkpoints=checkpoints,
+        open_logs=lambda step: (last, *open_logs(step)),
+        progress=progress,
+    )
+    scores.append(scoring.score(_outputs(model, held_back, "scoring: fine-tuned", progress), "fine-tuned"))
+    packed = export_graph(model, weights, description, calibration, method)
+    return FineTuning(packed, tuple(scores), steps, last.loss, frozen_share(model))
+
+
+def _outputs(model: nn.Module, samples: Samples, what: str, progress: Progress | None) -> Array:
+    if progress is not None:
+        progress(0, 1, what)
+    return outputs_of(model, samples.inputs)
+
+
+def _data(float_model: nn.Module, loss: str, samples: Samples, progress: Progress | None) -> TrainingData:
+    """``samples`` with their labels or the float model's outputs."""
+    if loss not in LABELLED:
+        return TrainingData(samples.inputs, _outputs(float_model, samples, "outputs of the float model", progress))
+    assert samples.labels is not None, "checked with the loss"
+    return TrainingData(samples.inputs, samples.labels)
+
+
+class _Last:
+    """The loss of the last step."""
+
+    loss: float | None = None
+
+    def add(self, row: StepRow) -> None:
+        self.loss = row.loss
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoring:
+    """What outputs are scored with; ``wanted`` are the float model's."""
+
+    loss: str
+    samples: Samples
+    wanted: Array
+
+    def score(self, outputs: Array, stage: str) -> Score:
+        """Of ``outputs[N, ...]``."""
+        labels = self.samples.labels
+        found, wanted = torch.from_numpy(outputs), torch.from_numpy(self.wanted)
+        targets = torch.from_numpy(labels) if self.loss in LABELLED and labels is not None else wanted
+        right = None if labels is None else share_right(outputs, labels)
+        return Score(stage, float(LOSSES[self.loss](found, targets)), 1 - float(cosine(found, wanted)), right)

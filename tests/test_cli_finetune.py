@@ -1,0 +1,133 @@
+"""``accel finetune``: data in, packed file and scores out; mistakes are one line and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_training import one_thread, stripes
+
+from accel.cli import main
+from accel.graph import GraphBuilder
+from accel.packed import packed_digest, read_packed
+from compiler import frontend
+
+Captured = pytest.CaptureFixture[str]
+__all__ = ["one_thread"]  # for all tests here, too
+
+
+@pytest.fixture
+def loaded() -> frontend.LoadedModel:
+    """Pictures [1,1,6,6] to scores of two classes, through one hidden layer."""
+    builder, random = GraphBuilder("net"), np.random.default_rng(0)
+    x = builder.op("reshape", builder.input("x", (1, 1, 6, 6)), shape=(1, 36))
+    hidden = builder.op("relu", builder.op("gemm", x, builder.parameter("fc.weight", (32, 36)), name="fc"))
+    head = builder.parameter("head.weight", (2, 32)), builder.parameter("head.bias", (2,))
+    graph = builder.build(builder.op("gemm", hidden, *head, name="head"))
+    weights = {name: random.normal(0, 0.2, shape).astype(np.float32) for name, shape in graph.parameters.items()}
+    source = {"spec": "net", "description": "two layers", "weights": "random", "sha256": "0" * 64}
+    return frontend.LoadedModel(graph, weights, source)
+
+
+@pytest.fixture
+def folder(loaded: frontend.LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with samples, where MODEL is a small network whatever its name."""
+    monkeypatch.setattr(frontend, "load_model", lambda spec, **options: loaded)
+    monkeypatch.chdir(tmp_path)
+    data = stripes(80)
+    np.savez("labelled.npz", x=data.inputs["x"], labels=data.targets)
+    np.savez("plain.npz", x=data.inputs["x"])
+    return tmp_path
+
+
+def tune(*more: str, data: str = "labelled.npz", out: str = "net.vq.safetensors") -> list[str]:
+    wanted = ["--codec", "ssvq:k=8,d=4", "--data", data, "--batch", "8", "--lr", "0.01", "-o", out]
+    return ["finetune", "net", *wanted, *more]
+
+
+def scores(capsys: Captured) -> dict[str, dict[str, float]]:
+    return {row["stage"]: row for row in json.loads(capsys.readouterr().out)["scores"]}
+
+
+def refused(capsys: Captured, *argv: str) -> str:
+    try:
+        code = main(list(argv))
+    except SystemExit as leaving:
+        code = leaving.code  # type: ignore[assignment]
+    out, err = capsys.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    return err
+
+
+def test_labels_are_learned_and_the_file_is_a_calibrated_model(folder: Path, capsys: Captured) -> None:
+    assert main([*tune("--epochs", "3", "--json", "--keep", "head.weight=int8", "--log", "log.csv")]) == 0
+    found = scores(capsys)
+    assert list(found) == ["float model", "compressed", "fine-tuned"]
+    assert found["fine-tuned"]["loss"] < found["compressed"]["loss"]
+    assert found["float model"]["cosine"] == pytest.approx(1)
+    assert found["compressed"]["cosine"] < 0.9999
+    assert 0 <= found["fine-tuned"]["accuracy"] <= 1
+    packed = read_packed("net.vq.safetensors")
+    assert str(packed.layers["head.weight"].codec) == "int8"
+    assert packed.quantisation is not None and packed.quantisation.samples == 64
+    assert "3 epochs, batch 8" in packed.source.description["fine-tuning"]
+    assert len((folder / "log.csv").read_text().splitlines()) == 1 + 3 * 9  # 72 samples: a tenth is held back
+
+
+def test_without_labels_the_float_model_teaches(folder: Path, capsys: Captured) -> None:
+    (folder / "parts").mkdir()
+    for name in ("a", "b"):
+        (folder / "parts" / f"{name}.npz").write_bytes((folder / "plain.npz").read_bytes())
+    assert main(tune("--epochs", "2", data="parts")) == 0
+    text = capsys.readouterr().out
+    assert "cosine to float" in text and "accuracy" not in text and "trained on 144 samples in 36 steps" in text
+    assert main([*tune("--loss", "kl", "--json", "--codec", "vq:k=8,d=4", data="plain.npz")]) == 0
+    found = scores(capsys)
+    assert found["float model"]["loss"] == pytest.approx(0, abs=1e-6)
+    assert found["fine-tuned"]["loss"] < found["compressed"]["loss"]
+
+
+def test_a_finished_run_is_not_repeated_and_another_is_refused(folder: Path, capsys: Captured) -> None:
+    options = ("--epochs", "2", "--checkpoint", "run", "--checkpoint-every", "5")
+    assert main(tune(*options)) == 0
+    assert main(tune(*options, "--resume", out="again.vq.safetensors")) == 0
+    assert packed_digest("net.vq.safetensors") == packed_digest("again.vq.safetensors")
+    capsys.readouterr()
+    assert "is of a run with codec = ssvq:k=8,d=4; this one has vq:k=8,d=4" in refused(
+        capsys, *tune(*options, "--resume", "--codec", "vq:k=8,d=4")
+    )
+    assert "is of a run with data = " in refused(capsys, *tune(*options, "--resume", data="plain.npz"))
+
+
+MISTAKES = {
+    "data missing": (["--data", "no.npz"], "--data no.npz: no such file; allowed: a folder or file of .npz samples"),
+    "data near a name": (["--data", "fashion_mnits"], "did you mean 'fashion_mnist'?"),
+    "data of another shape": (["--data", "wrong.npz"], "input 'x': shape [3, 5]"),
+    "labels beyond the classes": (["--data", "beyond.npz"], "label 7; allowed: 0 to 1, the model has 2 outputs"),
+    "labels that are no numbers of classes": (["--data", "real.npz"], "labels of type float32"),
+    "not enough to hold back": (["--data", "one.npz"], "1 samples, 1 of them held back"),
+    "NaN": (["--data", "nan.npz"], "input 'x': some values are NaN, infinite"),
+    "fashion pictures": (["--data", "fashion_mnist"], "allowed: one of shape (1, 1, 28, 28)"),
+    "no such loss": (["--loss", "hinge"], "loss 'hinge'; allowed: cross_entropy"),
+    "resume": (["--resume"], "--resume without --checkpoint DIR"),
+    "freezing": (["--no-freezing", "--freeze-interval", "5"], "--freeze-interval with --no-freezing"),
+    "rate": (["--lr", "nan"], "argument --lr: 'nan'; allowed: a number above 0"),
+    "overwriting": (["-o", "labelled.npz"], "'labelled.npz' is the input"),
+    "a rate too high": (["--lr", "1e30"], "training stopped; try a lower learning rate"),
+    "pattern": (["--keep", "nothing*=int8"], "keep pattern 'nothing*' matches no weight"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_mistakes_are_one_line(what: str, folder: Path, capsys: Captured) -> None:
+    options, message = MISTAKES[what]
+    pictures = stripes(3).inputs["x"]
+    np.savez("wrong.npz", x=np.zeros((3, 5), np.float32))
+    np.savez("beyond.npz", x=pictures, labels=np.array([0, 7, 1]))
+    np.savez("real.npz", x=pictures, labels=np.zeros(3, np.float32))
+    np.savez("one.npz", x=pictures[:1])
+    np.savez("nan.npz", x=np.full_like(pictures, np.nan))
+    assert message in refused(capsys, *tune(*options))
+    assert not (folder / "net.vq.safetensors").exists()
