@@ -83,7 +83,7 @@ def test_each_device_gets_a_decoder_of_its_own_fabric(seen: list[Any], capsys: C
     measured = [call for call in seen if isinstance(call, tuple)]
     assert measured == [
         (f"// component {CODEC} ecp5\n", "ecp5-25k", None, 5, 200),
-        (f"// component {CODEC} generic\n", "up5k", None, 5, 200),
+        (f"// component {CODEC} ice40\n", "up5k", None, 5, 200),
     ]
     text = capsys.readouterr().out
     assert text.startswith(f"Decoder of {CODEC}, 1 lookups a cycle, input 64 bits\n")

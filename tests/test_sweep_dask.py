@@ -97,7 +97,11 @@ def results_in(store: Path) -> int:
         return 0
 
 
-@pytest.mark.parametrize("address", [f"tcp://127.0.0.1:{free_port()}", "nobody-knows-this-host.invalid:8786", "x://y"])
+@pytest.mark.parametrize(
+    "address",
+    [f"tcp://127.0.0.1:{free_port()}", "nobody-knows-this-host.invalid:8786", "x://y"],
+    ids=["nobody listens", "no such host", "no protocol"],
+)
 def test_an_unreachable_scheduler_is_one_line(tmp_path: Path, address: str) -> None:
     begun = time.monotonic()
     done = sweep(tmp_path / "ours", write_case(tmp_path), "-o", tmp_path / "r.parquet", "--scheduler", address)
