@@ -18,7 +18,7 @@ EIGHT = {"word_bits": 8, "formats": ((3, 8), (2, 8), (3, 6)), "lookups": 2}
 FIELDS = ((3, 16), (2, 16), (3, 12))
 
 QUEUE = {
-    "no place for late writes": Mutant("rtl.queue", "LATE_WRITES = 3", "LATE_WRITES = 2"),
+    "no place for late writes": Mutant("rtl.queue", "_depth - 1 - LATE_WRITES", "_depth - LATE_WRITES"),
     "replaces its output": Mutant("rtl.queue", "(~self.valid | self.take)", "1"),
     "repeats an entry": Mutant("rtl.queue", "with m.If(fetch)", "with m.If(self.take)"),
     "output never ends": Mutant("rtl.queue", "fetch | (self.valid & ~self.take)", "fetch | self.valid"),
