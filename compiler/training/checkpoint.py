@@ -49,6 +49,7 @@ def read_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
         if known.get(key) != identity.get(key):
             raise ConfigError(f"'{path}' is of a run with {key} = {known.get(key)}; this one has {identity.get(key)}")
     _prepare(optimiser)
+    _drop_idle(model, optimiser, tensors)
     state = dict(_state(model, optimiser))
     _check(path, state, tensors)
     with torch.no_grad():
@@ -77,6 +78,13 @@ def _prepare(optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad()
     for group, rate in zip(optimiser.param_groups, rates, strict=True):
         group["lr"] = rate
+
+
+def _drop_idle(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Any]) -> None:
+    """Forget the state of parameters that had none in the run before: nothing has used them, so nothing moved them."""
+    for name, parameter in model.named_parameters():
+        if not any(key.startswith(f"optimiser:{name}:") for key in tensors):
+            optimiser.state.pop(parameter, None)
 
 
 def _check(path: Path, state: Mapping[str, Tensor], tensors: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from accel.codecs.vq import CodebookCodec
 from compiler.training.coded import CodedWeight
 from compiler.training.options import WeightOptions
 from compiler.training.straight_through import gradient_scaled, rounded, shifted
-from compiler.training.vectors import from_vectors
+from compiler.training.vectors import from_vectors, to_vectors
 
 
 class Rounded8(nn.Module):
@@ -60,11 +60,16 @@ class CodebookWeight(CodedWeight):
         self.register_buffer("share", share, persistent=False)
 
     def _members(self) -> Tensor:
-        """Weights that each element of the codewords stands for, ``[k, d]`` or ``[k, 1]``."""
-        return torch.bincount(self.codes, minlength=self.codec.codebook_entries)[:, None]
+        """Weights that each element of the codewords stands for, ``[k, d]``; padding is none."""
+        members = torch.zeros(self.codec.codebook_entries, self.codec.vector_length)
+        return members.index_add_(0, self.codes, self._counted())
+
+    def _counted(self) -> Tensor:
+        """1 for every weight, 0 for padding, ``[n, d]``."""
+        return to_vectors(torch.ones(self.matrix_shape), self.codec.vector_length, self.vector_axis)
 
     def _share(self) -> Tensor:
-        return 1 / self._members().clamp(min=1).float()
+        return 1 / self._members().clamp(min=1)
 
     def codewords(self) -> Tensor:
         """float32 ``[k, d]``, whole numbers."""
@@ -126,9 +131,8 @@ class MaskedWeight(CodebookWeight):
         super().__init__(layer, shape, weights, options)
         self.register_buffer("kept", self._kept)
 
-    def _members(self) -> Tensor:
-        members = torch.zeros(self.codec.codebook_entries, self.codec.vector_length)
-        return members.index_add_(0, self.codes, self._kept.float())
+    def _counted(self) -> Tensor:
+        return super()._counted() * self._kept
 
     def vectors(self) -> Tensor:
         return super().vectors() * self.kept

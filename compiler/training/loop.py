@@ -135,7 +135,8 @@ def make_optimiser(model: nn.Module, options: TrainingOptions) -> torch.optim.Op
 
 def _role(name: str) -> str | None:
     """Of a parameter of a ``CodedWeight``: by the attribute it, or the matrix it is in, has there."""
-    return next((ROLES[part] for part in reversed(name.split(".")) if part in ROLES), None)
+    inside = name.rpartition("parametrizations.")[2]  # of the layer's own name nothing follows
+    return next((ROLES[part] for part in reversed(inside.split(".")) if part in ROLES), None)
 
 
 def _resumed(run: _Run) -> int:
@@ -167,11 +168,12 @@ def _step(run: _Run, step: int) -> StepRow:
 
 def _gradient_norm(run: _Run, step: int, value: Tensor) -> float:
     """Norm of all gradients, clipped if the options say so; raises ``ConfigError`` if it is not finite."""
-    limit = math.inf if run.options.clip is None else run.options.clip
     parameters = [parameter for parameter in run.model.parameters() if parameter.grad is not None]
-    norm = float(nn.utils.clip_grad_norm_(parameters, limit)) if math.isfinite(value.item()) else math.nan
-    if math.isfinite(norm):
-        return norm
+    total = nn.utils.get_total_norm([parameter.grad for parameter in parameters])  # type: ignore[misc]  # none is None
+    if math.isfinite(value.item()) and math.isfinite(total.item()):
+        if run.options.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, run.options.clip, total)
+        return total.item()
     where = f"step {step + 1} of {run.steps}"
     kept = "" if run.checkpoints is None else f"; the last good checkpoint is in '{run.checkpoints.folder}'"
     raise ConfigError(f"{where}: {_culprit(run.model, value)}, training stopped{kept}; try a lower learning rate")
