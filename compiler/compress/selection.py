@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 RELATIVE_GAP = 1e-4  # between cost and bound at which the search may end
+COST_LIMIT = 1e9  # in units of the least cost imaginable; HiGHS takes 1e20 for infinite. What is worse counts as much
 NODE_LIMIT = 20_000  # of the search tree; layers by codecs this small are usually done at the root
 
 Rows = Sequence[Sequence[float]]  # a row a layer, an entry a candidate
+Picks = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """``picks[layer]`` is the candidate taken; no selection within the limit costs less than ``bound``."""
 
-    picks: tuple[int, ...]
+    picks: Picks
     cost: float
     bound: float
 
@@ -30,10 +32,19 @@ def select(sizes: Sequence[Sequence[int]], costs: Rows, limit: int) -> Selection
     floor = sum(min(row) for row in costs)
     unit = floor or max(max(row) for row in costs) or 1.0
     found = _solved(sizes, costs, limit, unit)
-    if _total(sizes, found.picks) > limit:  # within the solver's tolerance of 1e-6 a choice, yet over
-        found = _solved(sizes, costs, 2 * limit - _total(sizes, found.picks), unit)
-    assert _total(sizes, found.picks) <= limit
-    return Selection(found.picks, found.cost, min(found.cost, max(found.bound, floor)))
+    picks = _within(sizes, costs, limit, unit, found.picks)
+    cost = _total(costs, picks)
+    return Selection(picks, cost, min(cost, max(found.bound, floor)))  # of the whole limit, not of a tighter one
+
+
+def _within(sizes: Sequence[Sequence[int]], costs: Rows, limit: int, unit: float, picks: Picks) -> Picks:
+    """``picks``; if they are over the limit, as the solver's tolerance of 1e-6 a choice allows, those of a limit as
+    much tighter, or at last the smallest."""
+    smallest = tuple(row.index(min(row)) for row in sizes)
+    over = _total(sizes, picks) - limit
+    if over > 0:
+        picks = _solved(sizes, costs, max(limit - over, _total(sizes, smallest)), unit).picks
+    return picks if _total(sizes, picks) <= limit else smallest
 
 
 def _total(rows: Rows, picks: Sequence[int]) -> float:
@@ -46,7 +57,7 @@ def _solved(sizes: Sequence[Sequence[int]], costs: Rows, limit: float, unit: flo
     from scipy.sparse import csr_array
 
     owner = np.repeat(np.arange(len(costs)), [len(row) for row in costs])
-    flat = _flat(costs) / unit
+    flat = np.minimum(_flat(costs) / unit, COST_LIMIT)
     one_each = csr_array((np.ones(len(flat)), (owner, np.arange(len(flat)))))
     result = milp(
         flat,
