@@ -107,6 +107,10 @@ MISTAKES = {
     "data of another shape": (["--data", "wrong.npz"], "input 'x': shape [3, 5]"),
     "labels beyond the classes": (["--data", "beyond.npz"], "label 7; allowed: 0 to 1, the model has 2 outputs"),
     "labels that are no numbers of classes": (["--data", "real.npz"], "labels of type float32"),
+    "labels beyond any": (["--data", "huge.npz"], "labels up to 9223372036854775808; allowed: below 2**63"),
+    "a torn archive": (["--data", "torn.npz"], "cannot read 'torn.npz': Bad magic number for central directory"),
+    "a rate beyond float32": (["--sign-lr", "1e300"], "allowed: learning rates up to 1e+36"),
+    "a codec nobody trains": (["--codec", "rvq:k=4,d=4,stages=2"], "cannot be fine-tuned; allowed: int8, int4, vq, "),
     "not enough to hold back": (["--data", "one.npz"], "1 samples, 1 of them held back"),
     "NaN": (["--data", "nan.npz"], "input 'x': some values are NaN, infinite"),
     "fashion pictures": (["--data", "fashion_mnist"], "allowed: one of shape (1, 1, 28, 28)"),
@@ -127,6 +131,8 @@ def test_mistakes_are_one_line(what: str, folder: Path, capsys: Captured) -> Non
     np.savez("wrong.npz", x=np.zeros((3, 5), np.float32))
     np.savez("beyond.npz", x=pictures, labels=np.array([0, 7, 1]))
     np.savez("real.npz", x=pictures, labels=np.zeros(3, np.float32))
+    np.savez("huge.npz", x=pictures, labels=np.full(3, 2**63, np.uint64))
+    Path("torn.npz").write_bytes(Path("huge.npz").read_bytes().replace(b"PK\1\2", b"PK\1\3"))
     np.savez("one.npz", x=pictures[:1])
     np.savez("nan.npz", x=np.full_like(pictures, np.nan))
     assert message in refused(capsys, *tune(*options))

@@ -53,7 +53,7 @@ class PoisonedNet(nn.Module):
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_the_gradient_at_fault_is_the_one_that_is_named(clip: float | None) -> None:
     """Not the first of all, which dividing by a norm of NaN would spoil too."""
-    with pytest.raises(ConfigError, match="the gradient of 'last.0' has NaN"):
+    with pytest.raises(ConfigError, match=r"the gradient of 'last\.0' has NaN"):
         train(PoisonedNet(), stripes(), LOSSES["cross_entropy"], TrainingOptions(batch=16, clip=clip))
 
 

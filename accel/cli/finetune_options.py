@@ -42,7 +42,12 @@ def add_loop(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sign-lr", type=positive_number, help="of latent signs (default 2.5 lr)")
     parser.add_argument("--warm-up", metavar="SHARE", type=_share, default=0.0, help="of the steps (default 0)")
-    parser.add_argument("--decay", type=positive_number, default=0.0, help="AdamW's, of uncompressed matrices")
+    parser.add_argument(
+        "--decay",
+        type=positive_number,
+        default=0.0,
+        help="AdamW's, of matrices without a codec and of weights behind integers",
+    )
     parser.add_argument("--clip", type=positive_number, help="largest norm of all gradients together")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default float32")
 

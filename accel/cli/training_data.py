@@ -59,12 +59,18 @@ def _read(path: Path, graph: Graph) -> Samples:
     classes = stacks.pop(LABELS, None)
     if classes is not None and (classes.dtype.kind not in "iu" or (classes < 0).any()):
         raise ModelError(f"'{path}': labels of type {classes.dtype}; allowed: whole numbers from 0")
+    if classes is not None and classes.max(initial=0) > np.iinfo(np.int64).max:
+        raise ModelError(f"'{path}': labels up to {classes.max()}; allowed: below 2**63")
     return Samples(stacks, None if classes is None else classes.astype(np.int64))
 
 
 def _holds_labels(path: Path) -> bool:
     """Whether there is such an array; a file that is no archive is refused by who reads it."""
-    return zipfile.is_zipfile(path) and f"{LABELS}.npy" in zipfile.ZipFile(path).namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{LABELS}.npy" in archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
 
 
 def _joined(parts: list[Samples]) -> Samples:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
 from accel.errors import ModelError, listed, nearest
 from compiler.importers.aqlm import is_aqlm, read_aqlm
 from compiler.importers.bgd import is_bgd, read_bgd
@@ -89,7 +91,8 @@ def read_foreign(path: Path, name: str | None = None) -> tuple[ForeignFormat, Ch
     row = row or _detected(source)
     if not row.recognises(source):
         raise ModelError(f"{path}: does not look like {row.name} ({row.doc}; {row.files})")
-    checkpoint = row.read(source)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused, with its name
+        checkpoint = row.read(source)
     if not checkpoint.layers:
         raise ModelError(f"{path}: holds no layer compressed by {row.name}")
     return row, checkpoint

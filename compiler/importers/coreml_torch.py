@@ -49,6 +49,8 @@ def _layer(weight: str, prefix: str, tensors: Tensors) -> ForeignLayer:
     dense = tensors[weight].astype(np.float32)
     if dense.ndim < 2 or 0 in dense.shape:
         raise ModelError(f"shape {list(dense.shape)}; expected [out, ...]")
+    if not np.isfinite(dense).all():  # NaN is off by nothing that compares as more than is allowed
+        raise ModelError("some weights are NaN or infinite")
     lut = taken(tensors, f"{prefix}lut", dense.ndim + 2, "f").astype(np.float32)
     axis = int(taken(tensors, f"{prefix}vector_axis", 0, "iu")) if lut.shape[-1] > 1 else 0
     if not 0 <= axis < dense.ndim or dense.shape[axis] % lut.shape[-1]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from accel.codecs import Codec, EncodedLayer, layer_bytes, parse_codec
 from accel.codecs.bits import MAX_BITS
-from accel.codecs.records import MAX_VECTOR_LENGTH
+from accel.codecs.records import MAX_STAGES, MAX_VECTOR_LENGTH
 from accel.errors import CodecError
 from compiler.compress import compress_layer, relative_error
 from compiler.importers.foreign import Coding, ForeignLayer, Matrix
@@ -51,20 +51,26 @@ def encode(name: str, layer: ForeignLayer, gains: Matrix, inexact: Codec | None)
         raise CodecError(f"layer '{name}' ({layer.form}): {reason}; refused, unless --inexact CODEC codes it anew")
     if reason:
         assert inexact is not None
-        encoded = compress_layer(exact, inexact, "channel", "out", RANDOM_STATE)
+        encoded = _coded_anew(name, exact, inexact)
         return encoded, report(name, layer.form, exact, encoded, f"coded anew: {reason}")
     assert layer.coding is not None
+    if not np.isfinite(exact).all():
+        raise CodecError(f"layer '{name}' ({layer.form}): NaN or infinite weights once its norm is folded into it")
     encoded = rounded(layer.coding, layer.matrix_shape, gains)
     return encoded, report(name, layer.form, exact, encoded, _remark(layer.coding, encoded))
 
 
 def encode_dense(name: str, exact: Matrix, codec: Codec) -> tuple[EncodedLayer, ImportReport]:
     """A weight that the checkpoint has in floating point: the accelerator takes only coded ones."""
+    encoded = _coded_anew(name, exact, codec)
+    return encoded, report(name, "uncompressed", exact, encoded, "not compressed in the checkpoint")
+
+
+def _coded_anew(name: str, exact: Matrix, codec: Codec) -> EncodedLayer:
     try:
-        encoded = compress_layer(exact, codec, "channel", "out", RANDOM_STATE)
+        return compress_layer(exact, codec, "channel", "out", RANDOM_STATE)
     except CodecError as error:
         raise CodecError(f"layer '{name}': {error}") from error
-    return encoded, report(name, "uncompressed", exact, encoded, "not compressed in the checkpoint")
 
 
 def report(name: str, form: str, exact: Matrix, encoded: EncodedLayer, note: str) -> ImportReport:
@@ -81,6 +87,8 @@ def _unfit(layer: ForeignLayer) -> str:
         return f"{entries} codewords in a codebook; at most {1 << MAX_BITS}"
     if coding.vector_length > MAX_VECTOR_LENGTH:
         return f"vectors of {coding.vector_length} weights; at most {MAX_VECTOR_LENGTH}"
+    if len(coding.codebooks) > MAX_STAGES:
+        return f"{len(coding.codebooks)} codebooks that add up; at most {MAX_STAGES}"
     return ""
 
 

@@ -48,6 +48,12 @@ class Coding:
                 )
         if not all(np.isfinite(each).all() for each in (*self.codebooks, self.scale)):
             raise ModelError("a codeword or scale is NaN or infinite")
+        if self._reach() > np.finfo(np.float32).max:
+            raise ModelError(f"codewords and scales that make weights up to {self._reach():.3g}: NaN or infinite")
+
+    def _reach(self) -> float:
+        """No weight is larger: the largest elements of all codebooks and the largest scale together."""
+        return sum(float(np.abs(words).max()) for words in self.codebooks) * float(np.abs(self.scale).max())
 
     @property
     def vector_length(self) -> int:
@@ -93,6 +99,8 @@ class ForeignLayer:
             raise AssertionError("a layer is coded, or dense for a reason")
         if self.dense is not None and self.dense.shape != self.matrix_shape:
             raise ModelError(f"weights of shape {list(self.dense.shape)}; expected {list(self.matrix_shape)}")
+        if self.dense is not None and not np.isfinite(self.dense).all():
+            raise ModelError("some weights are NaN or infinite")
         if self.coding is not None:
             self._check(self.coding)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,10 @@ MODEL_LIMIT_BYTES = 1 << 30
 WEIGHTS_LIMIT_BYTES = 1 << 36
 EXPANSION_LIMIT = 100  # times what a compressed member takes in the archive
 WEIGHTS_PREFIX = "@model_path/"
+
+UNREADABLE = (ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged archive raises; a ``RuntimeError`` for encrypted members, compression that is not known and
+JSON that nests too deep."""
 
 Read = Callable[[str, int], bytes]
 
@@ -51,7 +56,7 @@ def open_package(path: Path) -> Package:
         raise ModelError(f"{path}: {error}") from error
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a readable Core ML package: {type(error).__name__}: {error}") from error
 
 
@@ -100,6 +105,9 @@ def _archive_reader(path: Path) -> Read:
             info = archive.getinfo(member)
             if info.file_size > min(limit, EXPANSION_LIMIT * max(info.compress_size, 1 << 20)):
                 raise ModelError(f"'{name}' would unpack to {info.file_size} bytes; refused")
-            return archive.read(info)
+            try:
+                return archive.read(info)
+            except UNREADABLE as error:
+                raise ModelError(f"'{name}' is damaged: {type(error).__name__}: {error}") from error
 
     return read

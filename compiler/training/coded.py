@@ -16,9 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from accel.codecs import Codec, EncodedLayer
+from accel.codecs import EncodedLayer
 from accel.codecs.integer import IntegerCodec
-from accel.errors import CodecError
 from compiler.training.options import WeightOptions
 from compiler.training.straight_through import rounded
 
@@ -95,8 +94,3 @@ class IntegerWeight(CodedWeight):
         return EncodedLayer(
             self.codec, self.matrix_shape, self.vector_axis, codes & kept, None, None, self.exported_scales()
         )
-
-
-def unsupported(codec: Codec) -> CodecError:
-    """For a codec nobody has taught to train."""
-    return CodecError(f"codec '{codec}' cannot be fine-tuned, only decoded")

@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Codec, EncodedLayer, Int4, Int8, VectorAxis
-from accel.errors import CodecError, ModelError
+from accel.errors import CodecError, ModelError, listed
 from accel.graph import gemm_shape
 from compiler.compress import ScaleMode, compress_layer
 from compiler.training.codebooks import CodebookWeight, MaskedWeight, ProjectedWeight
-from compiler.training.coded import CodedWeight, IntegerWeight, unsupported
+from compiler.training.coded import CodedWeight, IntegerWeight
 from compiler.training.options import WeightOptions
 from compiler.training.signs import SignedWeight
 
@@ -86,7 +86,7 @@ def _started(
     module: Any, name: str, codec: Codec, options: WeightOptions, scale: ScaleMode, vector_axis: VectorAxis, seed: int
 ) -> CodedWeight:
     if type(codec) not in WEIGHTS:
-        raise unsupported(codec)
+        raise CodecError(f"codec '{codec}' cannot be fine-tuned; allowed: {listed(each.family for each in WEIGHTS)}")
     shape = tuple(module.weight.shape)
     matrix = module.weight.detach().numpy().astype(np.float32).reshape(gemm_shape(shape))
     layer = compress_layer(matrix, codec, scale, vector_axis, seed ^ zlib.crc32(name.encode()))

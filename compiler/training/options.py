@@ -15,6 +15,7 @@ SIGNS: tuple[Signs, ...] = ("learned", "fixed")
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
+LARGEST_RATE = 1e36  # AdamW multiplies it by 10 in its first step, in float32
 FREEZE_INTERVAL_STEPS = 500  # the best of 100, 200, 500 and 1000 in SSVQ's ablation, in runs of tens of thousands
 FREEZE_CHECKS = 20  # a run too short for that many checks at that interval has so many ...
 LEAST_INTERVAL_STEPS = 10  # ... unless the votes before each would be few
@@ -106,6 +107,12 @@ class TrainingOptions:
                 raise ConfigError(f"{name} {rate}; allowed: a number above 0")
         if not (0 <= self.sign_factor < math.inf and 0 <= self.decay < math.inf):
             raise ConfigError(f"sign factor {self.sign_factor}, decay {self.decay}; allowed: numbers of at least 0")
+        factors = self.codebook_factor, self.sign_factor
+        if self.rate * max(1.0, *factors) > LARGEST_RATE:
+            raise ConfigError(
+                f"rate {self.rate:g}, codebook factor {factors[0]:g}, sign factor {factors[1]:g}; "
+                f"allowed: learning rates up to {LARGEST_RATE:g}"
+            )
         if not 0 <= self.warm_up < 1:
             raise ConfigError(f"warm-up {self.warm_up}; allowed: a share of the steps, at least 0 and below 1")
         if self.clip is not None and not 0 < self.clip < math.inf:
