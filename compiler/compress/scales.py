@@ -25,9 +25,10 @@ def integer_scale(weights: Matrix, limit: int, mode: ScaleMode, importance: Matr
     largest = positive(_rows(np.abs(weights), mode).max(axis=1) / limit)
     if limit >= _CLIPPING_PAYS_BELOW:
         return largest
-    steps = [positive(largest * ratio) for ratio in CLIP_RATIOS]
-    errors = np.stack([_rounding_error(weights, step, limit, mode, importance) for step in steps])
-    return np.asarray(np.stack(steps)[errors.argmin(axis=0), np.arange(len(largest))], np.float32)
+    exponents = np.frexp(largest)[1]  # taken out, which rounds nothing: squares of what is left neither vanish nor end
+    near, unit = np.ldexp(weights, -exponents[:, None]), np.ldexp(largest, -exponents)
+    errors = [_rounding_error(near, positive(unit * ratio), limit, mode, importance) for ratio in CLIP_RATIOS]
+    return positive(largest * CLIP_RATIOS[np.stack(errors).argmin(axis=0)])
 
 
 def root_mean_square(weights: Matrix, mode: ScaleMode) -> Scales:
