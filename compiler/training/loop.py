@@ -169,11 +169,12 @@ def _step(run: _Run, step: int) -> StepRow:
 def _gradient_norm(run: _Run, step: int, value: Tensor) -> float:
     """Norm of all gradients, clipped if the options say so; raises ``ConfigError`` if it is not finite."""
     parameters = [parameter for parameter in run.model.parameters() if parameter.grad is not None]
-    total = nn.utils.get_total_norm([parameter.grad for parameter in parameters])  # type: ignore[misc]  # none is None
-    if math.isfinite(value.item()) and math.isfinite(total.item()):
+    total = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+    norm = float(total)
+    if math.isfinite(value.item()) and math.isfinite(norm):
         if run.options.clip is not None:
             nn.utils.clip_grads_with_norm_(parameters, run.options.clip, total)
-        return total.item()
+        return norm
     where = f"step {step + 1} of {run.steps}"
     kept = "" if run.checkpoints is None else f"; the last good checkpoint is in '{run.checkpoints.folder}'"
     raise ConfigError(f"{where}: {_culprit(run.model, value)}, training stopped{kept}; try a lower learning rate")
