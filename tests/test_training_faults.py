@@ -23,6 +23,8 @@ from compiler.training import (
     make_optimiser,
     train,
 )
+from compiler.training.codebooks import Rounded8
+from compiler.training.straight_through import rounded
 
 __all__ = ["one_thread"]  # a fixture
 
@@ -124,3 +126,23 @@ def test_padding_has_no_part_in_a_mean(codec: str) -> None:
                 real[code, lane] += 1
                 total[code, lane] += coded.initial_scale[channel]
     np.testing.assert_allclose(gradient.numpy(), (total / real.clamp(min=1)).numpy(), rtol=1e-5)
+
+
+def test_the_largest_codeword_learns_from_the_start() -> None:
+    """A unit divided out and multiplied in again may make 127 a little more; that is rounding, not clipping."""
+    units = set()
+    for seed in range(40):
+        start = np.random.default_rng(seed).integers(-127, 128, (4, 4)).astype(np.int8)
+        start[0, :2] = 127, -127
+        matrix = Rounded8(start, -127)
+        np.testing.assert_array_equal(matrix.stored(), start)
+        matrix().sum().backward()
+        assert matrix.latent.grad is not None and bool((matrix.latent.grad == matrix.unit).all())
+        units.add(float((matrix.latent.detach() * matrix.unit).abs().max()))
+    assert max(units) > 127
+
+
+def test_what_is_clipped_does_not_learn() -> None:
+    values = torch.tensor([-9.0, -7.6, -7.4, 0.2, 7.4, 7.6], requires_grad=True)
+    rounded(values, -7, 7).sum().backward()
+    assert values.grad is not None and values.grad.tolist() == [0, 0, 1, 1, 1, 0]

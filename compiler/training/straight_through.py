@@ -11,8 +11,9 @@ from torch import Tensor
 class _Rounded(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, values: Tensor, lowest: float, highest: float) -> Tensor:
-        context.save_for_backward((values >= lowest) & (values <= highest))
-        return values.round().clamp(lowest, highest)
+        wide = values.round()
+        context.save_for_backward((wide >= lowest) & (wide <= highest))
+        return wide.clamp(lowest, highest)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
@@ -62,7 +63,7 @@ class _Signed(torch.autograd.Function):
 
 
 def rounded(values: Tensor, lowest: float, highest: float) -> Tensor:
-    """Nearest integers (ties to even) within bounds; the gradient passes where ``values`` lie within them."""
+    """Nearest integers (ties to even) within bounds; the gradient passes where nothing is clipped."""
     return _Rounded.apply(values, lowest, highest)
 
 
