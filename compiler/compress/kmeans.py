@@ -57,13 +57,17 @@ def sampled(count: int, k: int, seed: int) -> Indices:
     most = max(SAMPLE_VECTORS, SAMPLE_PER_CODEWORD * k)
     if count <= most:
         return np.arange(count, dtype=np.int32)
-    order = np.empty(count, np.int32)
-    faiss.rand_perm(faiss.swig_ptr(order), count, _faiss_seed(seed))
-    return order[:most].copy()
+    return _random_order(faiss, count, _faiss_seed(seed))[:most].copy()
 
 
 def _faiss_seed(seed: int) -> int:
     return seed & 0x7FFFFFFF
+
+
+def _random_order(faiss: Any, count: int, seed: int) -> Indices:
+    order = np.empty(count, np.int32)
+    faiss.rand_perm(faiss.swig_ptr(order), count, seed)
+    return order
 
 
 @contextlib.contextmanager
