@@ -116,10 +116,14 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over name, element type, shape and bytes of every tensor, by name."""
     state = hashlib.sha256()
     for name in sorted(tensors):
-        array = tensors[name]
-        state.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        state.update(tensor_bytes(array))
+        _digest_one(state, name, tensors[name])
     return state.hexdigest()
+
+
+def _digest_one(state: hashlib._Hash, name: str, array: Tensor) -> None:
+    """A function of its own: ``array`` is let go of before the next is asked for."""
+    state.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+    state.update(tensor_bytes(array))
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:

@@ -287,7 +287,11 @@ def _digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor], names: I
     """Of ``names`` among ``tensors``, which are asked for one at a time and not kept."""
     digest = hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(names):
-        array = tensors[name]
-        digest.update(f"\n{json.dumps(name)} {array.dtype.str} {list(array.shape)}\n".encode())
-        digest.update(tensor_bytes(array))
+        _digest_one(digest, name, tensors[name])
     return digest.hexdigest()
+
+
+def _digest_one(digest: hashlib._Hash, name: str, array: Tensor) -> None:
+    """A function of its own: ``array`` is let go of before the next is asked for."""
+    digest.update(f"\n{json.dumps(name)} {array.dtype.str} {list(array.shape)}\n".encode())
+    digest.update(tensor_bytes(array))
