@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from accel.atomic import write_bytes
+from accel.atomic import open_atomic
 from accel.errors import FormatError, listed
 from accel.schemas import misplaced
 
@@ -28,19 +28,19 @@ CONTENT_KEY = "content_sha256"
 HEADER_LIMIT_BYTES = 16 << 20
 DIMENSION_LIMIT = 32
 
-# safetensors spelling of each element type we write
+# safetensors spelling of each element type we write, in the order its own writer lays them out from the last
 ELEMENT_TYPES: Mapping[str, np.dtype[Any]] = {
     "U8": np.dtype("<u1"),
     "I8": np.dtype("<i1"),
-    "U16": np.dtype("<u2"),
     "I16": np.dtype("<i2"),
-    "U32": np.dtype("<u4"),
-    "I32": np.dtype("<i4"),
-    "U64": np.dtype("<u8"),
-    "I64": np.dtype("<i8"),
+    "U16": np.dtype("<u2"),
     "F16": np.dtype("<f2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
 }
 
 Tensor = npt.NDArray[Any]
@@ -51,19 +51,39 @@ def write_container(
 ) -> None:
     """Write ``document`` (plain JSON values) and ``tensors`` atomically; raises ``FormatError`` if that is impossible.
 
-    Equal content gives equal bytes, whatever the order of ``tensors``.
+    Equal content gives equal bytes, whatever the order of ``tensors``: those safetensors' own writer would write.
+    Tensors are asked for one at a time, three times each (for the header, the digest and the data), and not kept: a
+    mapping that reads them from disk is never in memory as a whole.
     """
-    from safetensors.numpy import save
-
     described = {"schema": schema, CONTENT_KEY: content_digest(tensors), **document}
     text = json.dumps(described, separators=(",", ":"), sort_keys=True, allow_nan=False)
-    for name, array in tensors.items():
-        assert array.dtype in ELEMENT_TYPES.values(), (name, array.dtype)
-    contiguous = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in sorted(tensors.items())}
-    data = save(contiguous, {METADATA_KEY: text})
-    if int.from_bytes(data[:8], "little") > HEADER_LIMIT_BYTES:
+    rows = _rows(tensors)
+    header = json.dumps({"__metadata__": {METADATA_KEY: text}, **rows}, separators=(",", ":"), ensure_ascii=False)
+    data = header.encode()
+    data += b" " * (-len(data) % 8)
+    if len(data) > HEADER_LIMIT_BYTES:
         raise FormatError(f"cannot write '{os.fspath(path)}': its header is larger than {HEADER_LIMIT_BYTES} bytes")
-    write_bytes(path, data)
+    with open_atomic(path) as file:
+        file.write(len(data).to_bytes(8, "little") + data)
+        for name in rows:
+            file.write(tensor_bytes(tensors[name]))
+
+
+def _rows(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """The header's entry of each tensor, in the order of the data: widest elements first, then by name."""
+    spelling = {kind: name for name, kind in ELEMENT_TYPES.items()}
+    ranks = {kind: rank for rank, kind in enumerate(ELEMENT_TYPES.values())}
+    found = {name: (tensors[name].dtype, tensors[name].shape) for name in tensors}
+    rows, end = {}, 0
+    for name, (kind, shape) in sorted(found.items(), key=lambda item: (-ranks[item[1][0]], item[0])):
+        begin, end = end, end + math.prod(shape) * kind.itemsize
+        rows[name] = {"dtype": spelling[kind], "shape": list(shape), "data_offsets": [begin, end]}
+    return rows
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor, row-major; copied only if they do not lie like that."""
+    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data
 
 
 def read_container(path: str | os.PathLike[str], schema: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -96,10 +116,14 @@ def content_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over name, element type, shape and bytes of every tensor, by name."""
     state = hashlib.sha256()
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
-        state.update(f"{name}\0{array.dtype.str}\0{tensors[name].shape}\0".encode())
-        state.update(array.reshape(-1).view(np.uint8).data)
+        _digest_one(state, name, tensors[name])
     return state.hexdigest()
+
+
+def _digest_one(state: hashlib._Hash, name: str, array: Tensor) -> None:
+    """A function of its own: ``array`` is let go of before the next is asked for."""
+    state.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+    state.update(tensor_bytes(array))
 
 
 def parse_json(text: bytes, where: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ from accel.codecs import Codec, EncodedLayer, VectorAxis, codes_shape, parse_cod
 from accel.codecs.bits import pack_bits, packed_bytes, unpack_bits
 from accel.codecs.projection import MAX_FOLD_SHIFT, Projection
 from accel.codecs.records import SideBits, unpack_side
-from accel.container import Tensor, one_line, read_container, write_container
+from accel.container import Tensor, one_line, read_container, tensor_bytes, write_container
 from accel.errors import AccelError, FormatError, listed, nearest
 from accel.graph import OPERATORS, Graph, gemm_shape, graph_from_json, graph_to_json, weight_name
 from accel.quantisation import Quantisation, check_quantisation, quantisation_from_json, quantisation_to_json
@@ -103,7 +103,7 @@ def plain_parameters(graph: Graph) -> tuple[str, ...]:
 
 def model_digest(graph: Graph, weights: Mapping[str, Tensor]) -> str:
     """sha256 of a graph and the values of its parameters: what ``Source.sha256`` records."""
-    return _digest(graph_to_json(graph), {name: weights[name] for name in graph.parameters})
+    return _digest(graph_to_json(graph), weights, graph.parameters)
 
 
 def packed_digest(packed: Packed | str | os.PathLike[str]) -> str:
@@ -112,12 +112,14 @@ def packed_digest(packed: Packed | str | os.PathLike[str]) -> str:
     content = packed if isinstance(packed, Packed) else read_packed(packed)
     document = _document(content)
     del document["tool_version"]
-    return _digest(document, _tensors(content))
+    tensors = _tensors(content)
+    return _digest(document, tensors, tensors)
 
 
-def write_packed(packed: Packed, path: str | os.PathLike[str]) -> None:
-    """Write the file atomically; raises ``FormatError`` if that is impossible."""
-    write_container(path, SCHEMA, _document(packed), _tensors(packed))
+def write_packed(packed: Packed, path: str | os.PathLike[str], stored: Mapping[str, Tensor] | None = None) -> None:
+    """Write the file atomically; raises ``FormatError`` if that is impossible. ``stored``: its tensors, if they exist
+    already (``accel.packed_spool``)."""
+    write_container(path, SCHEMA, _document(packed), _tensors(packed) if stored is None else stored)
 
 
 def read_packed(path: str | os.PathLike[str]) -> Packed:
@@ -135,28 +137,39 @@ def _document(packed: Packed) -> dict[str, Any]:
         "tool_version": packed.tool_version,
         "source": {"sha256": packed.source.sha256, "description": dict(packed.source.description)},
         "graph": graph_to_json(packed.graph),
-        "layers": {name: _layer_row(layer) for name, layer in packed.layers.items()},
+        "layers": {name: layer_row(layer) for name, layer in packed.layers.items()},
         **scales,
     }
 
 
-def _layer_row(layer: EncodedLayer) -> dict[str, Any]:
+def layer_row(layer: EncodedLayer) -> dict[str, Any]:
+    """What the document says of a layer."""
     shift = {} if layer.projection is None else {"shift": layer.projection.shift}
     return {"codec": str(layer.codec), "vector_axis": layer.vector_axis, **shift}
 
 
 def _tensors(packed: Packed) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {f"parameter:{name}": array for name, array in packed.parameters.items()}
+    tensors: dict[str, Tensor] = {parameter_tensor(name): array for name, array in packed.parameters.items()}
     for name, layer in packed.layers.items():
-        tensors[f"codes:{name}"] = pack_bits(layer.codes, layer.codec.code_bits)
-        tensors[f"scale:{name}"] = layer.scale
-        if layer.side is not None:
-            tensors[_side_tensor(layer.codec, name)] = np.packbits(layer.side.reshape(-1), bitorder="little")
-        if layer.codebook is not None:
-            tensors[f"codebook:{name}"] = layer.codebook
-        if layer.projection is not None:
-            tensors[f"projection:{name}"] = layer.projection.matrix
+        tensors.update(layer_tensors(name, layer))
     return tensors
+
+
+def parameter_tensor(name: str) -> str:
+    """The tensor that holds a parameter no codec touches."""
+    return f"parameter:{name}"
+
+
+def layer_tensors(name: str, layer: EncodedLayer) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of one layer and their names, each made when its turn comes."""
+    yield f"codes:{name}", pack_bits(layer.codes, layer.codec.code_bits)
+    yield f"scale:{name}", layer.scale
+    if layer.side is not None:
+        yield _side_tensor(layer.codec, name), np.packbits(layer.side.reshape(-1), bitorder="little")
+    if layer.codebook is not None:
+        yield f"codebook:{name}", layer.codebook
+    if layer.projection is not None:
+        yield f"projection:{name}", layer.projection.matrix
 
 
 def _packed(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> Packed:
@@ -165,8 +178,8 @@ def _packed(document: Mapping[str, Any], tensors: dict[str, Tensor]) -> Packed:
     graph = graph_from_json(_object(document["graph"], "graph"))
     rows = _object(document["layers"], "layers")
     _check_names("layer", rows, weight_parameters(graph))
-    layers = {name: _layer(name, rows[name], graph, tensors) for name in weight_parameters(graph)}
-    parameters = {name: _taken(tensors, f"parameter:{name}") for name in plain_parameters(graph)}
+    layers = {name: read_layer(name, rows[name], graph, tensors) for name in weight_parameters(graph)}
+    parameters = {name: _taken(tensors, parameter_tensor(name)) for name in plain_parameters(graph)}
     if tensors:
         raise FormatError(f"unexpected tensor {ascii(next(iter(tensors)))[:80]}")
     version = _text(document["tool_version"], "tool_version")
@@ -188,8 +201,9 @@ def _source(row: Any) -> Source:
     return Source(_text(row["sha256"], "sha256"), {key: _text(value, key) for key, value in description.items()})
 
 
-def _layer(name: str, row: Any, graph: Graph, tensors: dict[str, Tensor]) -> EncodedLayer:
-    """One layer; the byte counts of all its tensors are checked before anything is unpacked."""
+def read_layer(name: str, row: Any, graph: Graph, tensors: dict[str, Tensor]) -> EncodedLayer:
+    """One layer from its row of the document and its ``tensors``, which are taken out of there; the byte counts of all
+    are checked before anything is unpacked."""
     _check_names(f"entry of layer '{name}'", _object(row, name), ("codec", "vector_axis", *{"shift"} & row.keys()))
     codec = parse_codec(_text(row["codec"], "codec"))
     folded = ("shift",) if codec.projection_shape else ()
@@ -269,9 +283,15 @@ def _check_names(kind: str, found: Mapping[str, Any], expected: tuple[str, ...])
             raise FormatError(f"{kind} '{name}' is missing")
 
 
-def _digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def _digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
+    """Of ``names`` among ``tensors``, which are asked for one at a time and not kept."""
     digest = hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(f"\n{json.dumps(name)} {array.dtype.str} {list(array.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
+    for name in sorted(names):
+        _digest_one(digest, name, tensors[name])
     return digest.hexdigest()
+
+
+def _digest_one(digest: hashlib._Hash, name: str, array: Tensor) -> None:
+    """A function of its own: ``array`` is let go of before the next is asked for."""
+    digest.update(f"\n{json.dumps(name)} {array.dtype.str} {list(array.shape)}\n".encode())
+    digest.update(tensor_bytes(array))

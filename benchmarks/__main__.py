@@ -22,6 +22,10 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "benchmarks.kmeans",
             "our k-means against scikit-learn's: ratios of time and error",
         ),
+        "memory": (
+            "benchmarks.memory",
+            "memory that compressing a model larger than it takes, against its largest layer",
+        ),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "sweep": ("benchmarks.sweep", "points of DeiT-tiny that accel sweep simulates a second"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),

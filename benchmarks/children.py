@@ -20,7 +20,7 @@ with open(sys.argv[1], "w") as file:
     print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss, file=file)
 sys.exit(os.waitstatus_to_exitcode(status) & 255)
 """
-_RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
+RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def run(
             last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
             raise ChildError(f"{' '.join(words)[:100]} … ended with exit code {process.returncode}: {last}")
         cpu, peak = bill.read().split()
-    return Bill(float(cpu), int(peak) * _RSS_UNIT_BYTES, tuple(lines))
+    return Bill(float(cpu), int(peak) * RSS_UNIT_BYTES, tuple(lines))
 
 
 def python(*arguments: str | Path, on_line: Callable[[str], None] | None = None) -> Bill:

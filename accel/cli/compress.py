@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from accel.cli.tensors import Calibrating
     from accel.codecs import Codec
     from accel.packed import Packed
+    from accel.packed_spool import Spool
     from accel.reporting import Table
     from compiler.compress import Budget, Compression, LayerReport, Spending
     from compiler.frontend import LoadedModel
@@ -52,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_compression(parser)
     add_calibration(parser)
-    add_output(parser, "the packed file to write (*.vq.safetensors)")
+    add_output(
+        parser,
+        "the packed file to write (*.vq.safetensors). Layers leave memory as they are coded; those of "
+        "ARCH:weights.safetensors also enter it one at a time, unless --calibrate or --budget needs the whole model",
+    )
     add_json(parser)
 
 
@@ -61,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.cli.progress import progress
     from accel.cli.tensors import calibration_samples
     from accel.packed import write_packed
+    from accel.packed_spool import Spool
     from accel.reporting import to_records, to_text
     from compiler.quantise import candidate_methods
 
@@ -71,11 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--weighted without --calibrate; allowed: with --calibrate FILE.npz")
     model = load(arguments)
     calibrating = calibration_samples(arguments.calibrate, model.graph) if arguments.calibrate else None
-    with progress() as report:
-        result = compress_loaded(model, codec, arguments, report, keep, calibrating, weighted=arguments.weighted)
-    say(f"warning: {text}" for text in result.warnings)
-    write_packed(result.packed, arguments.output)
-    totals = compression_totals(result)
+    with Spool(arguments.output) as spool:
+        with progress() as report:
+            result = compress_loaded(model, codec, arguments, report, keep, calibrating, arguments.weighted, spool)
+        say(f"warning: {text}" for text in result.warnings)
+        write_packed(result.packed, arguments.output, spool)
+        totals = compression_totals(result)
     notes = (*_spending_notes(result.spending), *_calibration_notes(result.packed))
     table = layers_table(result.reports, totals, notes)
     if arguments.json:
@@ -122,10 +129,11 @@ def compress_loaded(
     report: Report,
     keep: Sequence[tuple[str, Codec]] = (),
     calibrating: Calibrating | None = None,
-    *,
     weighted: bool = False,
+    spool: Spool | None = None,
 ) -> Compression:
-    """Compress with the options of ``add_compression``; the result remembers where the weights came from.
+    """Compress with the options of ``add_compression``; the result remembers where the weights came from. With a
+    ``spool`` its layers are kept there, not in memory.
 
     Raises ``ModelError`` for a model in which no weight could be compressed.
     """
@@ -147,6 +155,7 @@ def compress_loaded(
         calibration=samples,
         method=arguments.calibration_method if calibrating else "minmax",
         weighted=weighted,
+        spool=spool,
     )
     return with_origin(result, calibrating.origin) if calibrating else result
 

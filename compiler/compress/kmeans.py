@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compiler.compress.vectors import Indices, LayerVectors
+
 ITERATIONS = 25
 # Vectors trained on: all of them up to this many, then a seeded random sample. On 110,592 Gaussian vectors, k=256, the
 # sample costs 0.5 % of error; the sample grows with k so that every codeword sees enough vectors.
@@ -17,7 +19,7 @@ SAMPLE_PER_CODEWORD = 64
 
 
 def cluster(
-    vectors: npt.NDArray[np.float32], k: int, seed: int, weights: npt.NDArray[np.float32] | None = None
+    vectors: npt.NDArray[np.float32] | LayerVectors, k: int, seed: int, weights: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[np.float32]:
     """Centroids ``float32[k, d]`` minimising the squared error over ``vectors[n, d]``; zeros beyond ``n`` if ``n < k``.
     The error of each vector counts as much as its entry of ``weights[n]``, if there are any.
@@ -29,20 +31,43 @@ def cluster(
     """
     import faiss
 
-    count = min(k, len(vectors))
+    chosen = sampled(len(vectors), k, seed)
+    sample = np.ascontiguousarray(vectors[chosen], np.float32)
+    count = min(k, len(sample))
     trainer = faiss.Kmeans(
-        vectors.shape[1],
+        sample.shape[1],
         count,
         niter=ITERATIONS,
-        seed=seed & 0x7FFFFFFF,
+        seed=_faiss_seed(seed),
         min_points_per_centroid=1,  # silences a warning; small layers are legitimate
-        max_points_per_centroid=max(SAMPLE_PER_CODEWORD, SAMPLE_VECTORS // count),
+        max_points_per_centroid=len(sample),  # it is a sample already
     )
     with _one_thread(faiss):
-        trainer.train(np.ascontiguousarray(vectors, np.float32), weights)
-    centroids = np.zeros((k, vectors.shape[1]), np.float32)
+        trainer.train(sample, None if weights is None else weights[chosen])
+    centroids = np.zeros((k, sample.shape[1]), np.float32)
     centroids[:count] = trainer.centroids
     return centroids
+
+
+def sampled(count: int, k: int, seed: int) -> Indices:
+    """Which of ``count`` vectors k codewords are trained on: the ones, in the order, that faiss would choose if it were
+    given all."""
+    import faiss
+
+    most = max(SAMPLE_VECTORS, SAMPLE_PER_CODEWORD * k)
+    if count <= most:
+        return np.arange(count, dtype=np.int32)
+    return _random_order(faiss, count, _faiss_seed(seed))[:most].copy()
+
+
+def _faiss_seed(seed: int) -> int:
+    return seed & 0x7FFFFFFF
+
+
+def _random_order(faiss: Any, count: int, seed: int) -> Indices:
+    order = np.empty(count, np.int32)
+    faiss.rand_perm(faiss.swig_ptr(order), count, seed)
+    return order
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from accel.codecs.masks import Flags, Mask, largest_kept, pack_masks
 from accel.codecs.vq import CodebookCodec, nearest_codewords
 from compiler.compress.kmeans import cluster
 from compiler.compress.masked import cluster_masked
+from compiler.compress.vectors import LayerVectors
 
 Vectors = npt.NDArray[np.float32]
 Lanes = npt.NDArray[np.float32] | None  # [n, 1], or [n, d] with 0 in padding
@@ -27,7 +28,7 @@ def lane_weights(importance: Vectors, shape: tuple[int, ...], vector_length: int
     return to_vectors(np.broadcast_to(importance, shape), vector_length, vector_axis)
 
 
-def cluster_weighted(vectors: Vectors, k: int, seed: int, lanes: Lanes) -> Vectors:
+def cluster_weighted(vectors: Vectors | LayerVectors, k: int, seed: int, lanes: Lanes) -> Vectors:
     """Centroids ``float32[k, d]``: by faiss, which weighs whole vectors, or by our own k-means, which weighs lanes."""
     if lanes is None or lanes.shape[1] == 1:
         return cluster(vectors, k, seed, None if lanes is None else lanes[:, 0])

@@ -11,21 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Codebook, Codec, EncodedLayer, VectorAxis
-from accel.codecs.base import to_vectors
 from accel.codecs.integer import IntegerCodec
 from accel.codecs.vq import CodebookCodec
 from accel.errors import CodecError
+from compiler.compress.blocks import (
+    Encoder,
+    Matrix,
+    Scales,
+    decode_by_rows,
+    decoded_rows,
+    encode_by_rows,
+    layer_blocks,
+    scale_of,
+)
 from compiler.compress.lanes import Lanes, cluster_weighted, lane_weights, most_important, nearest_by_lane
 from compiler.compress.low_rank import factored_codebook
-from compiler.compress.masked import cluster_masked
+from compiler.compress.masked import cluster_sample, shuffled
 from compiler.compress.residual import residual_codebooks
 from compiler.compress.scales import ScaleMode, integer_scale, positive, refitted, root_mean_square
+from compiler.compress.vectors import LayerVectors
 
 _CODEWORD_LIMIT = 127
 
-Matrix = npt.NDArray[np.float32]
 Vectors = npt.NDArray[np.float32]
-Encoder = Callable[..., EncodedLayer]  # of weights, scale and vector axis
 
 
 def compress_layer(
@@ -45,7 +53,8 @@ def compress_layer(
             f"{weights.size - int(np.isfinite(weights).sum())} of {weights.size} weights are NaN or infinite"
         )
     if isinstance(codec, IntegerCodec):
-        return codec.encode(weights, None, integer_scale(weights, codec.limit, scale, importance), vector_axis)
+        step = integer_scale(weights, codec.limit, scale, importance)
+        return encode_by_rows(functools.partial(codec.encode, codebook=None), codec, weights, step, vector_axis)
     if isinstance(codec, CodebookCodec):
         return _cluster_layer(weights, codec, scale, vector_axis, seed, importance)
     raise CodecError(f"codec '{codec}' cannot be trained here, only read from a checkpoint")
@@ -67,34 +76,39 @@ def _cluster_layer(
     squares alternate once; each step can only lower the error (by 0.5 to 1 % in all on those matrices).
     """
     norm = root_mean_square(weights, scale)
-    vectors = to_vectors(weights / norm[:, None], codec.vector_length, vector_axis)
+    vectors = LayerVectors(weights, norm, codec.vector_length, vector_axis)
     lanes = None
     if importance is not None:
         counted = importance * np.square(norm)[:, None]  # an error of a large channel is large: vectors have unit RMS
         lanes = lane_weights(counted, weights.shape, codec.vector_length, vector_axis)
     encode, step = _TRAINED[type(codec)](vectors, codec, seed, lanes)
     first = positive(norm * np.float32(step))
-    layer = nearest_by_lane(encode(weights, scale=first, vector_axis=vector_axis), weights, lanes)
-    second = positive(refitted(weights, codec.decode(layer), first, importance))
-    layer = nearest_by_lane(encode(weights, scale=second, vector_axis=vector_axis), weights, lanes)
-    return dataclasses.replace(layer, scale=refitted(weights, codec.decode(layer), layer.scale, importance))
+
+    def coded(scales: Scales) -> EncodedLayer:
+        """With the least-squares scale of the codes that ``scales`` lead to."""
+        layer = nearest_by_lane(encode_by_rows(encode, codec, weights, scales, vector_axis), weights, lanes)
+        return dataclasses.replace(layer, scale=refitted(weights, decode_by_rows(layer), scales, importance))
+
+    return coded(positive(coded(first).scale))
 
 
-def _centroids(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+def _centroids(vectors: LayerVectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
     return _stored(codec, cluster_weighted(vectors, codec.k, seed, lanes))
 
 
-def _magnitudes(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
-    return _stored(codec, cluster_weighted(np.abs(vectors), codec.k, seed, lanes))
+def _magnitudes(vectors: LayerVectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+    return _stored(codec, cluster_weighted(dataclasses.replace(vectors, magnitudes=True), codec.k, seed, lanes))
 
 
-def _masked(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+def _masked(vectors: LayerVectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
     assert codec.mask is not None
-    kept = most_important(vectors.astype(np.float64), codec.mask, lanes)
-    return _stored(codec, cluster_masked(vectors, kept if lanes is None else kept * lanes, codec.k, seed))
+    chosen = shuffled(len(vectors), codec.k, seed)
+    dense, counted = vectors[chosen], None if lanes is None else lanes[chosen]
+    kept = most_important(dense.astype(np.float64), codec.mask, counted)
+    return _stored(codec, cluster_sample(dense, kept if counted is None else kept * counted, codec.k))
 
 
-def _factored(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+def _factored(vectors: LayerVectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
     """The subspace knows no lanes: a vector counts there as the mean of its weights."""
     assert isinstance(codec, LR2VQ)
     counts = None if lanes is None else lanes.mean(axis=1)
@@ -102,7 +116,7 @@ def _factored(vectors: Vectors, codec: CodebookCodec, seed: int, lanes: Lanes) -
     return functools.partial(codec.encode, codebook=codebook, projection=projection), step
 
 
-def _residual(vectors: Vectors, codec: CodebookCodec, seed: int, _: Lanes) -> tuple[Encoder, float]:
+def _residual(vectors: LayerVectors, codec: CodebookCodec, seed: int, _: Lanes) -> tuple[Encoder, float]:
     """Stages know no weights of errors; only the scales heed them."""
     codebook, step = residual_codebooks(vectors, codec.k, codec.codes_per_vector, seed)
     return functools.partial(codec.encode, codebook=codebook), step
@@ -114,7 +128,7 @@ def _stored(codec: CodebookCodec, centroids: Vectors) -> tuple[Encoder, float]:
 
 
 # What codes vectors of unit RMS best: an encoder with the codebook found, and the codebook's step.
-_TRAINED: Mapping[type[Codec], Callable[[Vectors, CodebookCodec, int, Lanes], tuple[Encoder, float]]] = (
+_TRAINED: Mapping[type[Codec], Callable[[LayerVectors, CodebookCodec, int, Lanes], tuple[Encoder, float]]] = (
     MappingProxyType({VQ: _centroids, SSVQ: _magnitudes, MVQ: _masked, LR2VQ: _factored, RVQ: _residual})
 )
 
@@ -127,8 +141,11 @@ def quantised_codebook(centroids: npt.NDArray[np.float32]) -> tuple[Codebook, fl
 
 def relative_error(weights: npt.NDArray[np.float32], layer: EncodedLayer) -> float:
     """``||W - scale * decoded||^2 / ||W||^2``; 0 for a matrix of zeros reproduced exactly, infinite otherwise."""
-    difference = weights - layer.codec.decode(layer) * layer.scale[:, None]
-    error, power = (float(np.square(part, dtype=np.float64).sum()) for part in (difference, weights))
+    error = power = 0.0
+    for rows in layer_blocks(layer.codec, layer.shape, layer.vector_axis):
+        difference = weights[rows] - decoded_rows(layer, rows) * scale_of(layer.scale, rows)[:, None]
+        error += float(np.square(difference, dtype=np.float64).sum())
+        power += float(np.square(weights[rows], dtype=np.float64).sum())
     if power == 0:
         return 0.0 if error == 0 else float("inf")
     return error / power

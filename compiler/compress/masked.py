@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from accel.codecs.masks import Flags
 from compiler.compress.kmeans import ITERATIONS, SAMPLE_PER_CODEWORD, SAMPLE_VECTORS
+from compiler.compress.vectors import Indices, LayerVectors
 
 _BLOCK_DISTANCES = 1 << 20  # held at once: 4 MiB
 
@@ -17,7 +18,7 @@ Vectors = npt.NDArray[np.float32]
 Assignment = npt.NDArray[np.int64]
 
 
-def cluster_masked(vectors: Vectors, kept: Flags | Vectors, k: int, seed: int) -> Vectors:
+def cluster_masked(vectors: Vectors | LayerVectors, kept: Flags | Vectors, k: int, seed: int) -> Vectors:
     """Centroids ``float32[k, d]`` for ``vectors[n, d]`` of which only ``kept[n, d]`` counts, or each number as much as
     its weight there; zeros beyond ``n``.
 
@@ -25,11 +26,18 @@ def cluster_masked(vectors: Vectors, kept: Flags | Vectors, k: int, seed: int) -
     member keeps stays as it is. Each cluster that falls empty takes over one of the vectors farthest from theirs.
     Like ``kmeans.cluster``, it sees a seeded sample of many vectors.
     """
-    rng, count = np.random.default_rng(seed), min(k, len(vectors))
-    most = max(SAMPLE_VECTORS, SAMPLE_PER_CODEWORD * count)
-    chosen = rng.permutation(len(vectors))[:most]
-    dense, kept = vectors[chosen], kept[chosen]
-    sparse = dense * kept
+    chosen = shuffled(len(vectors), k, seed)
+    return cluster_sample(vectors[chosen], kept[chosen], k)
+
+
+def shuffled(count: int, k: int, seed: int) -> Indices:
+    """Which of ``count`` vectors k codewords are trained on, in random order: the first k are the start."""
+    return np.random.default_rng(seed).permutation(count)[: max(SAMPLE_VECTORS, SAMPLE_PER_CODEWORD * k)].copy()
+
+
+def cluster_sample(dense: Vectors, kept: Flags | Vectors, k: int) -> Vectors:
+    """``cluster_masked`` of what ``shuffled`` chose."""
+    count, sparse = min(k, len(dense)), dense * kept
     features, centroids = np.hstack([kept.astype(np.float32), sparse]), dense[:count].copy()
     for _ in range(ITERATIONS):
         codes, found = _assign(features, centroids)
@@ -38,7 +46,7 @@ def cluster_masked(vectors: Vectors, kept: Flags | Vectors, k: int, seed: int) -
         if empty.size:
             distances = found + (sparse * dense).sum(axis=1)
             centroids[empty] = dense[np.argsort(-distances, kind="stable")[: empty.size]]
-    return np.concatenate([centroids, np.zeros((k - count, vectors.shape[1]), np.float32)])
+    return np.concatenate([centroids, np.zeros((k - count, dense.shape[1]), np.float32)])
 
 
 def _assign(features: Vectors, centroids: Vectors) -> tuple[Assignment, Vectors]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from accel.codecs import Codec, EncodedLayer, VectorAxis, layer_bytes, padded_we
 from accel.errors import ConfigError, ModelError, listed, nearest
 from accel.graph import Graph
 from accel.packed import Packed, Source, model_digest, plain_parameters
+from accel.packed_spool import Spool, SpooledLayers, SpooledParameters
 from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, spend
 from compiler.compress.choices import Choice, Keep, codec_choices, kept_choices
 from compiler.compress.coder import Coder, float32
@@ -79,6 +80,7 @@ def compress(
     calibration: Sequence[Tensors] = (),
     method: str = "minmax",
     weighted: bool = False,
+    spool: Spool | None = None,
 ) -> Compression:
     """Compress every conv and gemm weight of ``graph``; ``weights`` holds the values of all its parameters.
 
@@ -94,6 +96,11 @@ def compress(
     are folded into the weights before these are coded, and the model with decoded weights sets the scales. With
     ``weighted`` the error of each weight counts as much as the mean square of the activations it multiplies in them.
 
+    With a ``spool`` layers and parameters are kept there instead of in memory, and the result is good for as long as it
+    is open. ``weights`` are asked for one at a time, several times over, and not kept: if they come from disk too (as
+    those of ``compiler.frontend.load_model`` from a safetensors file do), memory holds one layer at a time. Only
+    ``calibration`` and a ``Budget`` need the whole model.
+
     Raises ``ModelError`` for missing or misshapen parameters and samples, ``CodecError`` for weights that cannot be
     coded (NaN), ``ConfigError`` for a glob that matches nothing or an unknown method.
     """
@@ -106,32 +113,44 @@ def compress(
     kept_choices(graph, keep)  # refused before anything slow
     exponents = choose_exponents(graph, weights, calibration, progress) if calibration else {}
     moments = second_moments(graph, weights, calibration, progress) if weighted else {}
-    folded = fold_exponents(graph, weights, exponents)
+    folded = fold_exponents(graph, weights, exponents) if exponents else weights
     coder = Coder(graph, folded, scale, vector_axis, seed, folded_moments(graph, moments, exponents))
+    layers: MutableMapping[str, EncodedLayer] = {} if spool is None else SpooledLayers(spool, graph)
+    parameters: MutableMapping[str, npt.NDArray[Any]] = {} if spool is None else SpooledParameters(spool)
     spending: Spending | None = None
     if isinstance(codec, Budget):
         tried = candidates(coder, codec.codecs, keep, weights, exponents, calibration, progress)
         spending = spend(codec, tried, OUTPUT_ERROR if calibration else WEIGHT_ERROR)
-        coded = {name: (each.layer, each.choice[1]) for name, each in spending.candidates.items()}
+        layers.update((name, each.layer) for name, each in spending.candidates.items())
+        reasons = {name: each.choice[1] for name, each in spending.candidates.items()}
+        reports = [layer_report(name, coder.matrix(name), layers[name], reasons[name]) for name in reasons]
     else:
-        coded = _coded(coder, codec_choices(graph, codec, keep, vector_axis), progress)
-    layers = {name: layer for name, (layer, _) in coded.items()}
-    reports = tuple(layer_report(name, coder.matrix(name), layer, reason) for name, (layer, reason) in coded.items())
-    parameters = {name: _parameter(name, weights[name]) for name in plain_parameters(graph)}
+        reports = _coded(coder, codec_choices(graph, codec, keep, vector_axis), layers, progress)
+    for name in plain_parameters(graph):
+        parameters[name] = _parameter(name, weights[name])
     source = Source(model_digest(graph, weights), dict(description or {}))
-    result = Compression(Packed(graph, layers, parameters, source), reports, spending=spending)
+    result = Compression(Packed(graph, layers, parameters, source), tuple(reports), spending=spending)
     return _calibrated(result, calibration, method, exponents, progress) if calibration else result
 
 
 def _coded(
-    coder: Coder, chosen: Mapping[str, Choice], progress: Progress | None
-) -> dict[str, tuple[EncodedLayer, str]]:
-    coded = {}
+    coder: Coder, chosen: Mapping[str, Choice], layers: MutableMapping[str, EncodedLayer], progress: Progress | None
+) -> list[LayerReport]:
+    """Code each weight into ``layers``."""
+    reports = []
     for done, (name, choice) in enumerate(chosen.items()):
         if progress is not None:
             progress(done, len(chosen), name)
-        coded[name] = coder.chosen(name, choice)
-    return coded
+        reports.append(_one_coded(coder, name, choice, layers))
+    return reports
+
+
+def _one_coded(coder: Coder, name: str, choice: Choice, layers: MutableMapping[str, EncodedLayer]) -> LayerReport:
+    """A function of its own so that nothing of a layer outlives it."""
+    layer, reason = coder.chosen(name, choice)
+    report = layer_report(name, coder.matrix(name), layer, reason)
+    layers[name] = layer
+    return report
 
 
 def _calibrated(

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from accel.codecs import Codebook, Codes
 from accel.codecs.rvq import SUM_LIMIT, search
-from compiler.compress.kmeans import SAMPLE_PER_CODEWORD, SAMPLE_VECTORS, cluster
+from compiler.compress.kmeans import cluster
+from compiler.compress.masked import shuffled
+from compiler.compress.vectors import LayerVectors
 
 # On Gaussian weights, k=256, d=8, two stages: greedy 0.0983, this 0.0864. Twice the rounds or twice the beam lower
 # that by 0.6 % each.
@@ -22,7 +24,7 @@ BEAM = 4
 Vectors = npt.NDArray[np.float32]
 
 
-def residual_codebooks(vectors: Vectors, k: int, stages: int, seed: int) -> tuple[Codebook, float]:
+def residual_codebooks(vectors: Vectors | LayerVectors, k: int, stages: int, seed: int) -> tuple[Codebook, float]:
     """Codebooks ``int8[stages*k, d]`` for ``vectors[n, d]`` and the real value of their common step.
 
     The largest sum becomes 127, unless an element is larger still: sums saturate, and the largest weights are the last
@@ -34,15 +36,13 @@ def residual_codebooks(vectors: Vectors, k: int, stages: int, seed: int) -> tupl
     return np.rint(codebooks / step).clip(-SUM_LIMIT, SUM_LIMIT).astype(np.int8).reshape(stages * k, -1), step
 
 
-def cluster_residual(vectors: Vectors, k: int, stages: int, seed: int) -> tuple[Vectors, Codes]:
+def cluster_residual(vectors: Vectors | LayerVectors, k: int, stages: int, seed: int) -> tuple[Vectors, Codes]:
     """Codebooks ``float32[stages, k, d]`` whose sums come close to ``vectors[n, d]``, no worse than greedy ones, and
     the codes ``[n, stages]`` they were made for.
 
     Of many vectors a seeded sample is taken, as ``kmeans.cluster`` does. No step raises its squared error.
     """
-    most = max(SAMPLE_VECTORS, SAMPLE_PER_CODEWORD * k)
-    chosen = np.random.default_rng(seed).permutation(len(vectors))[:most]
-    sample = vectors[chosen]
+    sample = vectors[shuffled(len(vectors), k, seed)]
     codebooks = _greedy(sample, k, stages, seed)
     codes = search(sample, codebooks, beam=1)
     for _ in range(ROUNDS):

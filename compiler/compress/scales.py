@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from compiler.compress.blocks import row_blocks, scale_of
 
 ScaleMode = Literal["channel", "tensor"]
 SCALE_MODES: tuple[ScaleMode, ...] = ("channel", "tensor")
@@ -22,7 +25,8 @@ _CLIPPING_PAYS_BELOW = 127
 def integer_scale(weights: Matrix, limit: int, mode: ScaleMode, importance: Matrix | None = None) -> Scales:
     """Step of integers ``-limit..limit`` for ``weights[out, reduction]``: max-abs, or the clip with the least error,
     each weight's square counting as much as its ``importance`` (broadcast)."""
-    largest = positive(_rows(np.abs(weights), mode).max(axis=1) / limit)
+    peaks = np.concatenate([np.abs(weights[rows]).max(axis=1) for rows in row_blocks(weights.shape)])
+    largest = positive((peaks if mode == "channel" else peaks.max(keepdims=True)) / limit)
     if limit >= _CLIPPING_PAYS_BELOW:
         return largest
     exponents = np.frexp(largest)[1]  # taken out, which rounds nothing: squares of what is left neither vanish nor end
@@ -33,7 +37,8 @@ def integer_scale(weights: Matrix, limit: int, mode: ScaleMode, importance: Matr
 
 def root_mean_square(weights: Matrix, mode: ScaleMode) -> Scales:
     """RMS of each output channel, or of the tensor; 1 where all weights are zero."""
-    squares = _rows(np.square(weights, dtype=np.float64), mode).mean(axis=1)
+    sums = _summed((np.square(weights[rows], dtype=np.float64) for rows in row_blocks(weights.shape)), mode)
+    squares = sums / (weights.size // len(sums))
     return positive(np.where(squares > 0, np.sqrt(squares), 1.0))
 
 
@@ -44,10 +49,13 @@ def refitted(weights: Matrix, decoded: npt.NDArray[np.int8], scale: Scales, impo
     It may be zero (a channel of zeros); where the fit says nothing or turns the sign, ``scale`` stays.
     """
     mode: ScaleMode = "tensor" if scale.shape == (1,) else "channel"
-    codes = decoded.astype(np.float32)
-    counted = codes if importance is None else codes * importance
-    match = _rows(weights * counted, mode).sum(axis=1, dtype=np.float64)
-    power = _rows(codes * counted, mode).sum(axis=1, dtype=np.float64)
+
+    def counted(rows: slice) -> Matrix:
+        codes = decoded[rows].astype(np.float32)
+        return codes if importance is None else codes * _rows_of(importance, rows)
+
+    match = _summed((weights[rows] * counted(rows) for rows in row_blocks(weights.shape)), mode)
+    power = _summed((decoded[rows] * counted(rows) for rows in row_blocks(weights.shape)), mode)
     fit = np.divide(match, power, out=scale.astype(np.float64), where=power > 0)
     return np.where(fit >= 0, fit, scale).astype(np.float32)
 
@@ -58,15 +66,23 @@ def positive(scale: npt.NDArray[np.floating[Any]]) -> Scales:
     return kept
 
 
-def _rows(weights: npt.NDArray[np.floating[Any]], mode: ScaleMode) -> npt.NDArray[np.floating[Any]]:
-    return weights if mode == "channel" else weights.reshape(1, -1)
+def _summed(blocks: Iterable[npt.NDArray[np.floating[Any]]], mode: ScaleMode) -> npt.NDArray[np.float64]:
+    """The sum of each row of all blocks, ``[out]``, or of everything, ``[1]``."""
+    sums = np.concatenate([block.sum(axis=1, dtype=np.float64) for block in blocks])
+    return sums if mode == "channel" else sums.sum(keepdims=True)
+
+
+def _rows_of(importance: Matrix, rows: slice) -> Matrix:
+    return importance if len(importance) == 1 else importance[rows]
 
 
 def _rounding_error(
     weights: Matrix, step: Scales, limit: int, mode: ScaleMode, importance: Matrix | None
-) -> npt.NDArray[np.floating[Any]]:
-    rounded = np.clip(np.rint(weights / step[:, None]), -limit, limit) * step[:, None]
-    squares = np.square(weights - rounded)
-    counted = squares if importance is None else squares * importance
-    error: npt.NDArray[np.float64] = _rows(counted, mode).sum(axis=1, dtype=np.float64)
-    return error
+) -> npt.NDArray[np.float64]:
+    def squares(rows: slice) -> Matrix:
+        steps = scale_of(step, rows)[:, None]
+        rounded = np.clip(np.rint(weights[rows] / steps), -limit, limit) * steps
+        found: Matrix = np.square(weights[rows] - rounded)
+        return found if importance is None else found * _rows_of(importance, rows)
+
+    return _summed((squares(rows) for rows in row_blocks(weights.shape)), mode)

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.errors import ModelError
+from compiler.frontend.stored import widen_bfloat16
 from compiler.frontend.torch_pickle import PICKLE_LIMIT_BYTES, Storage, StoredTensor, unpickle
-from compiler.frontend.weights import widen_bfloat16
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import numpy.typing as npt
 from accel.errors import ModelError, listed
 from accel.graph import Graph, Shape
 from compiler.frontend.architectures.base import Array, Blueprint, Tensors
+from compiler.frontend.stored import StoredTensors
+
+Checkpoint = Mapping[str, npt.NDArray[Any]]
 
 SHOWN = 3
 """How many offending names an error message spells out."""
@@ -24,24 +28,19 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 WRAPPER_PREFIX = "module."
 """What torch's DataParallel puts before every name."""
 
-SAFETENSORS_DTYPES = {
-    "F16": "<f2",
-    "BF16": "<u2",
-    "F32": "<f4",
-    "F64": "<f8",
-    "BOOL": "?",
-    **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)},
-}
 POSITION_SPREAD = 0.02
 """Standard deviation of random embeddings and tables, as transformers are usually initialised."""
 
 
-def load_weights(blueprint: Blueprint, path: Path) -> dict[str, Array]:
+def load_weights(blueprint: Blueprint, path: Path) -> Mapping[str, Array]:
     """Values of every parameter of ``blueprint.graph`` from the checkpoint ``path`` (safetensors or torch).
 
-    Raises ``ModelError`` when the file cannot be read or its entries are not exactly those of the architecture.
+    Those of a safetensors file are read each time they are asked for and not kept. Raises ``ModelError`` when the file
+    cannot be read or its entries are not exactly those of the architecture.
     """
-    return assign(blueprint, read_checkpoint(path), str(path))
+    if path.suffix in TORCH_SUFFIXES:
+        return assign(blueprint, read_checkpoint(path), str(path))
+    return fitted(blueprint, StoredTensors(path), str(path))
 
 
 def read_checkpoint(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -55,78 +54,96 @@ def read_checkpoint(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     """All tensors of a safetensors file, bfloat16 widened to float32; raises ``ModelError``."""
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        entries = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
-    return {name: _to_array(name, entry, path) for name, entry in entries}
+    return {name: np.array(tensor) for name, tensor in StoredTensors(path).items()}
 
 
-def _to_array(name: str, entry: Mapping[str, Any], path: Path) -> npt.NDArray[Any]:
-    dtype = entry["dtype"]
-    if dtype not in SAFETENSORS_DTYPES:
-        raise ModelError(f"{path}: tensor '{name}' has type {dtype}; readable: {listed(SAFETENSORS_DTYPES)}")
-    raw = np.frombuffer(entry["data"], SAFETENSORS_DTYPES[dtype]).reshape(entry["shape"])
-    return widen_bfloat16(raw) if dtype == "BF16" else raw
+class FittedWeights(Mapping[str, Array]):
+    """Values of every graph parameter, ``float32`` and made from checkpoint entries when they are asked for."""
+
+    def __init__(self, blueprint: Blueprint, tensors: Tensors) -> None:
+        self._blueprint = blueprint
+        self._tensors = tensors
+
+    def __getitem__(self, name: str) -> Array:
+        if name in self._blueprint.constants:
+            return self._blueprint.constants[name]
+        rule = self._blueprint.derived.get(name)
+        with np.errstate(all="ignore"):  # what overflows or has no root has been refused by name
+            return np.ascontiguousarray(self._tensors[name] if rule is None else rule(self._tensors), np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blueprint.graph.parameters)
+
+    def __len__(self) -> int:
+        return len(self._blueprint.graph.parameters)
 
 
-def widen_bfloat16(bits: npt.NDArray[Any]) -> Array:
-    """bfloat16 bit patterns (uint16) as float32: the same numbers, 16 zero bits behind."""
-    return (bits.astype("<u4") << np.uint32(16)).view("<f4")
+@dataclass(frozen=True, slots=True)
+class _Floats(Mapping[str, Array]):
+    """Entries of ``checkpoint`` in float32, by the name they have in an architecture."""
+
+    checkpoint: Checkpoint
+    keys_by_name: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Array:
+        with np.errstate(over="ignore"):
+            return self.checkpoint[self.keys_by_name[name]].astype(np.float32, copy=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys_by_name)
+
+    def __len__(self) -> int:
+        return len(self.keys_by_name)
 
 
-def assign(blueprint: Blueprint, checkpoint: Mapping[str, npt.NDArray[Any]], where: str) -> dict[str, Array]:
+def assign(blueprint: Blueprint, checkpoint: Checkpoint, where: str) -> dict[str, Array]:
     """Values of every graph parameter from checkpoint entries; raises ``ModelError`` unless the entries fit exactly."""
-    with np.errstate(all="ignore"):  # what overflows or has no root is refused by name below
-        tensors = _matched(blueprint, checkpoint, where)
-        weights = {
-            name: np.ascontiguousarray(_value(blueprint, tensors, name), dtype=np.float32)
-            for name in blueprint.graph.parameters
-        }
-    _check_finite(weights, where, "after batch-normalisation folding ")
+    return {name: np.array(value) for name, value in fitted(blueprint, checkpoint, where).items()}
+
+
+def fitted(blueprint: Blueprint, checkpoint: Checkpoint, where: str) -> FittedWeights:
+    """As ``assign``, but nothing is kept: the checkpoint is looked through now and read again when values are asked
+    for."""
+    tensors = _matched(blueprint, checkpoint, where)
+    weights = FittedWeights(blueprint, tensors)
+    _check_finite(tensors, tensors, where, "")
+    _check_finite(weights, blueprint.derived, where, "after batch-normalisation folding ")
     return weights
 
 
-def _value(blueprint: Blueprint, tensors: Tensors, name: str) -> Array:
-    if name in blueprint.constants:
-        return blueprint.constants[name]
-    rule = blueprint.derived.get(name)
-    return tensors[name] if rule is None else rule(tensors)
-
-
-def _matched(blueprint: Blueprint, checkpoint: Mapping[str, npt.NDArray[Any]], where: str) -> dict[str, Array]:
-    found = {
-        name: value
-        for name, value in _unwrapped(checkpoint).items()
+def _matched(blueprint: Blueprint, checkpoint: Checkpoint, where: str) -> _Floats:
+    keys = {
+        name: key
+        for name, key in _unwrapped(checkpoint).items()
         if not any(fnmatchcase(name, pattern) for pattern in blueprint.ignored)
     }
     wanted, model = blueprint.tensors, blueprint.graph.name
-    refuse_names([name for name in wanted if name not in found], f"{where}: '{model}' needs tensors that are missing")
-    refuse_names(sorted(found.keys() - wanted.keys()), f"{where}: unexpected tensors, not part of '{model}'")
+    refuse_names([name for name in wanted if name not in keys], f"{where}: '{model}' needs tensors that are missing")
+    refuse_names(sorted(keys.keys() - wanted.keys()), f"{where}: unexpected tensors, not part of '{model}'")
+    found = {name: _extent(checkpoint[keys[name]]) for name in wanted}
     refuse_names(
         [
-            f"{name} {list(found[name].shape)} instead of {list(shape)}"
+            f"{name} {list(found[name][0])} instead of {list(shape)}"
             for name, shape in wanted.items()
-            if found[name].shape != tuple(shape)
+            if found[name][0] != tuple(shape)
         ],
         f"{where}: tensors of '{model}' with the wrong shape",
     )
     refuse_names(
-        [f"{name} ({found[name].dtype})" for name in wanted if found[name].dtype.kind != "f"],
+        [f"{name} ({kind})" for name, (_, kind) in found.items() if kind.kind != "f"],
         f"{where}: tensors that are not floating point (float16, bfloat16, float32, float64)",
     )
-    tensors = {name: found[name].astype(np.float32) for name in wanted}
-    _check_finite(tensors, where, "")
-    return tensors
+    return _Floats(checkpoint, {name: keys[name] for name in wanted})
 
 
-def _unwrapped(checkpoint: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+def _extent(array: npt.NDArray[Any]) -> tuple[Shape, np.dtype[Any]]:
+    return tuple(array.shape), array.dtype
+
+
+def _unwrapped(checkpoint: Checkpoint) -> dict[str, str]:
+    """The name of each entry without what wraps it, and with."""
     wrapped = all(name.startswith(WRAPPER_PREFIX) for name in checkpoint)
-    return {name.removeprefix(WRAPPER_PREFIX) if wrapped else name: value for name, value in checkpoint.items()}
+    return {name.removeprefix(WRAPPER_PREFIX) if wrapped else name: name for name in checkpoint}
 
 
 def refuse_names(names: list[str], what: str) -> None:
@@ -136,11 +153,16 @@ def refuse_names(names: list[str], what: str) -> None:
         raise ModelError(f"{what} ({len(names)}): {listed(names[:SHOWN])}{more}")
 
 
-def _check_finite(tensors: Tensors, where: str, when: str) -> None:
-    for name, value in tensors.items():
-        bad = value.size - int(np.count_nonzero(np.isfinite(value)))
+def _check_finite(tensors: Tensors, names: Iterable[str], where: str, when: str) -> None:
+    for name in names:
+        bad, size = _not_finite(tensors[name])
         if bad:
-            raise ModelError(f"{where}: tensor '{name}' {when}holds {bad} NaN or infinite of {value.size} values")
+            raise ModelError(f"{where}: tensor '{name}' {when}holds {bad} NaN or infinite of {size} values")
+
+
+def _not_finite(values: Array) -> tuple[int, int]:
+    """How many, of how many; they are let go of before the next are read."""
+    return values.size - int(np.count_nonzero(np.isfinite(values))), values.size
 
 
 def random_weights(graph: Graph, seed: int = 0, constants: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -180,7 +202,12 @@ def weights_digest(weights: Tensors) -> str:
     """sha256 over names, shapes and values, in order of names: the same model gives the same digest anywhere."""
     digest = hashlib.sha256()
     for name in sorted(weights):
-        value = np.ascontiguousarray(weights[name], dtype="<f4")
-        digest.update(f"{name}{list(value.shape)}".encode())
-        digest.update(value.tobytes())
+        _digest_one(digest, name, weights[name])
     return digest.hexdigest()
+
+
+def _digest_one(digest: hashlib._Hash, name: str, values: Array) -> None:
+    """A function of its own: values are let go of before the next are read."""
+    value = np.ascontiguousarray(values, dtype="<f4")
+    digest.update(f"{name}{list(value.shape)}".encode())
+    digest.update(value.data)
