@@ -46,7 +46,7 @@ def compress_layer(
         )
     if isinstance(codec, IntegerCodec):
         return codec.encode(weights, None, integer_scale(weights, codec.limit, scale, importance), vector_axis)
-    if isinstance(codec, CodebookCodec):
+    if isinstance(codec, CodebookCodec) and type(codec) in _TRAINED:
         return _cluster_layer(weights, codec, scale, vector_axis, seed, importance)
     raise CodecError(f"codec '{codec}' cannot be trained here, only read from a checkpoint")
 
