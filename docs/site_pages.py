@@ -36,7 +36,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 def site_links(text: str) -> str:
     """A document of the repository with its links as the site has them: those into docs/ lead beside the page, those
-    to sources, which the site does not hold, are their text alone."""
+    to sources, which the site does not hold, are their text alone. README's title is the site's, so that
+    page has another."""
+    text = re.sub(r"\A# Accel$", "# Measurements and validation", text, flags=re.MULTILINE)
     text = re.sub(r"\]\(docs/", "](", text)
     return re.sub(r"\[([^\]]+)\]\((?:accel|benchmarks)/[^)]*\)", r"`\1`", text)
 

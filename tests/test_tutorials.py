@@ -114,9 +114,9 @@ def difference(shown: str, printed: str) -> str | None:
 def _starts(first: bool, last: bool, at: int, end: int) -> range:
     """Lines at which a chunk may start: the first chunk at the first line, the last one where it ends with the last."""
     if first and last:
-        return range(0, 1) if end == 0 else range(0)
+        return range(1) if end == 0 else range(0)
     if first:
-        return range(0, min(end, 0) + 1)
+        return range(min(end, 0) + 1)
     return range(end, end + 1) if last else range(at, end + 1)
 
 
