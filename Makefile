@@ -20,7 +20,7 @@ NO_PIP := pip failed three times, see above; set-up needs the package index once
 # One thread a worker: the workers already fill the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint ruff ruff-format mypy imports pytest format bench clean force
+.PHONY: help demo test lint ruff ruff-format mypy imports pytest docs format bench clean force
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ imports: $(VENV)/.test
 pytest: $(VENV)/.test ## tests alone; ARGS="-k name" chooses, ARGS="-m 'not network'" downloads nothing, WORKERS=N
 	$(ONE_THREAD) $(PY) -m pytest -n $(WORKERS) $(ARGS)
 
+docs: $(VENV)/.test ## the documentation site, in build/site; a warning is a failure
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
 format: $(VENV)/.test ## rewrite the sources the way lint wants them
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
@@ -72,7 +75,7 @@ $(VENV)/pyvenv.cfg: $(BROKEN)
 	[ "$$python" != none ] || { echo "make: $$found $(NO_VENV)" >&2; exit 1; }; \
 	echo "making $(VENV) with $$python ($$($$python --version))"; rm -rf $(VENV); $$python -m venv $(VENV)
 
-WITH_EXTRAS := '.[sweep,torch,rtl,test]'
+WITH_EXTRAS := '.[sweep,torch,rtl,docs,test]'
 
 # The build backend comes first, so that pip needs no network to build this project again.
 $(VENV)/.core: $(VENV)/pyvenv.cfg pyproject.toml

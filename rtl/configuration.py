@@ -21,6 +21,7 @@ LOOKUPS = (1, 2, 4, 8)
 INPUT_BITS = (64, 128)
 VECTOR_LENGTHS = (4, 8, 9, 16, 18)
 MOST_CODE_BITS = 12
+FAMILIES = ("int8", "int4", "vq", "ssvq", "lr2vq", "mvq")  # of codecs that are built; numbers in register BUILD
 DISTRIBUTED_ENTRIES = 16  # codebooks up to here are LUT memory: one DPR16X4 is 16 deep
 
 Kind = Literal["plain", "aligned", "superblock"]
@@ -83,6 +84,7 @@ class DecoderConfig:
                 f"decoder of {self.codec}: adding the codewords of several stages is not built in hardware; "
                 "allowed: codecs with one code a vector"
             )
+        _require("codec family", self.codec.family, FAMILIES)
         if self.has_codebook:
             _require("d", self.vector_length, VECTOR_LENGTHS)
         if self.codec.code_bits > MOST_CODE_BITS:
@@ -170,6 +172,6 @@ class DecoderConfig:
         return self.lookups * self.vector_length
 
 
-def _require(name: str, value: int, allowed: tuple[int, ...]) -> None:
+def _require(name: str, value: int | str, allowed: tuple[int | str, ...]) -> None:
     if value not in allowed:
         raise ConfigError(f"decoder: {name}={value}; allowed: {listed(map(str, allowed))}")

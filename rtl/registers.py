@@ -16,14 +16,13 @@ from types import MappingProxyType
 from typing import Literal
 
 from accel.errors import ConfigError, listed, nearest
-from rtl.configuration import DecoderConfig
+from rtl.configuration import FAMILIES, DecoderConfig
 from rtl.layer import LayerPlan, StripPlan, limits
 
 ADDRESS_BITS = 7
 WORD_BYTES = 4
 ID = 0x41434C44  # "ACLD"
 VERSION = (1, 0)  # of this map
-FAMILIES = ("int8", "int4", "vq", "ssvq", "lr2vq", "mvq")
 
 Access = Literal["RO", "RW", "WO", "W1C"]
 Storage = Literal["constant", "live", "counter", "sticky", "plain", "layer", "pulse"]

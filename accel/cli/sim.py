@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = _with_levels(result, program)
     if arguments.output:
         write_run(result, arguments.output)
+        say(f"wrote {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
     if arguments.json:
         print(run_to_json(result), end="")
     else:

@@ -55,7 +55,7 @@ def compress_layer(
     if isinstance(codec, IntegerCodec):
         step = integer_scale(weights, codec.limit, scale, importance)
         return encode_by_rows(functools.partial(codec.encode, codebook=None), codec, weights, step, vector_axis)
-    if isinstance(codec, CodebookCodec):
+    if isinstance(codec, CodebookCodec) and type(codec) in _TRAINED:
         return _cluster_layer(weights, codec, scale, vector_axis, seed, importance)
     raise CodecError(f"codec '{codec}' cannot be trained here, only read from a checkpoint")
 
