@@ -26,7 +26,7 @@ LOOKS = {
     "lr2vq": ("#56B4E9", "P"),
     "mvq": ("#009E73", "X"),
 }
-SHIFT = 1.006  # between neighbours, so that equal bits do not hide one another
+SHIFT = 1.02  # between neighbours, so that equal bits do not hide one another
 
 
 def write_plots(found: Sequence[Entry], folder: Path, suffixes: Sequence[str] = ("png", "svg")) -> list[Path]:
