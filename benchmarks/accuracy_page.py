@@ -20,7 +20,15 @@ Row = dict[str, Any]
 BEGIN = "<!-- measured: `python -m benchmarks accuracy --page` replaces all below -->"
 FLOAT, NO_LEVEL = "float", 0.0
 # What papers lead one to expect: the first of each pair is better.
-CONTRASTS = (("ssvq-free", "ssvq-fixed"), ("ssvq", "ssvq-free"), ("ssvq", "vq"), ("lr2vq", "vq"), ("mvq", "vq"))
+CONTRASTS = (
+    ("ssvq-free", "ssvq-fixed"),
+    ("ssvq", "ssvq-free"),
+    ("ssvq-fixed", "vq"),
+    ("ssvq-free", "vq"),
+    ("ssvq", "vq"),
+    ("lr2vq", "vq"),
+    ("mvq", "vq"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +184,17 @@ def _trials(rows: Sequence[Row], part: str) -> str:
     tuning = [row for row in rows if row["setting"]["tuning"] and row["setting"]["part"] == part]
     lines = []
     for name, method in METHODS.items():
-        tried = {
-            str(Trial(**row["setting"]["trial"])): row["scores"]["validation"]
-            for row in tuning
-            if row["setting"]["method"] == name
-        }
-        best = max(tried.values(), default=None)
-        texts = [
-            f"**{text}: {score:.4f}**" if score == best else f"{text}: {score:.4f}" for text, score in tried.items()
-        ]
+        tried = [row for row in tuning if row["setting"]["method"] == name]
+        best = max((row["scores"]["validation"] for row in tried), default=None)
+        texts = (_trial_text(row, row["scores"]["validation"] == best) for row in tried)
         lines += [[method.title, "; ".join(texts)]] if tried else []
     return _markdown(["method", "rates (plain, codebooks and scales, signs): validation score, best in bold"], lines)
+
+
+def _trial_text(row: Row, best: bool) -> str:
+    flipped = f" ({row['flipped']:.1%} of signs flipped)" if row["flipped"] else ""
+    text = f"{Trial(**row['setting']['trial'])}: {row['scores']['validation']:.4f}{flipped}"
+    return f"**{text}**" if best else text
 
 
 def page(rows: Sequence[Row], folder: Path) -> str:
