@@ -26,7 +26,7 @@ LOOKS = {
     "lr2vq": ("#56B4E9", "P"),
     "mvq": ("#009E73", "X"),
 }
-SHIFT = 1.02  # between neighbours, so that equal bits do not hide one another
+SHIFT = 1.01  # between neighbours, so that equal bits do not hide one another
 
 
 def write_plots(found: Sequence[Entry], folder: Path, suffixes: Sequence[str] = ("png", "svg")) -> list[Path]:
@@ -74,7 +74,7 @@ def _panel(axes: Axes, found: Sequence[Entry], measure: Measure) -> None:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xticks([1, 1.25, 1.5, 2, 4, 8])
-    axes.set_xlabel("bits a weight, everything counted (log scale)", fontsize=8)
+    axes.set_xlabel("bits a weight, everything counted (log scale; neighbours set apart)", fontsize=8)
     axes.set_ylabel(f"{measure.title}{' [%]' if factor == 100 else ''}", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.4)
