@@ -43,6 +43,7 @@ COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "benchmarks.post_training",
             "every codec on every trained model, layer by layer; budgets; writes docs/post_training.md",
         ),
+        "accuracy": ("benchmarks.accuracy", "trained compression at equal total bits: all methods, several seeds"),
         "inputs": (
             "benchmarks.inputs",
             "real samples for a zoo model, in the form accel compress and run read",

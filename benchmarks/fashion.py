@@ -140,7 +140,7 @@ def train(recipe: Recipe, data: Labelled, say: Say) -> FashionViT:
     for epoch in range(1, recipe.epochs + 1):
         start, losses = time.process_time(), []
         for chosen in _batches(len(pictures), recipe.batch):
-            losses.append(_step(model, _augmented(pictures[chosen], recipe.roll), labels[chosen], optimiser))
+            losses.append(_step(model, augmented(pictures[chosen], recipe.roll), labels[chosen], optimiser))
             schedule.step()
         spent = time.process_time() - start
         say(f"fashion: epoch {epoch} of {recipe.epochs}: loss {sum(losses) / len(losses):.3f}, {spent:.0f} CPU-s")
@@ -164,7 +164,7 @@ def _batches(count: int, size: int) -> Iterator[Tensor]:
     return iter(order[: count - count % size].split(size))
 
 
-def _augmented(pictures: Tensor, roll: int) -> Tensor:
+def augmented(pictures: Tensor, roll: int) -> Tensor:
     """Every picture [B,1,H,W] mirrored with probability one half and rolled by up to ``roll`` pixels either way."""
     count, _, height, width = pictures.shape
     down, right = torch.randint(-roll, roll + 1, (2, count, 1))

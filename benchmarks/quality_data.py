@@ -10,6 +10,7 @@ import importlib
 import io
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ TOKEN_LIMIT = 256  # of the sentence encoder, by its authors
 
 def lee_sentences(limit: int = TOKEN_LIMIT) -> tuple[TokenIds, ...]:
     """Token ids [T] of 50 news texts, T at most ``limit`` with both marks. Source: Lee et al., CogSci 2005."""
-    return _tokenised(_lines("lee.cor"), limit)
+    return tokenised(_lines("lee.cor"), limit)
 
 
 def calibration_sentences(count: int, limit: int = TOKEN_LIMIT) -> tuple[TokenIds, ...]:
@@ -132,7 +133,30 @@ def calibration_sentences(count: int, limit: int = TOKEN_LIMIT) -> tuple[TokenId
     texts = _lines("lee_background.cor")
     if not 1 <= count <= len(texts):
         raise ConfigError(f"{count} calibration texts; there are 1 to {len(texts)}")
-    return _tokenised(texts[:count], limit)
+    return tokenised(texts[:count], limit)
+
+
+def all_calibration_tokens() -> tuple[TokenIds, ...]:
+    """Token ids of all 300 other news texts, none cut off."""
+    return tokenised(_lines("lee_background.cor"), None)
+
+
+WordPair = tuple[str, str, float]
+WORD_FILES = {"simlex999": "simlex999.txt", "wordsim353": "wordsim353.tsv"}
+
+
+def word_pairs(name: str) -> tuple[WordPair, ...]:
+    """Two words and how alike people found them, for each pair of SimLex-999 (Hill et al., 2015) or WordSim-353
+    (Finkelstein et al., 2002)."""
+    rows = [line.split("\t") for line in _lines(WORD_FILES[name]) if not line.startswith("#")]
+    return tuple((one, other, float(human)) for one, other, human in rows)
+
+
+def word_correlation(vectors: Mapping[str, npt.NDArray[Any]], pairs: Sequence[WordPair]) -> float:
+    """Spearman's rank correlation of the cosines between words with what people said, over ``pairs``."""
+    unit = {word: vector / np.linalg.norm(vector) for word, vector in vectors.items()}
+    found = [float(unit[one] @ unit[other]) for one, other, _ in pairs]
+    return float(_optional("scipy.stats").spearmanr(found, [human for *_, human in pairs]).statistic)
 
 
 def human_similarities() -> npt.NDArray[np.float64]:
@@ -154,13 +178,16 @@ def _lines(name: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
 
 
-def _tokenised(texts: list[str], limit: int) -> tuple[TokenIds, ...]:
-    """Ids of each text, without padding, cut off at ``limit`` so that the end mark stays."""
+def tokenised(texts: Sequence[str], limit: int | None = TOKEN_LIMIT) -> tuple[TokenIds, ...]:
+    """Ids of each text, without padding, cut off at ``limit`` (None: never) so that the end mark stays."""
     (path,) = fetch_dataset("minilm_tokenizer", tell).values()
     tokenizer = _optional("tokenizers").Tokenizer.from_file(str(path))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(limit)
-    return tuple(np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(texts))
+    if limit is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(limit)
+    return tuple(np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(list(texts)))
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

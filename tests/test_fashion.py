@@ -75,7 +75,7 @@ def test_augmentation_only_mirrors_and_rolls() -> None:
         for down in range(-2, 3)
         for right in range(-2, 3)
     }
-    seen = {tuple(x.flatten().tolist()) for x in fashion._augmented(picture.expand(300, 1, 28, 28), 2)}
+    seen = {tuple(x.flatten().tolist()) for x in fashion.augmented(picture.expand(300, 1, 28, 28), 2)}
     assert seen <= rolled
     assert len(seen) > 40
 

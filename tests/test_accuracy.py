@@ -1,0 +1,248 @@
+"""The accuracy benchmark: equal bits, kept cells, tables and plots, on a network small enough to train here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from accel.codecs import SSVQ, Int8, parse_codec
+from accel.errors import CodecError, ConfigError, FormatError
+from benchmarks import accuracy, accuracy_cells, accuracy_page, quality_data
+from benchmarks.accuracy_cells import Cell, measured
+from benchmarks.accuracy_methods import (
+    ABOVE,
+    BELOW,
+    LEVELS,
+    METHODS,
+    TRIALS,
+    Trial,
+    candidates,
+    chosen_codec,
+    total_bits,
+)
+from benchmarks.accuracy_page import BEGIN, contrasts, entries, read_rows, write_report
+from benchmarks.accuracy_parts import PARTS, PROFILES, Part
+from benchmarks.accuracy_plots import LOOKS, write_plots
+from compiler.compress import compress_layer
+from compiler.frontend.torch_import import import_torch
+from compiler.training import GraphModule, TrainingData, TrainingOptions, outputs_of
+
+
+def weights() -> dict[str, np.ndarray]:
+    """Two layers large enough that a codebook does not outweigh its codes."""
+    random = np.random.default_rng(0)
+    return {"a.weight": random.normal(size=(192, 192)), "b.weight": random.normal(size=(384, 192))}
+
+
+def small_part() -> Part:
+    """A perceptron that learns its own float answers."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.GELU(), torch.nn.Linear(64, 16)).eval()
+    graph, values = import_torch(module, (torch.zeros(1, 32),))
+    (name,) = graph.inputs
+    inputs = np.random.default_rng(0).normal(size=(64, 1, 32)).astype(np.float32)
+    wanted = outputs_of(GraphModule(graph, values), {name: inputs})
+
+    def closeness(model: GraphModule) -> float:
+        return -float(np.square(outputs_of(model, {name: inputs}) - wanted).mean())
+
+    return Part(
+        name="fashion",
+        graph=graph,
+        weights=values,
+        compressed=("0.weight",),
+        training=lambda seed, count: TrainingData({name: inputs[:count]}, wanted[:count]),
+        samples=64,
+        validate=closeness,
+        score=lambda model: {"accuracy": closeness(model)},
+        loss="mse",
+        options=TrainingOptions(epochs=1, batch=8),
+        augment=None,
+    )
+
+
+# --- equal bits ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["int4", "vq:k=16,d=4", "ssvq:k=4,d=8", "mvq:k=8,d=8,nm=2:8", "lr2vq:k=16,m=4,r=2"])
+def test_total_bits_are_those_of_the_layers_stored(text: str) -> None:
+    codec = parse_codec(text)
+    mode = "channel" if text == "int4" else "tensor"
+    layers = [compress_layer(array.astype(np.float32), codec, mode, "out", 0) for array in weights().values()]
+    stored = 0
+    for layer in layers:
+        stored += layer.codes.size * codec.code_bits + 32 * layer.scale.size
+        stored += 0 if layer.side is None else layer.side.size
+        stored += 0 if layer.codebook is None else 8 * layer.codebook.size
+        stored += 0 if layer.projection is None else 8 * layer.projection.matrix.size
+    exact = stored / sum(array.size for array in weights().values())
+    assert exact <= total_bits(weights(), codec) <= exact + 0.02  # records are padded to whole bytes
+
+
+@pytest.mark.parametrize("family", sorted({row.family for row in METHODS.values() if row.family}, key=str)[2:])
+def test_the_chosen_codec_has_the_bits_of_the_level_and_the_least_error(family: type) -> None:
+    codec, tried = chosen_codec(family, 1.5, weights())
+    assert {type(each) for each in candidates(family)} == {type(codec)} == {family}
+    assert tried[str(codec)][1] == min(error for _, error in tried.values())
+    assert all(BELOW * 1.5 <= bits <= ABOVE * 1.5 for bits, _ in tried.values())
+
+
+def test_a_level_no_codec_reaches_is_refused() -> None:
+    with pytest.raises(CodecError, match=r"no ssvq codec of 0\.5 bits a weight; .* has 1\.\d\d to"):
+        chosen_codec(SSVQ, 0.5, weights())
+
+
+def test_every_method_may_try_as_many_rates() -> None:
+    assert TRIALS.keys() == PARTS.keys() == PROFILES.keys()
+    assert len({len(TRIALS[part][row.learns]) for part in PARTS for row in METHODS.values()}) == 1
+    assert all(METHODS[row.tuned_as].tuned_as == row.tuned_as for row in METHODS.values())
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_cell_is_kept_until_its_setting_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, cell = small_part(), Cell("fashion", "ssvq", parse_codec("ssvq:k=4,d=4"), 0, Trial(1e-3, 5.0, 1.0))
+    first = measured(cell, part, tmp_path)
+    assert first["steps"] == 8 and first["scores"]["accuracy"] < 0
+
+    def never(*_: object) -> dict[str, object]:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(accuracy_cells, "_measure", never)
+    assert measured(cell, part, tmp_path) == first
+    with pytest.raises(AssertionError, match="measured again"):
+        measured(cell, replace(part, samples=32), tmp_path)
+    with pytest.raises(AssertionError, match="measured again"):
+        measured(replace(cell, trial=Trial(2e-3, 5.0, 1.0)), part, tmp_path)
+
+
+def test_training_helps_and_untrained_cells_do_not_train(tmp_path: Path) -> None:
+    part, codec = small_part(), parse_codec("vq:k=4,d=4")
+    before = measured(Cell("fashion", "", codec, 0, None), part, tmp_path)
+    after = measured(Cell("fashion", "vq", codec, 0, Trial(5e-3)), part, tmp_path)
+    assert "steps" not in before
+    assert after["scores"]["accuracy"] > before["scores"]["accuracy"]
+
+
+def test_the_best_trial_is_the_one_with_the_best_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = TRIALS["fashion"]["dense"]
+    scores = dict(zip(trials, (0.1, 0.3, 0.2), strict=True))
+    monkeypatch.setattr(accuracy, "measured", lambda cell, *_: {"scores": {"validation": scores[cell.trial]}})
+    assert accuracy.best_trial(small_part(), METHODS["int4"], tmp_path) == trials[1]
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def lay_cell(
+    folder: Path, method: str, codec: str, seed: int, score: float, trained: bool = True, batch: int = 8
+) -> None:
+    """A cell file with made-up scores."""
+    setting = {
+        "part": "fashion",
+        "method": method if trained else "",
+        "codec": codec or None,
+        "seed": seed,
+        "trial": {"rate": 1e-3, "codebook_factor": 5.0, "sign_factor": 0.0} if trained else None,
+        "tuning": False,
+        "training": {"batch": batch},
+    }
+    facts = dict.fromkeys(("steps", "flipped", "frozen", "first_loss", "last_loss"), 0.5) if trained else {}
+    row = {"setting": setting, "bits_per_weight": 1.5, **facts, "scores": {"accuracy": score}, "cpu_seconds": 1.0}
+    (folder / "cells").mkdir(exist_ok=True)
+    (folder / "cells" / f"{method}.{codec.replace(':', '_')}.{seed}.{trained}.json").write_text(json.dumps(row))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """SSVQ with signs fixed and learned, two seeds, and the float model."""
+    (tmp_path / "choices").mkdir()
+    (tmp_path / "choices" / "fashion.ssvq.1.5.json").write_text('{"codec": "ssvq:k=16,d=8"}')
+    for seed, (fixed, free) in enumerate(((0.80, 0.83), (0.82, 0.83))):
+        lay_cell(tmp_path, "ssvq-fixed", "ssvq:k=16,d=8", seed, fixed)
+        lay_cell(tmp_path, "ssvq-free", "ssvq:k=16,d=8", seed, free)
+        lay_cell(tmp_path, "ssvq", "ssvq:k=16,d=8", seed, 0.75, trained=False)
+    lay_cell(tmp_path, "float", "", 0, 0.9)
+    lay_cell(tmp_path, "float", "", 0, 0.88, trained=False)
+    return tmp_path
+
+
+def test_entries_join_seeds_and_their_start(folder: Path) -> None:
+    found = entries(read_rows(folder), folder)
+    assert [(each.method, each.level, each.values("accuracy")) for each in found] == [
+        ("float", 0.0, [0.9]),
+        ("ssvq-fixed", LEVELS[0], [0.80, 0.82]),
+        ("ssvq-free", LEVELS[0], [0.83, 0.83]),
+    ]
+    assert found[1].values("accuracy", found[1].untrained) == [0.75, 0.75]
+
+
+def test_differences_are_taken_seed_by_seed(folder: Path) -> None:
+    text = contrasts(entries(read_rows(folder), folder), PROFILES["fashion"].measures)
+    assert "| SSVQ, no freezing − SSVQ, signs fixed | +2.00 ± 1.41 (+3.00, +1.00) |" in text
+    assert text.count("\n") == 3  # pairs that were not measured have no row
+
+
+def test_the_page_keeps_what_stands_above_its_mark(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Accuracy\n\nProse.\n\n{BEGIN}\n\nold tables\n")
+    found = write_report(folder, page)
+    text = page.read_text()
+    assert text.startswith(f"# Accuracy\n\nProse.\n\n{BEGIN}\n")
+    assert "old tables" not in text and "81.00 ± 1.41" in text
+    assert len(page.with_suffix(".csv").read_text().splitlines()) == 1 + 2 + 2 * 4
+    assert all(path.stat().st_size for path in write_plots(found, tmp_path))
+    page.write_text("no mark")
+    with pytest.raises(ConfigError, match="lacks the line"):
+        write_report(folder, page)
+    assert page.read_text() == "no mark"
+
+
+def test_cells_of_two_trainings_are_not_mixed(folder: Path) -> None:
+    lay_cell(folder, "ssvq-free", "ssvq:k=16,d=8", 2, 0.9, batch=16)
+    with pytest.raises(ConfigError, match="trained in 2 ways"):
+        read_rows(folder)
+
+
+def test_a_damaged_cell_is_named(folder: Path) -> None:
+    (folder / "cells" / "x.json").write_text("{")
+    with pytest.raises(FormatError, match=r"x\.json"):
+        read_rows(folder)
+
+
+def test_every_compressed_method_has_a_look_of_its_own() -> None:
+    assert set(LOOKS) == set(METHODS) - {accuracy_page.FLOAT}
+    assert len(set(LOOKS.values())) == len(LOOKS)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def test_word_correlation_is_of_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scipy")
+    vectors = {
+        "a": np.array([1.0, 0.0]),
+        "b": np.array([2.0, 0.1]),
+        "c": np.array([1.0, 1.0]),
+        "d": np.array([0.0, 3.0]),
+    }
+    pairs = (("a", "b", 9.0), ("a", "c", 8.9), ("a", "d", 1.0))
+    assert quality_data.word_correlation(vectors, pairs) == pytest.approx(1.0)
+    assert quality_data.word_correlation(vectors, [(a, b, -s) for a, b, s in pairs]) == pytest.approx(-1.0)
+
+
+def test_word_pairs_skip_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "simlex999.txt").write_text("# Word 1\tWord 2\tHuman\nold\tnew\t1.58\n")
+    files = {"simlex999.txt": tmp_path / "simlex999.txt"}
+    monkeypatch.setattr(quality_data, "fetch_dataset", lambda *_: files)
+    assert quality_data.word_pairs("simlex999") == (("old", "new", 1.58),)
+
+
+def test_int8_is_compressed_per_channel() -> None:
+    assert total_bits(weights(), Int8()) == pytest.approx(8 + 32 / 192)
