@@ -39,18 +39,43 @@ What entropy-coded int8 and palettes would leave of the gain is in [peers.md](pe
 
 
 def write_page(found: Findings, folder: Path) -> Iterator[Path]:
-    """Print the tables; write ``claim.md``, ``.svg``, ``.png`` and ``.csv`` (every curve); yields their paths."""
+    """Print summary and tables; write ``claim.md``, ``.svg``, ``.png`` and ``.csv`` (every curve); yields paths."""
     found.curves  # noqa: B018 - simulated now, so that progress comes before tables
     tables = [holds_table(found), curve_table(found), decoder_table(found), harm_table(found), charged_table(found)]
-    print("\n".join(map(to_text, tables)))
+    print("\n".join([summary(found), *map(to_text, tables)]))
     folder.mkdir(parents=True, exist_ok=True)
     page, sheet = folder / f"{NAME}.md", folder / f"{NAME}.csv"
-    write_text(page, "\n".join([INTRODUCTION.replace("COMMAND", command(NAME)), *map(markdown, tables)]))
+    write_text(
+        page, "\n".join([INTRODUCTION.replace("COMMAND", command(NAME)), summary(found), *map(markdown, tables)])
+    )
     write_text(sheet, to_csv(points_table(found)))
     yield from (page, sheet)
     for suffix in ("svg", "png"):
         write_figure(claim_figure(found), folder / f"{NAME}.{suffix}")
         yield folder / f"{NAME}.{suffix}"
+
+
+def summary(found: Findings) -> str:
+    """What the tables come to, as a list of sentences."""
+    best, held = CODECS[0], {array: found.holds_to(CODECS[0], array) for array in found.arrays}
+    reached = {array: bandwidth for array, bandwidth in held.items() if bandwidth is not None}
+    where = ", ".join(f"{array}x{array} up to {bandwidth:.3g} B/cycle" for array, bandwidth in reached.items())
+    rates = [array**2 / bandwidth for array, bandwidth in reached.items()]
+    never = [codec for codec in CODECS if all(found.holds_to(codec, array) is None for array in found.arrays)]
+    needs = {array: found.lookups_needed(best, array, bandwidth) for array, bandwidth in reached.items()}
+    decoder = ", ".join(f"{lookups} on {array}x{array}" for array, lookups in needs.items())
+    lines = [f"* **Where {CLAIM:g}x holds** ({best}): {where}."]
+    if rates:
+        lines += [
+            f"  That is at most one byte a cycle for {min(rates):,.0f} to {max(rates):,.0f} multipliers.",
+            f"* **What the decoder must sustain** at those bandwidths: {decoder} look-ups a cycle.",
+        ]
+    if never:
+        lines.append(f"* **Where it cannot**: above those bandwidths, and at no bandwidth with {' or '.join(never)}.")
+    for setting in SETTINGS[1:]:
+        most = max(max(found.curves[best, array, setting]) for array in found.arrays)
+        lines.append(f"* **{setting.name}**: at most {most:.2f}x on any array, at any bandwidth.")
+    return "\n".join([*lines, ""])
 
 
 def holds_table(found: Findings) -> Table:

@@ -8,7 +8,7 @@ import pytest
 
 from accel.machine import load_machine
 from benchmarks.claim_findings import ARRAYS, CHIP, CODECS, SETTINGS, Bench, Findings, Setting
-from benchmarks.claim_page import claim_figure, curve_table, decoder_table, harm_table, holds_table
+from benchmarks.claim_page import claim_figure, curve_table, decoder_table, harm_table, holds_table, summary
 
 BEST = CODECS[0]
 RATIO = {"int8": 1.0, "int4": 2.0}  # of bytes; every other format moves a quarter
@@ -19,9 +19,7 @@ BYTES, MACS, GROUPS = 2**23, 2**30, 2**18
 class Roofline(Bench):
     """A network that takes the longest of multiplying, moving its weights and looking them up."""
 
-    def cycles(
-        self, codec: str, array: int, bandwidth: float, setting: Setting = CHIP, lookups: int = 32
-    ) -> int:
+    def cycles(self, codec: str, array: int, bandwidth: float, setting: Setting = CHIP, lookups: int = 32) -> int:
         memory = BYTES / RATIO.get(codec, 4.0) / bandwidth
         decoding = 0.0 if codec in RATIO else GROUPS / lookups
         return round(max(MACS / array**2, memory, decoding))
@@ -40,6 +38,12 @@ def test_3x_ends_where_int8_takes_three_times_the_arithmetic(found: Findings, ar
 def test_3x_is_never_reached_by_what_moves_half(found: Findings) -> None:
     assert all(found.holds_to("int4", array) is None for array in ARRAYS)
     assert all(row["int4 to"] is None and row["int4 best"] == pytest.approx(2) for row in holds_table(found).rows)
+
+
+def test_the_summary_names_what_holds_and_what_does_not(found: Findings) -> None:
+    text = summary(found)
+    assert "16x16 up to 0.665 B/cycle" in text and "at no bandwidth with int4" in text
+    assert text.count("at most 4.00x") == len(SETTINGS) - 1
 
 
 def test_the_fewest_look_ups_that_do_are_found(found: Findings) -> None:

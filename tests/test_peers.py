@@ -1,4 +1,4 @@
-"""The comparison with other tools: what they are given, what is made of their answers, and what happens if one fails."""
+"""The comparison with other tools: what they are given, what is made of their answers, and what if one fails."""
 
 from __future__ import annotations
 
