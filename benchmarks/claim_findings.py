@@ -39,8 +39,8 @@ CHIP = Setting("activations on chip, vector work free", (FREE_VECTOR,))
 SETTINGS = (
     CHIP,
     Setting("64 vector lanes", ()),
-    Setting("128 KiB for activations: MLP spills", (FREE_VECTOR, "sram.activation_bytes=131072")),
-    Setting("32 KiB for activations: all spills", (FREE_VECTOR, "sram.activation_bytes=32768")),
+    Setting("128 KiB for activations", (FREE_VECTOR, "sram.activation_bytes=131072")),
+    Setting("32 KiB for activations", (FREE_VECTOR, "sram.activation_bytes=32768")),
 )
 
 

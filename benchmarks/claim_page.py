@@ -242,4 +242,4 @@ def _panel(axes: Axes, title: str, bandwidths: Sequence[float], curves: dict[str
     axes.set_ylabel("speed-up over int8 [x]", fontsize=9)
     axes.tick_params(labelsize=8, labelleft=True)
     axes.grid(alpha=0.4)
-    axes.legend(fontsize=8, handlelength=4)
+    axes.legend(fontsize=8, handlelength=4, loc="upper right")
