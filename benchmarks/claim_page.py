@@ -236,7 +236,7 @@ def _panel(axes: Axes, title: str, bandwidths: Sequence[float], curves: dict[str
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=16))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_ylim(0, 4.8)
+    axes.set_ylim(0, 5.4)
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("DRAM bandwidth [B/cycle], log scale", fontsize=9)
     axes.set_ylabel("speed-up over int8 [x]", fontsize=9)
