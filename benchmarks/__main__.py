@@ -28,6 +28,7 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "roofline": ("benchmarks.roofline", "DeiT-tiny: simulated cycles against the closed form, 50 points"),
         "sweep": ("benchmarks.sweep", "points of DeiT-tiny that accel sweep simulates a second"),
+        "claim": ("benchmarks.claim", "3x over int8 on DeiT-tiny: where it holds; writes docs/claim.md"),
         "simulate": ("benchmarks.simulate", "the timing kernel on a DeiT-tiny-like program, and its first compilation"),
         "scale": ("benchmarks.scale", "decode steps of up to 1 B weights: time and memory against bytes moved"),
     }
@@ -35,6 +36,7 @@ BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
 # The same, but downloaded or trained on first use: slow, and not about our own speed alone.
 COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "peers": ("benchmarks.peers", "Vela, SCALE-Sim, ZigZag, Core ML Tools beside ours; writes docs/peers.md"),
         "simulators": ("benchmarks.simulators", "SCALE-Sim and ZigZag on the same networks: CPU time and memory"),
         "fpga": ("benchmarks.fpga", "decoders on an ECP5: cells and clock of three seeds, two speed grades"),
         "fashion": ("benchmarks.fashion", "accuracy of a vision transformer on Fashion-MNIST; trains it on first use"),

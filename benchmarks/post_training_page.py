@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from accel.atomic import write_text
 from accel.plots import new_figure, write_figure
 from accel.reporting import Table, to_csv
+from benchmarks.markdown import command, markdown
 from benchmarks.post_training_tables import bits, layer_table
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ def write_page(
     """Write ``post_training.md``, ``.png`` and ``.csv`` (one row a model and codec) into ``folder``; yields paths."""
     folder.mkdir(parents=True, exist_ok=True)
     page, plot, sheet = (folder / f"{NAME}.{suffix}" for suffix in ("md", "png", "csv"))
-    write_text(page, "\n".join([INTRODUCTION.replace("COMMAND", _command()), *map(_markdown, tables)]))
+    write_text(
+        page,
+        "\n".join(
+            [INTRODUCTION.replace("COMMAND", command(NAME)), *(markdown(each, without=("model",)) for each in tables)]
+        ),
+    )
     write_figure(error_figure(models), plot)
     write_text(sheet, to_csv(_joined([each for each in tables if each.title.endswith("every codec")])))
     yield from (page, plot, sheet)
@@ -55,21 +60,8 @@ def write_page(
         yield layers
 
 
-def _command() -> str:
-    """What was asked for, as typed."""
-    return " ".join(["python -m benchmarks", NAME, *sys.argv[2:]])
-
-
 def _joined(tables: Sequence[Table]) -> Table:
     return Table("All models", tables[0].columns, tuple(row for each in tables for row in each.rows))
-
-
-def _markdown(table: Table) -> str:
-    """The table as text shows it, without its model, which the title names."""
-    columns = [column for column in table.columns if column.key != "model"]
-    lines = [[column.heading for column in columns], ["--:" if column.shown else "---" for column in columns]]
-    lines += [[column.cell(row.get(column.key)) for column in columns] for row in table.rows]
-    return "\n".join([f"## {table.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
 
 def error_figure(models: Sequence[Findings]) -> Figure:

@@ -21,7 +21,8 @@ from pathlib import Path
 from accel.machine import IDEAL, Machine, load_machine
 from accel.program import read_program
 from benchmarks.children import Bill, ChildError, python
-from benchmarks.peers import SCALESIM_KIB, ZIGZAG_MACHINE, scalesim, zigzag
+from benchmarks.peers_scalesim import SCALESIM_KIB, scalesim
+from benchmarks.peers_zigzag import ZIGZAG_MACHINE, zigzag
 from benchmarks.workloads import network_layers
 
 NETWORKS = ("resnet18", "deit_tiny")

@@ -13,7 +13,7 @@ from accel.graph import Graph, Op, Shape
 class Layer:
     """One convolution; a matrix product of M x K by K x N is a 1x1 convolution of an M x 1 map, K channels to N.
 
-    ``padding`` is top, left, bottom, right.
+    ``padding`` is top, left, bottom, right; ``weights`` the parameter's name, empty if both operands are activations.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Layer:
     filters: int
     stride: int = 1
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    weights: str = ""
 
     @property
     def reach_height(self) -> int:
@@ -58,7 +59,7 @@ def _layers(op: Op, graph: Graph) -> Iterator[Layer]:
     if op.kind == "conv":
         yield _convolution(op, graph.shapes[op.inputs[0]], graph.shapes[op.inputs[1]], out)
     elif op.kind == "gemm":
-        yield _product(op.name, math.prod(out[:-1]), graph.shapes[op.inputs[1]][1], out[-1])
+        yield _product(op.name, math.prod(out[:-1]), graph.shapes[op.inputs[1]][1], out[-1], op.inputs[1])
     elif op.kind == "matmul":
         for _ in range(math.prod(out[:-2])):
             yield _product(op.name, out[-2], graph.shapes[op.inputs[0]][-1], out[-1])
@@ -74,9 +75,9 @@ def _convolution(op: Op, image: Shape, weight: Shape, out: Shape) -> Layer:
     top, left, bottom, right = attributes["padding"]
     return Layer(
         op.name, in_height, in_width, out_height, out_width, kernel_height, kernel_width, channels, filters,
-        stride=stride[0], padding=(top, left, bottom, right),
+        stride=stride[0], padding=(top, left, bottom, right), weights=op.inputs[1],
     )  # fmt: skip
 
 
-def _product(name: str, rows: int, reduction: int, columns: int) -> Layer:
-    return Layer(name, rows, 1, rows, 1, 1, 1, channels=reduction, filters=columns)
+def _product(name: str, rows: int, reduction: int, columns: int, weights: str = "") -> Layer:
+    return Layer(name, rows, 1, rows, 1, 1, 1, channels=reduction, filters=columns, weights=weights)

@@ -1,0 +1,170 @@
+"""The tables, page and CSV files of ``python -m benchmarks peers``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from accel.atomic import write_text
+from accel.reporting import Column, Table, to_csv, to_text
+from benchmarks.markdown import command, markdown
+from benchmarks.peers_environments import PEERS
+from benchmarks.peers_ladder import LADDER_MACHINE, TABLE_LOOKUPS, Rung
+from benchmarks.peers_rows import MACHINE, OVERRIDES, Row
+
+NAME = "peers"
+INTRODUCTION = """# Beside the tools people use now
+
+Made by `COMMAND`: do not edit, run it again.
+
+Each tool runs from its PyPI package in an environment of its own, which the command makes once. CPU seconds
+are user and system time of whole processes, peak memory is resident.
+"""
+
+# What may be set beside what, and why the rest may not.
+COMPARABLE = (
+    {
+        "tool": "Accel",
+        "models": "every DRAM transfer, weight tile and stall of the whole network, from its instructions",
+        "cycles": "with Vela and ZigZag to within what they model: same multipliers a cycle, same DRAM bytes a cycle",
+        "bytes": "yes",
+        "cost": "compile and sim, start-up included",
+    },
+    {
+        "tool": "Vela",
+        "models": "Ethos-U85-1024, its own layout of multipliers; each layer alone, nothing prefetched from layer to "
+        "layer; activations in SRAM, weights in DRAM with 500 cycles of latency and a read buffer per channel, so that "
+        "weights of matrix products arrive below the port's 8 B/cycle",
+        "cycles": "with the array-only row: no softmax, norms or residuals are in it",
+        "bytes": "yes: stored weights, padded to its blocks, and DRAM reads, which include biases and scales",
+        "cost": "all layers in one process; patch embeddings are given as the matrix products they are, since as "
+        "convolutions Vela fetches their kernel once a patch",
+    },
+    {
+        "tool": "SCALE-Sim",
+        "models": "a 32x32 weight-stationary array, folds one after another, DRAM that never stalls (CALC mode)",
+        "cycles": "with its own closed form only, which must be equal; ours overlaps folds and waits for DRAM",
+        "bytes": "no: it stores weights as they are, and its DRAM counts include partial sums no machine would spill",
+        "cost": "each distinct layer once: less than a user pays",
+    },
+    {
+        "tool": "ZigZag",
+        "models": "its tpu_like: 32x32, 2 MiB SRAM, 8 B/cycle of DRAM; activations of each layer come from DRAM and go "
+        "back; the best mapping it finds",
+        "cycles": "as a second opinion only: other memories, other mapping, every layer from and to DRAM",
+        "bytes": "no: 8-bit weights as they are",
+        "cost": "each distinct layer once; the time is that of a search the others do not make",
+    },
+    {
+        "tool": "Core ML Tools",
+        "models": "nothing: it writes files",
+        "cycles": "no",
+        "bytes": "yes: its weight.bin against our stored bytes; tables are float16, scales are in them",
+        "cost": "not measured here: it fits palettes, which we do too",
+    },
+)
+
+ROW_COLUMNS = (
+    Column("network", "network"),
+    Column("tool", "tool"),
+    Column("what", "what"),
+    Column("layers", "layers given", "1", "count"),
+    Column("cycles", "cycles", "cycles"),
+    Column("weight_bytes", "stored weights", "B"),
+    Column("dram_bytes", "DRAM", "B"),
+    Column("cpu_seconds", "CPU", "s", "seconds"),
+    Column("peak_bytes", "peak memory", "B"),
+    Column("problem", "could not be run"),
+)
+RUNG_COLUMNS = (
+    Column("network", "network"),
+    Column("name", "weights as"),
+    Column("bits", "bits/weight", "bit"),
+    Column("stored_bytes", "stored", "B"),
+    Column("share", "of raw int8", "1", "percent"),
+    Column("error", "weight error", "1", "error"),
+    Column("dram_bytes", "DRAM", "B"),
+    Column("cycles", "cycles", "cycles"),
+    Column("speedup", "speed-up", "1", "ratio"),
+    Column("speedup_at_best", "at most", "1", "ratio"),
+    Column("simulated", "simulated, or why not"),
+)
+
+
+def write_page(rows: Sequence[Row], ladders: Mapping[str, Sequence[Rung]], folder: Path) -> Iterator[Path]:
+    """Print the tables, write ``peers.md``, ``peers.csv`` and ``peers_ladder.csv`` into ``folder``; yields paths."""
+    networks = row_tables(rows)
+    rungs = [ladder_table(name, ladder) for name, ladder in ladders.items()]
+    tables = [*networks, comparable_table(), *rungs, pins_table()]
+    print("\n".join(map(to_text, tables)))
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {
+        f"{NAME}.md": "\n".join(
+            [INTRODUCTION.replace("COMMAND", command(NAME)), *(markdown(each, ("network",)) for each in tables)]
+        ),
+        f"{NAME}.csv": to_csv(Table("", ROW_COLUMNS, tuple(asdict(row) for row in rows))),
+        f"{NAME}_ladder.csv": to_csv(Table("", RUNG_COLUMNS, tuple(row for each in rungs for row in each.rows))),
+    }
+    for name, text in parts.items():
+        write_text(folder / name, text)
+        yield folder / name
+
+
+def row_tables(rows: Sequence[Row]) -> Iterator[Table]:
+    """A table a network: every tool on 1024 multipliers and 8 bytes a cycle; what failed, with its reason."""
+    settings = " ".join(f"--set {override}" for override in OVERRIDES)
+    for network in dict.fromkeys(row.network for row in rows):
+        mine = [asdict(row) for row in rows if row.network == network]
+        failed = any(row["problem"] for row in mine)
+        columns = ROW_COLUMNS if failed else ROW_COLUMNS[:-1]
+        note = f"Accel: `-m {MACHINE} {settings}`, int8, a scale a channel."
+        yield Table(f"{network}: int8, 32x32 multipliers, 8 B/cycle", columns, tuple(mine), (note,))
+
+
+def comparable_table() -> Table:
+    """What is comparable, and what is not."""
+    columns = ("tool", "models"), ("cycles", "cycles comparable"), ("bytes", "bytes comparable"), ("cost", "its cost")
+    titles = {"tool": "tool", "models": "what it models here", **dict(columns[1:])}
+    return Table("What is comparable", tuple(Column(key, title) for key, title in titles.items()), COMPARABLE)
+
+
+def ladder_table(network: str, rungs: Sequence[Rung]) -> Table:
+    """Every way to store the weights, against raw int8."""
+    base = rungs[0]
+    assert base.cycles and base.stored_bytes, "the baseline is ours and always simulated"
+    rows = []
+    for rung in rungs:
+        rows.append(
+            {
+                **asdict(rung),
+                "simulated": rung.problem or rung.simulated,
+                "network": network,
+                "bits": 8 * rung.stored_bytes / rung.weights if rung.stored_bytes else None,
+                "share": rung.stored_bytes / base.stored_bytes if rung.stored_bytes else None,
+                "speedup": base.cycles / rung.cycles if rung.cycles else None,
+                "speedup_at_best": base.cycles / rung.cycles_at_best if rung.cycles_at_best else None,
+            }
+        )
+    notes = (
+        f"Cycles: whole network on `{LADDER_MACHINE}`. Stored bytes include scales, codebooks and palettes. Weight "
+        "error: squared error over squares of the weights; `-`: not measured.",
+        "Lossless: `mlw_codec` of Arm's package on each layer's int8 values row by row, decoded again and compared; "
+        "a layer it does not shrink stays as it is. Vela's own order and padding are not in it. We build no such "
+        "decoder, so its time is bracketed: the program is compiled and simulated with every layer as integers of its "
+        "stored bits rounded up (*speed-up*; DRAM bytes are this one's) and down (*at most*), streams and buffers that "
+        "size, and a decoder that never limits.",
+        f"Palettes: simulated with `{' '.join(TABLE_LOOKUPS)}`, as an entry is one weight only; all else with the "
+        "preset's own decoder.",
+    )
+    return Table(f"{network}: trained weights in every form", RUNG_COLUMNS, tuple(rows), notes)
+
+
+def pins_table() -> Table:
+    """What is installed of each peer, and why."""
+    rows = tuple(
+        {"tool": peer.name, "requirements": " ".join(peer.requirements), "reason": peer.reason}
+        for peer in PEERS.values()
+    )
+    columns = (Column("tool", "tool"), Column("requirements", "installed"), Column("reason", "why these versions"))
+    return Table("Environments", columns, rows)
