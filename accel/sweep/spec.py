@@ -236,7 +236,7 @@ def _model_path(model: str, folder: Path) -> str:
 
 
 def _accuracy(path: str, folder: Path) -> dict[tuple[str, str], float]:
-    """The table of accuracies: CSV with columns ``codec``, ``accuracy`` and perhaps ``model``, spelled as in the spec."""
+    """The table of accuracies: CSV with columns ``codec``, ``accuracy`` and perhaps ``model``, spelled as in spec."""
     try:
         with Path(path).open(newline="") as file:
             return dict(_accuracy_rows(csv.DictReader(file), folder))
