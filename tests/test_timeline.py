@@ -68,7 +68,7 @@ def traced_if_possible(case, folder):
         raise
 
 
-@settings(relaxed, max_examples=15)
+@settings(relaxed, max_examples=40)
 @given(case=program_cases())
 def test_slices_are_what_the_naive_twin_does(case, tmp_path_factory):
     assume(not case.machine.is_banked)
