@@ -33,6 +33,7 @@ from accel.machine_tables import (
 from accel.systolic import ArrayShape
 
 __all__ = [
+    "FIXED_KEYS",
     "IDEAL",
     "INPUT_BITS",
     "KEYS",
@@ -154,6 +155,13 @@ TABLES: Mapping[str, type] = MappingProxyType(
 )
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"dram_timing": MappingProxyType({})})  # may be missing
 KEYS: tuple[str, ...] = tuple(f"{table}.{f.name}" for table, cls in TABLES.items() for f in fields(cls))
+
+# What tiling and placement are legal for; every other key may change under a compiled program.
+FIXED_KEYS = (
+    *(key for key in KEYS if key.partition(".")[0] in ("array", "sram")),
+    "decoder.codebook_bytes",
+    "decoder.codebook_buffers",
+)
 
 
 def preset_names() -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from accel.machine import Machine, machine_from_document, machine_to_document
 from accel.metrics import CAUSES, DECODER, RUN_SCHEMA, TRAFFIC
 from accel.schemas import misplaced
 
+MOST_COUNTED = 2**63 - 1  # of anything: the simulator counts in 64 bits
 NO_LOOKUPS: Mapping[str, int] = MappingProxyType(dict.fromkeys(DECODER, 0))
 
 
@@ -77,12 +78,12 @@ class Run:
         _check_keys("decoder", self.decoder, DECODER)
         _check_sum("cycles_by_cause", sum(self.cycles_by_cause.values()), self.total_cycles)
         _check_sum("cycles of layers", sum(layer.cycles for layer in self.layers), self.total_cycles)
-        for kind in TRAFFIC:
-            by_layer = sum(layer.dram_bytes.get(kind, 0) for layer in self.layers)
-            _check_sum(f"dram_bytes.{kind} of layers", by_layer, self.dram_bytes[kind])
-        for name in DECODER:
-            by_layer = sum(layer.decoder.get(name, 0) for layer in self.layers)
-            _check_sum(f"decoder.{name} of layers", by_layer, self.decoder[name])
+        for layer in self.layers:
+            _check_sum(f"cycles_by_cause of layer '{layer.name}'", sum(layer.cycles_by_cause.values()), layer.cycles)
+        for split in ("cycles_by_cause", "dram_bytes", "decoder"):
+            for name, total in getattr(self, split).items():
+                by_layer = sum(getattr(layer, split).get(name, 0) for layer in self.layers)
+                _check_sum(f"{split}.{name} of layers", by_layer, total)
 
     @property
     def seconds(self) -> float:
@@ -151,7 +152,7 @@ def read_run(path: str | Path) -> Run:
         return _from_document(_document(Path(path)))
     except KeyError as error:
         raise FormatError(f"run file '{path}': damaged: no {error}") from error
-    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise FormatError(f"run file '{path}': damaged: a value of the wrong type") from error
     except AccelError as error:
         raise FormatError(f"run file '{path}': {error}") from error
@@ -183,30 +184,65 @@ def _from_document(document: dict[str, Any]) -> Run:
     json.dumps(document, ensure_ascii=False).encode()  # raises where a text is half a surrogate pair
     return Run(
         machine=machine_from_document(document["machine"], "run file"),
-        program=document["program"],
-        total_cycles=int(document["total_cycles"]),
-        macs=int(document["macs"]),
-        cycles_by_cause=document["cycles_by_cause"],
-        dram_bytes=document["dram_bytes"],
-        energy_joules=document["energy_joules"],
+        program=_program(document["program"]),
+        total_cycles=_count(document["total_cycles"]),
+        macs=_count(document["macs"]),
+        cycles_by_cause=_counts(document["cycles_by_cause"]),
+        dram_bytes=_counts(document["dram_bytes"]),
+        energy_joules={str(name): _joules(value) for name, value in document["energy_joules"].items()},
         layers=tuple(map(_layer, document["layers"])),
         notes=tuple(document["notes"]),
-        decoder=document.get("decoder", NO_LOOKUPS),  # older runs count none
+        decoder=_counts(document.get("decoder", NO_LOOKUPS)),  # older runs count none
         energy_table=document.get("energy_table", {}),  # nor name their table
         occupancy=tuple(map(_level, document.get("occupancy", ()))),  # nor say how full memories are
         tool=str(document["tool"]),
     )
 
 
+def _program(document: dict[str, Any]) -> dict[str, Any]:
+    """What a program is, its tables where reports look for tables."""
+    for table in (document, document.get("source", {}), document.get("source", {}).get("description", {})):
+        if not isinstance(table, dict):
+            raise TypeError("program")
+    return document
+
+
+def _count(value: Any) -> int:
+    """A figure that counts; raises ``TypeError`` for anything that cannot have been counted."""
+    if type(value) is not int or not 0 <= value <= MOST_COUNTED:
+        raise TypeError(f"{value!r} counts nothing")
+    return value
+
+
+def _counts(values: Mapping[str, Any]) -> dict[str, int]:
+    return {str(name): _count(value) for name, value in values.items()}
+
+
+def _joules(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is no energy")
+    return float(value)
+
+
 def _layer(row: dict[str, Any]) -> LayerRun:
     """A layer whose figures are whole numbers, so that no report stumbles over them later."""
     layer = LayerRun(**row)
-    counted = (layer.macs, layer.cycles, *layer.cycles_by_cause.values(), *layer.dram_bytes.values())
-    if not all(type(figure) is int and figure >= 0 for figure in counted):
-        raise TypeError(f"layer {layer.name}")
-    return replace(layer, name=str(layer.name), kind=str(layer.kind), bound=str(layer.bound))
+    return replace(
+        layer,
+        name=str(layer.name),
+        kind=str(layer.kind),
+        macs=_count(layer.macs),
+        cycles=_count(layer.cycles),
+        cycles_by_cause=_counts(layer.cycles_by_cause),
+        dram_bytes=_counts(layer.dram_bytes),
+        bound=str(layer.bound),
+        decoder=_counts(layer.decoder),
+    )
 
 
 def _level(document: dict[str, Any]) -> MemoryLevel:
-    cycles, held = map(float, document["cycles"]), map(int, document["held_bytes"])
-    return MemoryLevel(str(document["memory"]), int(document["capacity_bytes"]), tuple(cycles), tuple(held))
+    """A level whose times a plot can reach and whose memory has a size."""
+    cycles, held = tuple(map(float, document["cycles"])), tuple(map(_count, document["held_bytes"]))
+    if not all(map(math.isfinite, cycles)):
+        raise ValueError("a time without end")
+    return MemoryLevel(str(document["memory"]), _count(document["capacity_bytes"]), cycles, held)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from accel.machine import Machine
+from accel.machine import FIXED_KEYS, Machine
 from compiler.banks import bank_turns
 
-# Tiling, placement and cutting read these; where scratch begins in DRAM follows from ``bank_turns`` beside them.
-TABLES = ("array", "sram")
-KEYS = ("decoder.codebook_bytes", "decoder.codebook_buffers", "decoder.lookups_per_cycle")
+# Cutting reads this, too: a program of another value is legal, but not the one the compiler would make. Where scratch
+# begins in DRAM follows from ``bank_turns`` beside it.
+_CHOSEN_BY = ("decoder.lookups_per_cycle",)
 
 
 def compiled_part(machine: Machine) -> tuple[Hashable, ...]:
     """Equal for two machines only if the compiler makes the same instructions and the same DRAM image for both."""
-    read = (item for item in machine.flat().items() if item[0].partition(".")[0] in TABLES or item[0] in KEYS)
-    return (*read, bank_turns(machine))
+    flat = machine.flat()
+    return (*((key, flat[key]) for key in (*FIXED_KEYS, *_CHOSEN_BY)), bank_turns(machine))

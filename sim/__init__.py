@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from accel.energy import DEFAULT_ENERGY, EnergyTable
 from accel.errors import SimError
-from accel.machine import Machine, changes_from_preset
+from accel.machine import FIXED_KEYS, Machine, changes_from_preset
 from accel.metrics import CAUSES, DECODER, TRAFFIC
 from accel.program import Layer, Program
 from accel.run import LayerRun, Run
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["InstructionTimes", "Prepared", "check_weights", "instruction_times", "prepare", "simulate"]
 
 Counts = npt.NDArray[np.int64]
-
-# What the compiler's tiling and placement depend on; every other key may change under a compiled program.
-COMPILED_TABLES, COMPILED_KEYS = ("array", "sram"), ("decoder.codebook_bytes", "decoder.codebook_buffers")
 
 
 def simulate(program: Program, machine: Machine | None = None, energy: EnergyTable = DEFAULT_ENERGY) -> Run:
@@ -110,11 +107,10 @@ def instruction_times(program: Program, machine: Machine | None = None) -> Instr
 
 def _check_machine(program: Program, machine: Machine) -> None:
     compiled, wanted = program.machine.flat(), machine.flat()
-    for key, value in wanted.items():
-        fixed = key.partition(".")[0] in COMPILED_TABLES or key in COMPILED_KEYS
-        if fixed and value != compiled[key]:
+    for key in FIXED_KEYS:
+        if wanted[key] != compiled[key]:
             raise SimError(
-                f"machine key {key} = {value}, but the program was compiled for {compiled[key]} "
+                f"machine key {key} = {wanted[key]}, but the program was compiled for {compiled[key]} "
                 f"('{program.machine.name}'); recompile it for this machine"
             )
 

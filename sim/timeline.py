@@ -17,6 +17,7 @@ import numpy as np
 
 from accel import __version__
 from accel.energy import DEFAULT_ENERGY, EnergyTable
+from accel.errors import SimError
 from accel.isa import BLOCK_BYTES, decode, disassemble
 from accel.machine import Machine, machine_digest
 from accel.metrics import CAUSES
@@ -26,7 +27,7 @@ from accel.run import Run
 from accel.trace_events import MILLICYCLES, TIME_UNIT, TraceFile, counter_event, names, open_trace, slice_event
 from sim import prepare
 from sim.counters import WindowSums
-from sim.decode import Column, Decoded, decode_words
+from sim.decode import Column, Decoded
 from sim.occupancy import schedule_of
 from sim.params import TICKS
 from sim.queue_slices import QueueTracks, millicycles
@@ -89,13 +90,16 @@ def write_timeline(
 ) -> Run:
     """Simulate as ``sim.simulate`` does, with the same result, and write the timeline to ``path`` (``*.gz``: packed).
 
-    Raises as ``simulate`` does, and ``FormatError`` if the file cannot be written; there is no file then.
+    Raises as ``simulate`` does, ``SimError`` if the run ends before the window begins, and ``FormatError`` if the file
+    cannot be written; there is no file then.
     """
+    prepared = prepare(program, machine := program.machine if machine is None else machine)
     with open_trace(path) as file:
-        timeline = Timeline(program, file, window)
-        prepared = prepare(program, machine := program.machine if machine is None else machine)
+        timeline = Timeline(program, file, window, prepared.decoded)
         timing = prepared.timing(machine, timeline.take)
         run = prepared.run(machine, timing, energy)
+        if window.first >= run.total_cycles:
+            raise SimError(f"trace window from cycle {window.first}: the run ends at cycle {run.total_cycles}")
         timeline.finish(machine, timing)
         file.finish(_description(run, timeline))
     return run
@@ -121,9 +125,8 @@ def _description(run: Run, timeline: Timeline) -> dict[str, Any]:
 class Timeline:
     """Events of one run, on their way to a file."""
 
-    def __init__(self, program: Program, file: TraceFile, window: Window) -> None:
-        self.program, self.file, self.window = program, file, window
-        self.decoded: Decoded = decode_words(program.words)
+    def __init__(self, program: Program, file: TraceFile, window: Window, decoded: Decoded) -> None:
+        self.program, self.file, self.window, self.decoded = program, file, window, decoded
         self.labels = Labels(program)
         self.kinds = kinds_of(self.decoded)
         self.moved = np.zeros(len(program.words), np.int64)  # bytes so far, by instruction

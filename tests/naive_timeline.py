@@ -46,13 +46,15 @@ class NaiveTimeline(Naive):
     @property
     def slices(self):
         """Bursts that follow each other without a gap are one."""
-        joined = []
-        for span in self.spans:
-            before = next((old for old in reversed(joined) if old[0] in ("words", "data")), (None,) * 5)
-            if span[4] and (before[0], before[2], before[3]) == (span[0], span[1], span[3]):
-                joined[joined.index(before)] = (*before[:2], span[2], span[3], before[4] + span[4])
+        joined = [span for span in self.spans if not span[4]]
+        bursts = []
+        for span in (span for span in self.spans if span[4]):
+            before = bursts[-1] if bursts else (None,) * 5
+            if (before[0], before[2], before[3]) == (span[0], span[1], span[3]):
+                bursts[-1] = (*before[:2], span[2], span[3], before[4] + span[4])
             else:
-                joined.append(span)
+                bursts.append(span)
+        joined += bursts
         for n, instruction in enumerate(self.program):
             joined.append((instruction.spec.queue, self.started[n], self.completed[n], n, 0))
         return sorted((name, millicycles(a), millicycles(b), n, size) for name, a, b, n, size in joined)

@@ -28,9 +28,9 @@ from accel.cli.comparison import (
     MachineResult,
     array_grid,
     bandwidth_grid,
-    comparison_table,
     find_crossover,
 )
+from accel.cli.comparison_tables import comparison_table
 from accel.cli.curves import read_comparison
 from accel.cli.verdict import verdict
 from accel.codecs import parse_codec

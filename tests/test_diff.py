@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from run_samples import sample_run
 
 from accel.cli import main
+from accel.errors import FormatError
 from accel.machine import load_machine
 from accel.metrics import CAUSES, METRICS, TRAFFIC
 from accel.reporting import metric_values
-from accel.run import Run, run_to_document, write_run
+from accel.run import Run, read_run, run_to_document, write_run
 from accel.run_changes import METRIC, Change, changed_facts, changes
 
 Captured = pytest.CaptureFixture[str]
@@ -137,6 +138,21 @@ MISTAKES = {
     "newer schema": ({"schema": "accel.run/9"}, "written by a newer version of accel"),
     "other file": ({"schema": "accel.comparison/2"}, "it is a comparison"),
     "text for a number": ({"layers": [{"macs": "many"}]}, "damaged"),
+    "no number of joules": ({"energy_joules": {"dram": float("nan")}}, "damaged"),
+    "infinitely long": ({"total_cycles": float("inf")}, "damaged"),
+    "half a multiplication": ({"macs": 1.5}, "damaged"),
+    "too much to count": ({"macs": 10**400}, "damaged"),
+    "level without end": (
+        {"occupancy": [{"memory": "weight", "capacity_bytes": 1, "cycles": [float("inf")], "held_bytes": [1]}]},
+        "damaged",
+    ),
+    "memory of infinite size": (
+        {"occupancy": [{"memory": "weight", "capacity_bytes": float("inf"), "cycles": [0], "held_bytes": [1]}]},
+        "damaged",
+    ),
+    "no program": ({"program": None}, "damaged"),
+    "no source": ({"program": {"source": None}}, "damaged"),
+    "no description": ({"program": {"source": {"description": None}}}, "damaged"),
     "half a surrogate": ({"tool": "\ud800"}, "damaged"),
     "levels without cycles": (
         {"occupancy": [{"memory": "weight", "capacity_bytes": 1, "cycles": [], "held_bytes": [1]}]},
@@ -158,6 +174,27 @@ def test_other_versions_and_damage_are_one_line(name: str, capsys: Captured, tmp
         assert main(argv) == 2
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and expected in err and str(bad) in err
+
+
+def test_causes_of_layers_add_up(tmp_path: Path) -> None:
+    """Per layer and per cause: what a report stacks is what it counts."""
+    document = run_to_document(sample_run(blocks=1))
+    first, second, *others = document["layers"]
+    moved = {**first, "cycles_by_cause": first["cycles_by_cause"] | {"compute": 0}}
+    swapped = [
+        {
+            **first,
+            "cycles_by_cause": first["cycles_by_cause"]
+            | {"compute": first["cycles_by_cause"]["weight_dma"], "weight_dma": first["cycles_by_cause"]["compute"]},
+        }
+    ]
+    for layers, expected in (
+        ([moved, second, *others], r"cycles_by_cause of layer '.*qkv': sums to [0-9]+; expected"),
+        ([*swapped, second, *others], r"cycles_by_cause.compute of layers: sums to"),
+    ):
+        (tmp_path / "bad.run.json").write_text(json.dumps(document | {"layers": layers}))
+        with pytest.raises(FormatError, match=expected):
+            read_run(tmp_path / "bad.run.json")
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "nan", "inf", "%"])

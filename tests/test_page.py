@@ -19,7 +19,7 @@ from run_samples import sample_run
 from accel.cli import main
 from accel.cli.curves import array_panels, bandwidth_panels
 from accel.cli.figures import FIGURES, Evidence
-from accel.cli.origin_tables import identity_table
+from accel.cli.origin_tables import identity_table, machines_table
 from accel.cli.page import html_page
 from accel.cli.report import FIGURE_NAMES
 from accel.cli.run_tables import run_tables
@@ -132,6 +132,19 @@ def test_ids_are_unique(whole: str) -> None:
 
 def test_the_same_evidence_makes_the_same_page(whole: str) -> None:
     assert whole == html_page(Evidence((_run("int8"), _run("ssvq:k=16,d=8")), comparison()))
+
+
+def test_machines_of_one_name_have_a_column_each() -> None:
+    """``--set`` keeps a machine's name: what differs must still show."""
+    run = _run()
+    other = replace(run, machine=replace(run.machine, vector=replace(run.machine.vector, lanes=3)))
+    table = machines_table([run, other, run])
+    first, *_ = table.rows
+    assert first["key"] == "vector.lanes" and len(table.columns) == 3
+    assert [first[column.key] for column in table.columns[1:]] == [str(run.machine.vector.lanes), "3"]
+    titles = [column.title for column in table.columns[1:]]
+    assert all(title.startswith(f"{run.machine.name} (") for title in titles) and len(set(titles)) == 2
+    assert [column.title for column in machines_table([run, run]).columns] == ["key", run.machine.name]
 
 
 def hostile_run() -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import resource
 import signal
 import sqlite3
@@ -22,7 +23,7 @@ from tiny_models import attention, cnn
 pytest.importorskip("pyarrow")
 
 import accel
-from accel.cli import main
+from accel.cli import main, sweep_pool
 from accel.errors import ConfigError, FormatError
 from accel.machine import KEYS, load_machine
 from accel.metrics import METRICS
@@ -249,6 +250,28 @@ def test_tpe_finds_the_best_corner_and_repeats_itself(here: Path, capsys: pytest
     rows = run(here)
     assert len({row["machine_digest"] + str(row["codec"]) for row in rows}) == len(rows) <= 12
     assert run(here) == rows and "; 0 simulated now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["energy.toml", "a.csv", "model.onnx"])
+def test_no_input_is_overwritten(here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (here / "energy.toml").write_text("[energy]\ndram.ideal = { pj_per_bit = 1 }\n")
+    (here / "a.csv").write_text("codec,accuracy\nint8,0.9\n")
+    write_case(here, "energy = 'energy.toml'\naccuracy = 'a.csv'\n" + SPEC)
+    before = (here / name).read_bytes()
+    assert main(["sweep", str(here / "spec.toml"), "-o", str(here / name), "--workers", "1"]) == 2
+    assert "which would be lost" in capsys.readouterr().err and (here / name).read_bytes() == before
+
+
+def test_workers_that_die_between_two_rounds_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that broke while nothing was under way refuses the next task: it is no reason to give up."""
+    monkeypatch.setattr(sweep_pool, "work", len)
+    with sweep_pool.pool(2, None) as run:
+        assert sorted(found for _, found in run(["a", "bb"])) == [1, 2]
+        first, *_ = multiprocessing.active_children()
+        first.kill()
+        first.join(20)
+        time.sleep(0.5)  # the pool notices
+        assert list(run(["ccc"])) == [("ccc", 3)]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,15 @@ def test_the_digest_of_a_machine_is_that_of_its_numbers() -> None:
         ('[axes]\n"array.rows, array.columns" = [[1, 2, 3]]', "[1, 2, 3]; allowed: one value, or a list of 2"),
         ('[axes]\narray.rows = [1]\n"array.rows, array.columns" = [1]', "array.rows: the key is on two axes"),
         ("[axes]\nclock.hz = { from = 1, to = 1e9, step = 1 }", "allowed: at most 100000"),
+        ("[axes]\nclock.hz = { from = 1e-300, to = 1e300, step = 1e-320 }", "inf values; allowed: at most 100000"),
+        ("[axes]\nclock.hz = { from = 1e-300, to = 1e300, factor = 2.0 }", "inf values; allowed: at most 100000"),
+        (f"[axes]\nclock.hz = {{ from = 1, to = 2, points = 1{'0' * 400} }}", "allowed: a whole number from 2 on"),
+        (f"[axes]\nclock.hz = [1{'0' * 400}]", "allowed: numbers"),
+        (f"[axes]\narray.rows = [{2**63}]", f"a number of 19 digits; allowed: up to {2**63 - 1}"),
+        (
+            "[search]\nmethod = 'tpe'\npoints = 9\n[objectives]\nspeedup = 'maximize'",
+            "objective 'speedup': a point alone has none, so nothing could be learned",
+        ),
         ("[search]\nmethod = 'TPE'", "[search] method = 'TPE'; allowed: grid, random, tpe"),
         ("[search]\nmethod = 'random'", "points is missing; allowed: 1 to"),
         ("[search]\npoints = 3", "allowed for method = grid: none"),
@@ -145,6 +154,14 @@ def test_accuracies_are_looked_up_by_model_then_by_codec(tmp_path: Path) -> None
     assert spec.accuracy_of("deit_tiny", "int8") == 72.1 and spec.accuracy_of("other", "int8") == 70
     assert spec.accuracy_of("deit_tiny", "int4") is None
     assert spec.objectives["accuracy"] == "maximize"
+
+
+def test_models_of_accuracies_are_spelled_as_in_the_spec(tmp_path: Path) -> None:
+    """A file beside the spec is found from anywhere, in the list of models and in the table."""
+    (tmp_path / "net.onnx").write_text("")
+    (tmp_path / "a.csv").write_text("model,codec,accuracy\nnet.onnx,int8,72.1\n")
+    spec = spec_of(tmp_path, "accuracy = 'a.csv'\n", 'models = ["net.onnx"]\ncodecs = ["int8"]\n')
+    assert spec.accuracy_of(*spec.models, *spec.codecs) == 72.1
 
 
 @pytest.mark.parametrize(

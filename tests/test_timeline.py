@@ -27,6 +27,7 @@ from accel.program import Layer, Program, write_program
 from accel.trace_events import open_trace
 from sim import simulate
 from sim.counters import MOST_WINDOWS, WindowSums
+from sim.decode import decode_words
 from sim.timeline import WHOLE_RUN, Timeline, Window, write_timeline
 from sim.timing import time_program
 
@@ -50,7 +51,7 @@ def traced(case, folder):
     """Document and timing of a random program."""
     made = program_of(case)
     with open_trace(folder / "net.trace.json") as file:
-        timeline = Timeline(made, file, WHOLE_RUN)
+        timeline = Timeline(made, file, WHOLE_RUN, decode_words(made.words))
         timeline._occupancy = lambda *_: ()  # random programs configure only what their timing needs
         timing = time_program(made, case.machine, timeline.take)
         timeline.finish(case.machine, timing)
@@ -196,6 +197,14 @@ def test_nothing_is_left_of_a_trace_that_fails(tmp_path):
     racing = replace(made, words=np.ascontiguousarray(made.words[1:]), instruction_layer=made.instruction_layer[1:])
     with pytest.raises(IsaError):
         write_timeline(racing, tmp_path / "net.trace.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_window_behind_the_run_is_said(tmp_path):
+    made = program()
+    end = simulate(made).total_cycles
+    with pytest.raises(SimError, match=f"from cycle {end}: the run ends at cycle {end}$"):
+        write_timeline(made, tmp_path / "net.trace.json", window=Window(end, end + 9))
     assert not list(tmp_path.iterdir())
 
 

@@ -22,7 +22,7 @@ PLOTS = {"traffic": "traffic.png", "bandwidth": CURVE_FILE, "arrays": "arrays.pn
 def write_comparison(folder: Path, results: Sequence[MachineResult], document: Mapping[str, Any], text: str) -> None:
     """Table as text and CSV, JSON, one run a format and machine, plots, and the page that holds all of it."""
     from accel.atomic import write_text
-    from accel.cli.comparison import comparison_table
+    from accel.cli.comparison_tables import comparison_table
     from accel.cli.figures import Evidence
     from accel.cli.page import html_page
     from accel.reporting import to_csv

@@ -39,14 +39,21 @@ def _identity(label: str, run: Run) -> dict[str, Any]:
 
 
 def machines_table(runs: Sequence[Run]) -> Table:
-    """Every key of every machine, one column a machine; keys that differ first."""
-    machines = {run.machine.name: run.machine.flat() for run in runs}
-    keys = dict.fromkeys(key for flat in machines.values() for key in flat)
+    """Every key of every machine, one column a machine; keys that differ first. Machines of one name that are not the
+    same (``--set`` keeps the name) are told apart by their digests."""
+    machines = {machine_digest(run.machine): run.machine for run in runs}
+    names = [machine.name for machine in machines.values()]
+    titles = {
+        digest: machine.name if names.count(machine.name) == 1 else f"{machine.name} ({digest[:8]})"
+        for digest, machine in machines.items()
+    }
+    values = {digest: machine.flat() for digest, machine in machines.items()}
     rows: list[dict[str, Any]] = [
-        {"key": key} | {name: _key_text(flat.get(key)) for name, flat in machines.items()} for key in keys
+        {"key": key} | {digest: _key_text(flat.get(key)) for digest, flat in values.items()}
+        for key in dict.fromkeys(key for flat in values.values() for key in flat)
     ]
-    rows.sort(key=lambda row: len({row[name] for name in machines}) == 1)
-    return Table("Machines", (Column("key", "key"), *(Column(name, name) for name in machines)), tuple(rows))
+    rows.sort(key=lambda row: len({row[digest] for digest in values}) == 1)
+    return Table("Machines", (Column("key", "key"), *(Column(*title) for title in titles.items())), tuple(rows))
 
 
 def _key_text(value: Any) -> str | None:

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         plot_format(arguments.plot)
     spec = load_spec(arguments.spec)
-    check_outputs([arguments.output, arguments.plot], [arguments.spec, *spec.machines, *spec.models])
+    check_outputs([arguments.output, arguments.plot], [arguments.spec, *spec.files])
     energy = energy_table(spec.energy)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(_store_path()))

@@ -65,8 +65,8 @@ class _Processes:
         """Raises ``ToolError`` when workers keep dying."""
         left, deaths = list(tasks), 0
         while left:
-            futures = {self._executor.submit(work, task): task for task in left}
             try:
+                futures = {self._executor.submit(work, task): task for task in left}  # refused if one died meanwhile
                 for future in as_completed(futures):
                     result = future.result()
                     deaths = 0

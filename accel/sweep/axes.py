@@ -14,6 +14,7 @@ from accel.machine import KEYS, TABLES
 
 Value = str | int | float
 MOST_VALUES = 100_000
+LARGEST = 2**63 - 1  # whole number that a column of the results holds
 _RANGE_KEYS = ("from", "to", "step", "factor", "points", "scale")
 _STEPS = ("step", "factor", "points")
 _SCALES = ("linear", "log")
@@ -108,10 +109,12 @@ def _kind(key: str) -> type:
 
 def _value(key: str, value: object) -> Value:
     kind = _kind(key)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST:
         return float(value)
     if not isinstance(value, kind) or isinstance(value, bool) or (kind is float and not math.isfinite(value)):  # type: ignore[arg-type]
         raise ConfigError(f"axis '{key}': {value!r}; allowed: {_KIND_NAMES[kind]}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ConfigError(f"axis '{key}': a number of {len(str(abs(value)))} digits; allowed: up to {LARGEST}")
     return value  # type: ignore[return-value]
 
 
@@ -155,7 +158,7 @@ def _numbers(where: str, how: str, amount: object, low: float, high: float, log:
     """Numbers from ``low`` to ``high``; with ``step`` and ``factor`` the last may fall short of it."""
     whole = isinstance(amount, int) and not isinstance(amount, bool)
     least = {"step": 0.0, "factor": 1.0, "points": 1.0}[how]
-    if not (whole or (isinstance(amount, float) and how != "points")) or not least < float(amount) < math.inf:  # type: ignore[arg-type]
+    if not (whole or (isinstance(amount, float) and how != "points")) or not least < amount < LARGEST:  # type: ignore[operator]
         allowed = {"step": "a number above 0", "factor": "a number above 1", "points": "a whole number from 2 on"}[how]
         raise ConfigError(f"{where}: {how} = {amount!r}; allowed: {allowed}")
     size = float(amount)  # type: ignore[arg-type]
@@ -164,9 +167,10 @@ def _numbers(where: str, how: str, amount: object, low: float, high: float, log:
         "factor": lambda: math.log(high / low, size),
         "points": lambda: size - 1,
     }
-    count = math.floor(reach[how]() + 1e-9) + 1
-    if count > MOST_VALUES:
-        raise ConfigError(f"{where}: {count} values; allowed: at most {MOST_VALUES}")
+    most = reach[how]() + 1e-9
+    if most >= MOST_VALUES:
+        raise ConfigError(f"{where}: {most + 1:.10g} values; allowed: at most {MOST_VALUES}")
+    count = math.floor(most) + 1
     if how == "step":
         return [low + size * index for index in range(count)]
     if how == "factor":

@@ -37,7 +37,7 @@ class Search:
 class SweepSpec:
     """A sweep. Paths are absolute or as the spec's folder makes them; ``objectives`` maps columns to directions.
 
-    ``accuracy`` maps (model, codec) to a figure; the model is empty where the table names none.
+    ``accuracy`` maps (model, codec) to a figure; the model is empty where the table ``accuracy_file`` names none.
     """
 
     models: tuple[str, ...]
@@ -53,6 +53,7 @@ class SweepSpec:
     vector_axis: VectorAxis = "out"
     energy: str | None = None
     accuracy: Mapping[tuple[str, str], float] | None = None
+    accuracy_file: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("models", "machines", "codecs"):
@@ -64,6 +65,11 @@ class SweepSpec:
             raise ConfigError(f"[search] method = {self.search.method}: points is missing; allowed: 1 to {MOST_POINTS}")
         if self.search.method == "tpe" and len(self.models) > 1:
             raise ConfigError(f"[search] method = tpe, {len(self.models)} models: the smallest would win; allowed: one")
+        if self.search.method == "tpe" and "speedup" in self.objectives:
+            raise ConfigError(
+                "[search] method = tpe, objective 'speedup': a point alone has none, so nothing could be learned; "
+                "allowed: seconds, which ranks points on one machine the same"
+            )
         if "accuracy" in self.objectives and self.accuracy is None:
             raise ConfigError("objective 'accuracy': the spec names no table of accuracies (accuracy = FILE.csv)")
 
@@ -82,6 +88,12 @@ class SweepSpec:
         for axis in self.axes:
             count *= len(axis.choices)
         return count
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where the sweep reads from, as far as that are files."""
+        models = (model.rpartition(":")[2] for model in self.models)
+        return (*models, *self.machines, *filter(None, (self.energy, self.accuracy_file)))
 
     def accuracy_of(self, model: str, codec: str) -> float | None:
         """From the table: of this model, else of the codec alone."""
@@ -119,7 +131,8 @@ def spec_from_document(document: Mapping[str, Any], folder: Path) -> SweepSpec:
     lists["machines"] = tuple(_path(m, folder) if m.endswith(".toml") else m for m in lists["machines"])
     lists["codecs"] = tuple(dict.fromkeys(str(parse_codec(c)) for text in lists["codecs"] for c in expand_braces(text)))
     plain = {name: check(name, document[name]) for name, check in _PLAIN.items() if name in document}
-    accuracy = _accuracy(_path(_text("accuracy", document["accuracy"]), folder)) if "accuracy" in document else None
+    table = _path(_text("accuracy", document["accuracy"]), folder) if "accuracy" in document else None
+    accuracy = _accuracy(table, folder) if table else None
     usual = {**OBJECTIVES, **({"accuracy": "maximize"} if accuracy is not None else {})}
     return SweepSpec(
         **lists,
@@ -129,6 +142,7 @@ def spec_from_document(document: Mapping[str, Any], folder: Path) -> SweepSpec:
         objectives=_objectives(_table("objectives", document)) if "objectives" in document else usual,
         energy=_path(_text("energy", document["energy"]), folder) if "energy" in document else None,
         accuracy=accuracy,
+        accuracy_file=table,
     )
 
 
@@ -221,11 +235,11 @@ def _model_path(model: str, folder: Path) -> str:
     return f"{name}{colon}{folder / file}" if (folder / file).is_file() else model
 
 
-def _accuracy(path: str) -> dict[tuple[str, str], float]:
-    """The table of accuracies: CSV with columns ``codec``, ``accuracy`` and perhaps ``model``."""
+def _accuracy(path: str, folder: Path) -> dict[tuple[str, str], float]:
+    """The table of accuracies: CSV with columns ``codec``, ``accuracy`` and perhaps ``model``, spelled as in spec."""
     try:
         with Path(path).open(newline="") as file:
-            return dict(_accuracy_rows(csv.DictReader(file)))
+            return dict(_accuracy_rows(csv.DictReader(file), folder))
     except AccelError as error:
         raise ConfigError(f"accuracy '{path}': {error}") from error
     except OSError as error:
@@ -234,14 +248,15 @@ def _accuracy(path: str) -> dict[tuple[str, str], float]:
         raise ConfigError(f"accuracy '{path}': not a CSV text file: {error}") from error
 
 
-def _accuracy_rows(reader: csv.DictReader[str]) -> Iterator[tuple[tuple[str, str], float]]:
+def _accuracy_rows(reader: csv.DictReader[str], folder: Path) -> Iterator[tuple[tuple[str, str], float]]:
     allowed = ("codec", "accuracy", "model")
     names = tuple(reader.fieldnames or ())
     if not {"codec", "accuracy"} <= set(names) <= set(allowed):
         raise ConfigError(f"columns {listed(names) or 'none'}; allowed: codec, accuracy and, if you like, model")
     seen: set[tuple[str, str]] = set()
     for row in reader:
-        key = (row.get("model") or "", str(parse_codec(row["codec"] or "")))
+        model = row.get("model")
+        key = (_model_path(model, folder) if model else "", str(parse_codec(row["codec"] or "")))
         if key in seen:
             raise ConfigError(f"line {reader.line_num}: {key[1]} for the second time; allowed: once a model")
         seen.add(key)

@@ -118,7 +118,7 @@ def _verdicts(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _comparison_tables(evidence: Evidence) -> tuple[Table, ...]:
-    from accel.cli.comparison import document_table
+    from accel.cli.comparison_tables import document_table
 
     return (document_table(evidence.comparison),) if evidence.comparison else ()
 
