@@ -144,14 +144,14 @@ def test_tensors_outside_their_storage_are_refused(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not a readable torch checkpoint"),
-        (b"GIF89a", "not a readable torch checkpoint"),
+        (b"", "not a readable torch checkpoint: no zip archive"),
+        (b"GIF89a", "not a readable torch checkpoint: no zip archive"),
         (pickle.dumps({"w": 1}), "neither a zip archive nor torch's older format"),
         (zip_of("a/readme", b"x"), "no data.pkl"),
         (zip_of("a/data.pkl", pickle.dumps([1])), "holds a list"),
         (zip_of("a/data.pkl", pickle.dumps({"epoch": 1})), "no named tensors"),
         (zip_of("a/data.pkl", b"\x80\x02}r\xff\xff\xff\x7f."), "memo index 2147483647"),
-        (zip_of("a/data.pkl", pickle.dumps({"w": 1})[:-3]), "not a readable torch checkpoint"),
+        (zip_of("a/data.pkl", pickle.dumps({"w": 1})[:-3]), "not a readable torch checkpoint: truncated or damaged"),
     ],
 )
 def test_what_is_no_checkpoint_is_one_clear_error(tmp_path: Path, data: bytes, message: str) -> None:
@@ -175,5 +175,8 @@ def test_truncation_anywhere_is_refused(tmp_path: Path, zipped: bool) -> None:
     whole = path.read_bytes()
     for length in range(0, len(whole) - 1, 7):
         path.write_bytes(whole[:length])
-        with pytest.raises(ModelError):
+        with pytest.raises(ModelError) as caught:
             read_torch_checkpoint(path)
+        text = str(caught.value)
+        assert "Error" not in text and "\n" not in text
+        assert not zipped or text.endswith("no zip archive (truncated, or not written by torch.save)")

@@ -9,6 +9,7 @@ Format: torch 2.13 ``torch/serialization.py`` (``_save``, ``_legacy_save``).
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from accel.container import one_line
 from accel.errors import ModelError
 from compiler.frontend.stored import widen_bfloat16
 from compiler.frontend.torch_pickle import PICKLE_LIMIT_BYTES, Storage, StoredTensor, unpickle
@@ -59,7 +61,8 @@ def _read(path: Path, choose: Choose) -> dict[str, npt.NDArray[Any]]:
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
     except Exception as error:  # a hostile pickle can raise anything
-        raise ModelError(f"{path}: not a readable torch checkpoint: {type(error).__name__}: {error}") from error
+        reason = f"truncated or damaged ({one_line(error)})"
+        raise ModelError(f"{path}: not a readable torch checkpoint: {reason}") from error
 
 
 def _read_zip(file: BinaryIO, choose: Choose) -> dict[str, npt.NDArray[Any]]:
@@ -85,6 +88,10 @@ def _read_zip(file: BinaryIO, choose: Choose) -> dict[str, npt.NDArray[Any]]:
 
 
 def _read_legacy(file: BinaryIO, choose: Choose) -> dict[str, npt.NDArray[Any]]:
+    file.seek(0)
+    if file.read(1) != pickle.PROTO:  # a truncated archive would be read as opcodes: 'P' is one
+        reason = "no zip archive (truncated, or not written by torch.save)"
+        raise ModelError(f"not a readable torch checkpoint: {reason}")
     file.seek(0)
     if unpickle(file) != LEGACY_MAGIC or unpickle(file) != LEGACY_PROTOCOL:
         raise ModelError("neither a zip archive nor torch's older format")
