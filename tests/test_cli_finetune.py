@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_training import one_thread, stripes
 
 from accel.cli import main
 from accel.graph import GraphBuilder
 from accel.packed import packed_digest, read_packed
 from compiler import frontend
+from compiler.training.checkpoint import FILE_NAME
 
 Captured = pytest.CaptureFixture[str]
 __all__ = ["one_thread"]  # for all tests here, too
@@ -72,7 +74,8 @@ def test_labels_are_learned_and_the_file_is_a_calibrated_model(folder: Path, cap
     packed = read_packed("net.vq.safetensors")
     assert str(packed.layers["head.weight"].codec) == "int8"
     assert packed.quantisation is not None and packed.quantisation.samples == 64
-    assert "3 epochs, batch 8" in packed.source.description["fine-tuning"]
+    remembered = packed.source.description["fine-tuning"]
+    assert "3 epochs, batch 8" in remembered and "threads 1" in remembered
     assert len((folder / "log.csv").read_text().splitlines()) == 1 + 3 * 9  # 72 samples: a tenth is held back
 
 
@@ -101,11 +104,52 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(folder: Path, cap
     assert "is of a run with data = " in refused(capsys, *tune(*options, "--resume", data="plain.npz"))
 
 
+def test_a_checkpoint_is_not_overwritten(folder: Path, capsys: Captured) -> None:
+    assert main(tune("--epochs", "2", "--checkpoint", "run")) == 0
+    before = (folder / "run" / FILE_NAME).read_bytes()
+    capsys.readouterr()
+    message = refused(capsys, *tune("--epochs", "3", "--checkpoint", "run", out="other.vq.safetensors"))
+    assert "'run' holds a checkpoint of an earlier run (step 18, codec ssvq:k=8,d=4, epochs 2); --resume" in message
+    assert (folder / "run" / FILE_NAME).read_bytes() == before
+    assert not (folder / "other.vq.safetensors").exists()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_run_killed_before_its_first_checkpoint_starts_again(exists: bool, folder: Path, capsys: Captured) -> None:
+    if exists:
+        (folder / "run").mkdir()
+    assert main(tune()) == 0
+    assert "note" not in capsys.readouterr().err
+    assert main(tune("--checkpoint", "run", "--resume", out="again.vq.safetensors")) == 0
+    assert "note: 'run' holds no checkpoint yet: the run starts from the beginning\n" in capsys.readouterr().err
+    assert packed_digest("net.vq.safetensors") == packed_digest("again.vq.safetensors")
+
+
+def test_the_threads_are_those_asked_for_and_part_of_the_run(folder: Path, capsys: Captured) -> None:
+    torch.set_num_threads(2)
+    assert main(tune("--checkpoint", "run")) == 0
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(3)
+    assert main(tune("--checkpoint", "run", "--resume")) == 0
+    capsys.readouterr()
+    message = refused(capsys, *tune("--checkpoint", "run", "--resume", "--threads", "2"))
+    assert "is of a run with threads = 1; this one has 2" in message
+    assert torch.get_num_threads() == 3
+
+
+def test_a_run_of_few_steps_says_so(folder: Path, capsys: Captured) -> None:
+    assert main(tune("--epochs", "5")) == 0
+    assert "in 45 steps" in (text := capsys.readouterr().out) and "smaller --batch or more --epochs" in text
+    assert main(tune("--epochs", "6")) == 0
+    assert "in 54 steps" in (text := capsys.readouterr().out) and "smaller --batch" not in text
+
+
 MISTAKES = {
     "data missing": (["--data", "no.npz"], "--data no.npz: no such file; allowed: a folder or file of .npz samples"),
     "data near a name": (["--data", "fashion_mnits"], "did you mean 'fashion_mnist'?"),
     "data of another shape": (["--data", "wrong.npz"], "input 'x': shape [3, 5]"),
     "labels beyond the classes": (["--data", "beyond.npz"], "label 7; allowed: 0 to 1, the model has 2 outputs"),
+    "labels by another name": (["--data", "named.npz"], "no input 'y'; inputs are x; classes are called 'labels'"),
     "labels that are no numbers of classes": (["--data", "real.npz"], "labels of type float32"),
     "labels beyond any": (["--data", "huge.npz"], "labels up to 9223372036854775808; allowed: below 2**63"),
     "a torn archive": (["--data", "torn.npz"], "cannot read 'torn.npz': Bad magic number for central directory"),
@@ -130,6 +174,7 @@ def test_mistakes_are_one_line(what: str, folder: Path, capsys: Captured) -> Non
     pictures = stripes(3).inputs["x"]
     np.savez("wrong.npz", x=np.zeros((3, 5), np.float32))
     np.savez("beyond.npz", x=pictures, labels=np.array([0, 7, 1]))
+    np.savez("named.npz", x=pictures, y=np.zeros(3, np.int64))
     np.savez("real.npz", x=pictures, labels=np.zeros(3, np.float32))
     np.savez("huge.npz", x=pictures, labels=np.full(3, 2**63, np.uint64))
     Path("torn.npz").write_bytes(Path("huge.npz").read_bytes().replace(b"PK\1\2", b"PK\1\3"))

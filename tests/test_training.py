@@ -468,11 +468,15 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path: Path)
         tuned(tmp_path, resume=True, rate=0.01)
     path = tmp_path / FILE_NAME
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(FormatError, match=FILE_NAME):
-        tuned(tmp_path, resume=True)
-    path.unlink()
-    with pytest.raises(FormatError, match="cannot read"):
-        tuned(tmp_path, resume=True)
+    for resume in (True, False):
+        with pytest.raises(FormatError, match=FILE_NAME):
+            tuned(tmp_path, resume=resume)
+
+
+def test_a_run_without_a_checkpoint_yet_starts_and_one_with_is_not_overwritten(tmp_path: Path) -> None:
+    assert same(tuned(None), tuned(tmp_path, resume=True))
+    with pytest.raises(ConfigError, match=r"holds a checkpoint of an earlier run \(step 12, epochs 3\)"):
+        tuned(tmp_path)
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ HELP = "compress a model and fine-tune it"
 EXAMPLE = "accel finetune net.pt2 --codec ssvq:k=16,d=8 --data samples.npz --epochs 3 -o net.vq.safetensors"
 
 CALIBRATION_SAMPLES = 64
+FEW_STEPS = 50  # a step of AdamW is about the rate: at the default ones, codebooks move by 5% at most in so many
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.cli.training_data import load_split
     from accel.packed import write_packed
     from compiler.quantise import candidate_methods
+    from compiler.training import holds_checkpoint
 
     _check_arguments(arguments)
     candidate_methods(arguments.calibration_method)
@@ -80,7 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ModelError(f"nothing to compress: '{model.source['spec']}' has no conv or gemm with constant weights")
     split = load_split(arguments.data, model.graph, arguments.hold_back, arguments.seed)
     recipe = recipe_of(arguments, split.training.labels is not None)
-    with progress() as report:
+    if arguments.resume and not holds_checkpoint(arguments.checkpoint):
+        say(f"note: '{arguments.checkpoint}' holds no checkpoint yet: the run starts from the beginning")
+    with progress() as report, _threads(arguments.threads):
         tuned = _tuned(arguments, model, recipe, split, report)
     say(f"warning: {text}" for text in tuned.compression.warnings)
     write_packed(tuned.compression.packed, arguments.output)
@@ -97,6 +101,23 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise ConfigError("--resume without --checkpoint DIR; allowed: together, DIR holds where to go on")
     if arguments.no_freezing and arguments.freeze_interval:
         raise ConfigError("--freeze-interval with --no-freezing; allowed: one of them")
+    if arguments.checkpoint and not arguments.resume:
+        from compiler.training import check_no_checkpoint
+
+        check_no_checkpoint(arguments.checkpoint)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """torch computes on ``count`` threads inside."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _tuned(
@@ -117,7 +138,7 @@ def _tuned(
             checkpoints=_checkpointing(arguments, model, recipe, split),
             open_logs=lambda step: _logs(arguments, step),
             progress=report,
-            description=source_facts(model.source) | {"fine-tuning": _summary(recipe)},
+            description=source_facts(model.source) | {"fine-tuning": _summary(recipe, arguments.threads)},
             calibration=calibrating.samples,
             method=arguments.calibration_method,
         )
@@ -163,11 +184,12 @@ def _logs(arguments: argparse.Namespace, step: int) -> list[Log]:
     return [*logs, TensorBoardLog(arguments.tensorboard, step)] if arguments.tensorboard else logs
 
 
-def _summary(recipe: Recipe) -> str:
+def _summary(recipe: Recipe, threads: int) -> str:
     """What the packed file remembers of the training."""
     loop = recipe.loop
     return (
-        f"{loop.epochs} epochs, batch {loop.batch}, learning rate {loop.rate:g}, loss {recipe.loss}, seed {loop.seed}"
+        f"{loop.epochs} epochs, batch {loop.batch}, learning rate {loop.rate:g}, loss {recipe.loss}, seed {loop.seed}, "
+        f"threads {threads}"
     )
 
 
@@ -203,6 +225,8 @@ def _notes(recipe: Recipe, split: Split, tuned: FineTuning, totals: Mapping[str,
         f"trained on {len(split.training):,} samples in {tuned.steps:,} steps, "
         f"scored on {len(split.held_back):,} others"
     )
+    if tuned.steps < FEW_STEPS:
+        yield f"these are few optimiser steps (below {FEW_STEPS}); a smaller --batch or more --epochs gives more"
     yield (
         f"{totals['weights']:,} weights in {totals['weight_bytes']:,} bytes: {totals['bits_per_weight']:.2f} bits "
         "each, codebooks and scales included"

@@ -49,6 +49,14 @@ def add_loop(parser: argparse.ArgumentParser) -> None:
         help="AdamW's, of matrices without a codec and of weights behind integers",
     )
     parser.add_argument("--clip", type=positive_number, help="largest norm of all gradients together")
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive_integer,
+        default=1,
+        help="threads of torch, whatever OMP_NUM_THREADS says (default 1); sums round by their number, so the same "
+        "command gives the same file on one machine, and --resume takes no other number",
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="default float32")
 
 
@@ -68,11 +76,13 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def add_records(parser: argparse.ArgumentParser) -> None:
     """Checkpoints and logs."""
-    parser.add_argument("--checkpoint", metavar="DIR", type=output_folder, help="keep the state of the run here")
+    parser.add_argument("--checkpoint", metavar="DIR", type=output_folder, help="keep the state of this run here")
     parser.add_argument(
         "--checkpoint-every", metavar="STEPS", type=positive_integer, default=200, help="default 200, and at the end"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, to the same result")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint (or start), to the same result"
+    )
     parser.add_argument("--log", metavar="FILE.csv", type=output_file, help="a row a step")
     parser.add_argument("--tensorboard", metavar="DIR", type=output_folder, help="the same rows for TensorBoard")
 

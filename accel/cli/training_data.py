@@ -54,8 +54,14 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, graph: Graph) -> Samples:
-    labels = (LABELS,) if LABELS not in graph.inputs and _holds_labels(path) else ()
-    stacks = read_stacks(path, graph.inputs, labels)
+    held = _names(path)
+    labels = (LABELS,) if LABELS not in graph.inputs and LABELS in held else ()
+    try:
+        stacks = read_stacks(path, graph.inputs, labels)
+    except ModelError as error:
+        if held <= {*graph.inputs, LABELS} or LABELS in {*graph.inputs, *held}:
+            raise
+        raise ModelError(f"{error}; classes are called '{LABELS}'") from error
     classes = stacks.pop(LABELS, None)
     if classes is not None and (classes.dtype.kind not in "iu" or (classes < 0).any()):
         raise ModelError(f"'{path}': labels of type {classes.dtype}; allowed: whole numbers from 0")
@@ -64,13 +70,13 @@ def _read(path: Path, graph: Graph) -> Samples:
     return Samples(stacks, None if classes is None else classes.astype(np.int64))
 
 
-def _holds_labels(path: Path) -> bool:
-    """Whether there is such an array; a file that is no archive is refused by who reads it."""
+def _names(path: Path) -> set[str]:
+    """Of the arrays in a file; one that is no archive is refused by who reads it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return f"{LABELS}.npy" in archive.namelist()
+            return {name.removesuffix(".npy") for name in archive.namelist()}
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return False
+        return set()
 
 
 def _joined(parts: list[Samples]) -> Samples:

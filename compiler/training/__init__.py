@@ -31,7 +31,7 @@ try:
 except ImportError as error:
     raise ConfigError("training needs torch: pip install 'accel-codesign[train]'") from error
 
-from compiler.training.checkpoint import read_checkpoint, write_checkpoint
+from compiler.training.checkpoint import check_no_checkpoint, holds_checkpoint, read_checkpoint, write_checkpoint
 from compiler.training.coded import CodedWeight
 from compiler.training.data import Samples, TrainingData, accuracy, mean_loss, outputs_of
 from compiler.training.export import export_graph, export_module
@@ -61,6 +61,7 @@ __all__ = [
     "TrainingOptions",
     "WeightOptions",
     "accuracy",
+    "check_no_checkpoint",
     "coded_weights",
     "compress_modules",
     "encoded_layers",
@@ -69,6 +70,7 @@ __all__ = [
     "find_loss",
     "finetune",
     "frozen_share",
+    "holds_checkpoint",
     "make_optimiser",
     "mean_loss",
     "outputs_of",

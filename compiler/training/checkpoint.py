@@ -22,6 +22,23 @@ SCHEMA = "accel.checkpoint/1"
 FILE_NAME = "last.checkpoint.safetensors"
 
 Identity = Mapping[str, str]
+TOLD = ("codec", "epochs")  # of an identity, where it is told from others in one line
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Whether a run in ``folder`` came as far as its first."""
+    return (folder / FILE_NAME).exists()
+
+
+def check_no_checkpoint(folder: Path) -> None:
+    """Raise ``ConfigError`` if ``folder`` holds a checkpoint, which a run that starts would overwrite; ``FormatError``
+    if that is a damaged one."""
+    if not holds_checkpoint(folder):
+        return
+    step, known, _ = _read(folder / FILE_NAME)
+    told = "".join(f", {key} {known[key]}" for key in TOLD if key in known)
+    kept = "--resume goes on with it, or name another folder"
+    raise ConfigError(f"'{folder}' holds a checkpoint of an earlier run (step {step}{told}); {kept}")
 
 
 def write_checkpoint(
@@ -41,10 +58,7 @@ def read_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
     for a damaged file.
     """
     path = folder / FILE_NAME
-    document, tensors = read_container(path, SCHEMA)
-    step, known = document.get("step"), document.get("identity")
-    if type(step) is not int or step < 0 or not isinstance(known, dict):
-        raise FormatError(f"'{path}': no number of steps, or nothing of the run it belongs to")
+    step, known, tensors = _read(path)
     for key in {**known, **identity}:
         if known.get(key) != identity.get(key):
             raise ConfigError(f"'{path}' is of a run with {key} = {known.get(key)}; this one has {identity.get(key)}")
@@ -56,6 +70,15 @@ def read_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
         for name, tensor in state.items():
             tensor.copy_(torch.from_numpy(np.array(tensors[name])))
     return step
+
+
+def _read(path: Path) -> tuple[int, dict[str, Any], Mapping[str, Any]]:
+    """Number of steps, identity and tensors."""
+    document, tensors = read_container(path, SCHEMA)
+    step, known = document.get("step"), document.get("identity")
+    if type(step) is not int or step < 0 or not isinstance(known, dict):
+        raise FormatError(f"'{path}': no number of steps, or nothing of the run it belongs to")
+    return step, known, tensors
 
 
 def _state(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from accel.errors import ConfigError
-from compiler.training.checkpoint import Identity, read_checkpoint, write_checkpoint
+from compiler.training.checkpoint import (
+    Identity,
+    check_no_checkpoint,
+    holds_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from compiler.training.coded import ROLES
 from compiler.training.data import TrainingData, batches
 from compiler.training.log import StepRow
@@ -37,7 +43,9 @@ class Log(Protocol):
 @dataclass(frozen=True, slots=True)
 class Checkpointing:
     """A checkpoint in ``folder`` every so many steps and after the last. ``identity`` says which run it is of (model,
-    data, codecs); ``train`` adds its own options. With ``resume`` the run goes on from the folder's checkpoint."""
+    data, codecs); ``train`` adds its own options and the number of torch's threads, by which sums round. With
+    ``resume`` the run goes on from the folder's checkpoint, or starts if there is none yet; without, there may be none.
+    """
 
     folder: Path
     identity: Identity
@@ -73,8 +81,8 @@ class _Run:
     def identity(self) -> dict[str, str]:
         """What a checkpoint must have been written with to be of this run."""
         assert self.checkpoints is not None
-        samples = {"samples": str(len(self.data))}
-        return {**self.checkpoints.identity, **samples, **{k: str(v) for k, v in asdict(self.options).items()}}
+        around = {"samples": str(len(self.data)), "threads": str(torch.get_num_threads())}
+        return {**self.checkpoints.identity, **around, **{k: str(v) for k, v in asdict(self.options).items()}}
 
 
 def train(
@@ -140,9 +148,12 @@ def _role(name: str) -> str | None:
 
 
 def _resumed(run: _Run) -> int:
-    if run.checkpoints is None or not run.checkpoints.resume:
+    if run.checkpoints is None:
         return 0
-    return read_checkpoint(run.checkpoints.folder, run.model, run.optimiser, run.identity)
+    folder = run.checkpoints.folder
+    if not run.checkpoints.resume:
+        check_no_checkpoint(folder)
+    return read_checkpoint(folder, run.model, run.optimiser, run.identity) if holds_checkpoint(folder) else 0
 
 
 def _step(run: _Run, step: int) -> StepRow:
