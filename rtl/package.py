@@ -1,4 +1,4 @@
-"""A decoder as a folder to hand on: Verilog, registers, C header, FuseSoC core, timing diagram and a testbench."""
+"""A decoder as a folder to hand on: Verilog, README, registers, C header, FuseSoC core, timing diagram, testbench."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rtl.configuration import DecoderConfig
 from rtl.decoder import create_decoder
 from rtl.devices import GENERIC, Fabric
 from rtl.register_text import c_header, facts, markdown
+from rtl.stream_text import stream_markdown
 from rtl.testbench import testbench_files
 from rtl.verilog import TOP, to_verilog
 from rtl.waves import stream_waves
@@ -57,6 +58,7 @@ def package_files(config: DecoderConfig) -> Mapping[str, str]:
     bench = {f"tb/{name}": text for name, text in testbench_files(config).items()}
     return {
         f"{TOP}.v": decoder_text(config),
+        "README.md": stream_markdown(config),
         "registers.md": markdown(config),
         "accel_decoder.h": c_header(config),
         "streams.json": json.dumps(stream_waves(config), indent=1) + "\n",
@@ -94,6 +96,7 @@ filesets:
   driver:
     files:
       - accel_decoder.h: {{file_type: user}}
+      - README.md: {{file_type: user}}
       - registers.md: {{file_type: user}}
       - streams.json: {{file_type: user}}
   tb:
