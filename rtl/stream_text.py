@@ -5,6 +5,7 @@ Widths, sizes and orders are those of the build; the layer is the first of the p
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping
 from string import Template
 from types import MappingProxyType
@@ -69,7 +70,13 @@ def stream_markdown(config: DecoderConfig) -> str:
         "output_bytes": config.output_bytes,
         "example": "\n\n".join(_example(config, layer)),
     }
-    return _TEXT.substitute(values)
+    return "\n\n".join(map(_filled, _TEXT.substitute(values).split("\n\n")))
+
+
+def _filled(paragraph: str) -> str:
+    """Prose in lines of one width: numbers of the build have many."""
+    is_prose = paragraph[:1].isalnum() or paragraph.startswith("**")
+    return textwrap.fill(paragraph, 120, break_on_hyphens=False) if is_prose else paragraph
 
 
 def _meaning(name: str) -> str:
@@ -211,7 +218,7 @@ Streams are AXI4-Stream: a beat moves in a cycle with TVALID and TREADY high. In
 
 ### s_axis: weights
 
-A *strip* (up to `tile_columns` columns of the weight stream, all rows) is one packet: its records, then padding with
+A strip (up to `tile_columns` columns of the weight stream, all rows) is one packet: its records, then padding with
 zeros to whole blocks of $block_bytes bytes, as it lies in DRAM. Beats have $input_bits bits: byte n of a strip is
 byte n mod $beat_bytes of beat n div $beat_bytes; a block is $block_beats beats. There is no TKEEP: all beats are
 whole. TLAST comes with the last beat, padding included (FULL_BEATS, for the last strip EDGE_BEATS). Strips come in
@@ -253,7 +260,7 @@ _CODEBOOK = Template("""
 
 One packet a layer, in the order of the layers: 2**CODE_BITS codewords, codeword 0 first, $d bytes each (first weight
 first), without gaps, in beats of $beat_bits bits: byte n of the codebook is byte n mod $beat_bytes of beat n div
-$beat_bytes. Elements: $kind.$folded TLAST comes with the last beat. TKEEP is looked at in that beat only: it marks,
+$beat_bytes; elements are $kind.$folded TLAST comes with the last beat. TKEEP is looked at in that beat only: it marks,
 from the lowest, the bytes that are there.
 
 A packet may come before or after the START of its layer, and before or after the layer's strips begin. $banks

@@ -99,7 +99,8 @@ def test_readme_decodes_by_its_own_numbers(package: Path) -> None:
     code, signs = record[0] & 15, record[8]
     magnitudes = book[8 * code : 8 * code + 8]
     weights = [-value if signs >> at & 1 else value for at, value in enumerate(magnitudes)]
-    assert f"has code {code}, " in text and f"its weights are {weights}." in text
+    prose = " ".join(text.split())
+    assert f"has code {code}, " in prose and f"its weights are {weights}." in prose
     counted = (package / "tb" / "expected.memh").read_text().split()
     assert counted[0] in text
     for row in table(text, "Strip | Tile"):
@@ -125,13 +126,13 @@ def test_example_is_what_the_c_function_plans() -> None:
         (OTHERS[0], "| 8 | plain | 1 | 1 | code i in bits"),
         (OTHERS[1], "side bits of a vector: 6, the indices of 2 masks of 3 bits"),
         (DecoderConfig(parse_codec("ssvq:k=256,d=8")), "| 8 | aligned | 1 | 2 | code in bits 7:0, side bits in 15:8 |"),
-        (DecoderConfig(parse_codec("lr2vq:k=64,m=18,r=4")), "elements: int8, -127 to 127. they are folded"),
+        (DecoderConfig(parse_codec("lr2vq:k=64,m=18,r=4")), "elements are int8, -127 to 127. they are folded"),
     ],
     ids=lambda value: str(value.codec) if isinstance(value, DecoderConfig) else "",
 )
 def test_readme_says_what_the_build_takes(config: DecoderConfig, said: str) -> None:
     text = stream_markdown(config)
-    assert said.lower() in text.lower()
+    assert said.lower() in " ".join(text.lower().split())
     assert ("s_axis_codebook" in text) == config.has_codebook
 
 
