@@ -165,11 +165,6 @@ def _stream(prefix: str, flow: Any, payload: dict[str, int]) -> dict[str, wiring
     return {f"{prefix}{name}": member for name, member in {**names, "tvalid": flow(1), "tready": back(1)}.items()}
 
 
-def create_decoder(config: DecoderConfig | generate.DecoderRequest) -> Decoder:
-    """A decoder of ``config``, of either kind. Raises ``ConfigError`` or ``CodecError`` for what cannot be built."""
-    return Decoder(config if isinstance(config, DecoderConfig) else hardware_config(config))
-
-
 def hardware_config(asked: generate.DecoderRequest) -> DecoderConfig:
     """The hardware that a spelled-out request takes: its codec, with room for as many codewords as asked for."""
     codec: Any = parse_codec(asked.codec)

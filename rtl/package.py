@@ -12,7 +12,7 @@ from accel import __version__
 from accel.atomic import write_text
 from accel.errors import FormatError
 from rtl.configuration import DecoderConfig
-from rtl.decoder import create_decoder
+from rtl.decoder import Decoder
 from rtl.devices import GENERIC, Fabric
 from rtl.register_text import c_header, facts, markdown
 from rtl.stream_text import stream_markdown
@@ -70,7 +70,7 @@ def package_files(config: DecoderConfig) -> Mapping[str, str]:
 def decoder_text(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
     """Verilog of the decoder; all parameters and the waivers of lint are comments on top."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
-    text = to_verilog(create_decoder(config), header=values, fabric=fabric)
+    text = to_verilog(Decoder(config), header=values, fabric=fabric)
     waivers = "\n".join(f"// {why}:\n// verilator lint_off {name}" for name, why in LINT_WAIVERS.items())
     head, body = text.split("\n\n", 1)
     return f"{head}\n//\n{waivers}\n\n{body}"
