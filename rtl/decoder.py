@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +39,7 @@ class Decoder(wiring.Component):
 
     def __init__(self, config: DecoderConfig) -> None:
         self._config = config
-        size = 8 * config.output_bytes
-        ports = {f"{BUS}{name}": member for name, member in axi_lite_ports(ADDRESS_BITS).items()}
-        ports |= _stream("s_axis_", In, {"tdata": config.input_bits, "tlast": 1})
-        if config.has_codebook:
-            ports |= _stream("s_axis_codebook_", In, {"tdata": 8 * BEAT_BYTES, "tkeep": BEAT_BYTES, "tlast": 1})
-        ports |= _stream("m_axis_", Out, {"tdata": size, "tkeep": config.output_bytes, "tlast": 1})
-        super().__init__({**ports, "irq": Out(1)})
+        super().__init__(dict(decoder_ports(config)))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -153,16 +148,21 @@ class Decoder(wiring.Component):
         m.d.sync += [getattr(file, f"events_{name}").eq(event) for name, event in events.items()]
 
 
+def decoder_ports(config: DecoderConfig) -> Mapping[str, wiring.Member]:
+    """Every port but ``clk`` and ``rst``."""
+    ports = {f"{BUS}{name}": member for name, member in axi_lite_ports(ADDRESS_BITS).items()}
+    ports |= _stream("s_axis_", In, {"tdata": config.input_bits, "tlast": 1})
+    if config.has_codebook:
+        ports |= _stream("s_axis_codebook_", In, {"tdata": 8 * BEAT_BYTES, "tkeep": BEAT_BYTES, "tlast": 1})
+    output = {"tdata": 8 * config.output_bytes, "tkeep": config.output_bytes, "tlast": 1}
+    return {**ports, **_stream("m_axis_", Out, output), "irq": Out(1)}
+
+
 def _stream(prefix: str, flow: Any, payload: dict[str, int]) -> dict[str, wiring.Member]:
     """The ports of an AXI4-Stream."""
     back = Out if flow is In else In
     names = {name: flow(width) for name, width in payload.items()}
     return {f"{prefix}{name}": member for name, member in {**names, "tvalid": flow(1), "tready": back(1)}.items()}
-
-
-def create_decoder(config: DecoderConfig | generate.DecoderRequest) -> Decoder:
-    """A decoder of ``config``, of either kind. Raises ``ConfigError`` or ``CodecError`` for what cannot be built."""
-    return Decoder(config if isinstance(config, DecoderConfig) else hardware_config(config))
 
 
 def hardware_config(asked: generate.DecoderRequest) -> DecoderConfig:

@@ -6,6 +6,8 @@ For each stream, three files named after its weight:
 - ``NAME.codebook.memh``: one codeword a line, its first weight (int8) in the lowest byte; folded for ``lr2vq``. None
   for integer codecs.
 - ``NAME.json``: what a decoder must be told to turn one into the other, and the SHA-256 of the expected weights.
+  ``rows``, ``columns``, ``tile_rows``, ``tile_columns``, ``axis_in`` and ``code_bits`` are the arguments of the same
+  names of ``accel_decoder_plan`` (the C header of a decoder's package).
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def _export(program: Program, stream: WeightStream, folder: Path, name: str) -> 
         paths.append(folder / f"{name}.codebook.memh")
         write_bytes(paths[1], memh(_codebook(program, stream, codec)))
     paths.append(folder / f"{name}.json")
-    write_text(paths[-1], json.dumps(_description(stream, codec, [path.name for path in paths[:-1]]), indent=1) + "\n")
+    write_text(paths[-1], json.dumps(description(stream, codec, [path.name for path in paths[:-1]]), indent=1) + "\n")
     return paths
 
 
@@ -104,7 +106,8 @@ def _load_of(program: Program, stream: WeightStream) -> Instruction:
     raise FormatError(f"weight '{stream.weight}': no LDC loads its codebook at {stream.codebook_address:#x}")
 
 
-def _description(stream: WeightStream, codec: Codec, files: list[str]) -> dict[str, Any]:
+def description(stream: WeightStream, codec: Codec, files: list[str]) -> dict[str, Any]:
+    """The JSON document of a stream whose words are in ``files``."""
     return {
         "weight": stream.weight,
         "files": files,
@@ -116,6 +119,7 @@ def _description(stream: WeightStream, codec: Codec, files: list[str]) -> dict[s
         "mask": _mask(codec),
         "codes_per_vector": codec.codes_per_vector,
         "axis": stream.vector_axis,
+        "axis_in": int(stream.vector_axis == "in"),
         "rows": stream.rows,
         "columns": stream.columns,
         "tile_rows": stream.tile_rows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -14,7 +14,6 @@ from rtl.devices import GENERIC, Device, Fabric
 from rtl.fpga import check_seeds, measure
 from rtl.fpga_report import FpgaReport
 from rtl.tools import require, require_package
-from rtl.verilog import to_verilog
 
 INPUT_BITS = (64, 128)
 
@@ -44,11 +43,9 @@ class DecoderRequest:
 class DecoderGenerator(Protocol):
     """The part of ``rtl.decoder`` that is used here."""
 
-    def create_decoder(self, config: DecoderRequest) -> Any:
-        """An Amaranth component with flat ports; raises ``ConfigError`` for what cannot be built."""
-
     def hardware_config(self, asked: DecoderRequest) -> Any:
-        """``rtl.configuration.DecoderConfig`` of what was asked for; raises ``ConfigError``, too."""
+        """``rtl.configuration.DecoderConfig`` of what was asked for; raises ``ConfigError`` for what cannot be
+        built."""
 
 
 def _generator() -> DecoderGenerator:
@@ -62,12 +59,13 @@ def _generator() -> DecoderGenerator:
 
 
 def decoder_verilog(config: DecoderRequest, fabric: Fabric = GENERIC) -> str:
-    """Verilog of module ``decoder``, made of what ``fabric`` has; its header holds all parameters.
+    """Verilog of module ``decoder``, made of what ``fabric`` has; its header holds all parameters. The same text as
+    ``decoder.v`` of its package, which is made for the generic fabric.
 
     Raises ``ConfigError`` for an impossible decoder and ``ToolError`` if Amaranth is missing.
     """
-    facts = {name: value for name, value in asdict(config).items() if value is not None}
-    return to_verilog(_generator().create_decoder(config), header=facts, fabric=fabric)
+    hardware = _generator().hardware_config(config)
+    return cast(str, importlib.import_module("rtl.package").decoder_text(hardware, fabric))
 
 
 @dataclass(frozen=True, slots=True)

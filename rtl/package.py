@@ -1,4 +1,4 @@
-"""A decoder as a folder to hand on: Verilog, registers, C header, FuseSoC core, timing diagram and a testbench."""
+"""A decoder as a folder to hand on: Verilog, README, registers, C header, FuseSoC core, timing diagram, testbench."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from accel import __version__
 from accel.atomic import write_text
 from accel.errors import FormatError
 from rtl.configuration import DecoderConfig
-from rtl.decoder import create_decoder
+from rtl.decoder import Decoder
 from rtl.devices import GENERIC, Fabric
 from rtl.register_text import c_header, facts, markdown
+from rtl.stream_text import stream_markdown
 from rtl.testbench import testbench_files
 from rtl.verilog import TOP, to_verilog
 from rtl.waves import stream_waves
@@ -57,6 +58,7 @@ def package_files(config: DecoderConfig) -> Mapping[str, str]:
     bench = {f"tb/{name}": text for name, text in testbench_files(config).items()}
     return {
         f"{TOP}.v": decoder_text(config),
+        "README.md": stream_markdown(config),
         "registers.md": markdown(config),
         "accel_decoder.h": c_header(config),
         "streams.json": json.dumps(stream_waves(config), indent=1) + "\n",
@@ -68,7 +70,7 @@ def package_files(config: DecoderConfig) -> Mapping[str, str]:
 def decoder_text(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
     """Verilog of the decoder; all parameters and the waivers of lint are comments on top."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
-    text = to_verilog(create_decoder(config), header=values, fabric=fabric)
+    text = to_verilog(Decoder(config), header=values, fabric=fabric)
     waivers = "\n".join(f"// {why}:\n// verilator lint_off {name}" for name, why in LINT_WAIVERS.items())
     head, body = text.split("\n\n", 1)
     return f"{head}\n//\n{waivers}\n\n{body}"
@@ -94,6 +96,7 @@ filesets:
   driver:
     files:
       - accel_decoder.h: {{file_type: user}}
+      - README.md: {{file_type: user}}
       - registers.md: {{file_type: user}}
       - streams.json: {{file_type: user}}
   tb:

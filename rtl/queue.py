@@ -9,6 +9,12 @@ from amaranth.lib.wiring import In, Out
 from accel.decoder_timing import TIMING
 
 LATE_WRITES = TIMING.late_writes
+DEPTH = 16
+
+
+def most_held(depth: int = DEPTH) -> int:
+    """Entries that a queue takes until its ``room`` ends, if writers are slow and nothing is removed."""
+    return depth - LATE_WRITES + 1
 
 
 class Queue(wiring.Component):
@@ -19,7 +25,7 @@ class Queue(wiring.Component):
     - ``valid``, ``data``: the oldest entry, from the second cycle after it was written; ``take`` removes it.
     """
 
-    def __init__(self, shape: ShapeLike, depth: int = 16, memory_style: str = "distributed") -> None:
+    def __init__(self, shape: ShapeLike, depth: int = DEPTH, memory_style: str = "distributed") -> None:
         assert depth & (depth - 1) == 0
         self._shape, self._depth, self._style = shape, depth, memory_style
         super().__init__(

@@ -61,6 +61,7 @@ _RECIPE = """
 To decode a layer: write CODE_BITS to EDGE_SIDE_BEATS, then 1 to START; send its codebook as one packet and each of its
 strips as one packet. START takes a copy: the next layer can be written, started and sent at once, as long as STATUS
 says there is room. The counts follow from the shape of the weight stream: `accel_decoder_plan` in `accel_decoder.h`.
+`README.md` says what the streams carry and shows a layer with its numbers.
 """
 
 

@@ -11,7 +11,7 @@ from string import Template
 import numpy as np
 
 from rtl.configuration import DecoderConfig
-from rtl.layer import LayerPlan, strip_plan
+from rtl.layer import Geometry, LayerPlan, layer_plan, strip_plan
 from rtl.registers import ADDRESS_BITS, EVENTS, layer_values, register_map
 from rtl.vectors import LayerVectors, random_layer
 
@@ -27,18 +27,27 @@ def testbench_files(config: DecoderConfig, seed: int = 0) -> Mapping[str, str]:
         "writes": list(_writes(config, layers)),
         "codebook": [line for layer in layers for line in beat_lines(layer.codebook, 8, with_keep=True)],
         "stream": [line for layer in layers for p in layer.packets for line in beat_lines(p, config.input_bits // 8)],
-        "expected": [_output_line(config, beat.weights, beat.last) for layer in layers for beat in layer.output],
+        "expected": [output_line(config, beat.weights, beat.last) for layer in layers for beat in layer.output],
     }
     kept = {name: rows for name, rows in lines.items() if rows}
     files = {f"{name}.memh": "\n".join(rows) + "\n" for name, rows in kept.items()}
     return {"decoder_tb.v": _testbench(config, {name: len(lines[name]) for name in _LINES}, layers), **files}
 
 
-def bench_layers(config: DecoderConfig, seed: int) -> list[LayerVectors]:
-    """Layers of one to three strips of one to three tiles, of the widest codes first, then of random width."""
+def bench_layers(config: DecoderConfig, seed: int = 0) -> list[LayerVectors]:
+    """First ``example_geometry`` with the widest codes, then layers of one to three strips of one to three tiles, of
+    random width."""
     rng = np.random.default_rng(seed)
-    widths = [max(config.formats), *rng.choice(list(config.formats), LAYERS - 1)]
-    return [random_layer(config, _random_plan(config, int(width), rng), rng) for width in widths]
+    widths = rng.choice(list(config.formats), LAYERS - 1)
+    first = layer_plan(config, example_geometry(config), max(config.formats))
+    plans = [first, *(_random_plan(config, int(width), rng) for width in widths)]
+    return [random_layer(config, plan, rng) for plan in plans]
+
+
+def example_geometry(config: DecoderConfig) -> Geometry:
+    """A small layer with a narrower last strip, a shorter last tile, and odd numbers of vectors in both."""
+    d = config.vector_length
+    return Geometry(rows=11, columns=3 * d, tile_rows=8, tile_columns=2 * d)
 
 
 def _random_plan(config: DecoderConfig, code_bits: int, rng: np.random.Generator) -> LayerPlan:
@@ -63,7 +72,8 @@ def beat_lines(packet: bytes, width: int, *, with_keep: bool = False) -> Iterato
         yield f"{int(at + width >= len(packet))}{keep}{int.from_bytes(part, 'little'):0{2 * width}x}"
 
 
-def _output_line(config: DecoderConfig, weights: bytes, last: bool) -> str:
+def output_line(config: DecoderConfig, weights: bytes, last: bool) -> str:
+    """A beat that comes out: TLAST, TKEEP, TDATA."""
     size = config.output_bytes
     keep = (1 << len(weights)) - 1
     return f"{int(last)}{keep:0{-(-size // 4)}x}{int.from_bytes(weights, 'little'):0{2 * size}x}"

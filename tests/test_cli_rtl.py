@@ -30,25 +30,21 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Decoders asked for and devices measured on; generator and tools are stand-ins."""
     calls: list[Any] = []
 
-    def create_decoder(config: DecoderRequest) -> str:
-        calls.append(config)
+    def hardware_config(config: DecoderRequest) -> SimpleNamespace:
         if "int8" in config.codec:
             raise ConfigError("int8 has no codebook")
-        return "component"
+        return SimpleNamespace(asked=config, sustained_vectors_per_cycle=config.lookups_per_cycle, vector_length=8)
 
-    def to_verilog(component: str, *, header: dict[str, object], fabric: Any) -> str:
-        return f"// {component} {header['codec']} {fabric.name}\n"
+    def decoder_text(hardware: SimpleNamespace, fabric: Any) -> str:
+        calls.append(hardware.asked)
+        return f"// component {hardware.asked.codec} {fabric.name}\n"
 
     def measure(verilog: str, device: Device, **options: Any) -> Any:
         calls.append((verilog, device.name, options["speed"], options["seeds"], options["target_mhz"]))
         return replace(REPORT, device=device.name)
 
-    def hardware_config(config: DecoderRequest) -> SimpleNamespace:
-        return SimpleNamespace(sustained_vectors_per_cycle=config.lookups_per_cycle, vector_length=8)
-
-    stand_in = SimpleNamespace(create_decoder=create_decoder, hardware_config=hardware_config)
-    monkeypatch.setitem(sys.modules, "rtl.decoder", stand_in)
-    monkeypatch.setattr(generate, "to_verilog", to_verilog)
+    monkeypatch.setitem(sys.modules, "rtl.decoder", SimpleNamespace(hardware_config=hardware_config))
+    monkeypatch.setitem(sys.modules, "rtl.package", SimpleNamespace(decoder_text=decoder_text))
     monkeypatch.setattr(generate, "measure", measure)
     monkeypatch.setattr(generate, "require", lambda names: None)
     monkeypatch.setattr(generate, "require_package", lambda name: None)
@@ -107,7 +103,7 @@ MISTAKES = {
     "seeds": (("--fpga", "ecp5-25k", "--seeds", "1000"), "1000 seeds; allowed: 1 to 64"),
     "input": (("--input-bits", "96"), "input of 96 bits; allowed: 64, 128"),
     "room": (("--kmax", "16"), f"room for 16 codewords; {CODEC} needs 256"),
-    "fabric": (("--fabric", "ecp"), "--fabric ecp; allowed: generic, ecp5; did you mean 'ecp5'?"),
+    "fabric": (("--fabric", "ecp"), "--fabric ecp; allowed: generic, ecp5, ice40; did you mean 'ecp5'?"),
     "codec": (("--codec", "ssvq:k=3,d=8"), "k"),
     "no codebook": (("--codec", "int8"), "int8 has no codebook"),
     "report folder": (("--report", "/nonexistent/x.json"), "folder '/nonexistent' does not exist"),

@@ -68,6 +68,7 @@ def test_description_tells_a_decoder_everything(tmp_path: Path) -> None:
         "mask": None,
         "codes_per_vector": 1,
         "axis": "out",
+        "axis_in": 0,
         "rows": 16,
         "columns": 8,
         "tile_rows": 8,

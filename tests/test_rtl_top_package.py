@@ -13,9 +13,14 @@ import pytest
 from accel.codecs import parse_codec
 from accel.errors import FormatError, ToolError
 from rtl.configuration import DecoderConfig
-from rtl.layer import limits
+from rtl.generate import DecoderRequest, decoder_verilog
+from rtl.layer import layer_plan, limits
 from rtl.package import LINT_WAIVERS, core_file, write_package
+from rtl.registers import layer_values, register_map
+from rtl.stream_text import plan_arguments, stream_markdown
+from rtl.testbench import bench_layers, example_geometry
 from rtl.tools import run_tool
+from rtl.verilog import ports_of
 
 pytestmark = pytest.mark.rtl
 CONFIG = DecoderConfig(parse_codec("ssvq:k=16,d=8"), 2)
@@ -41,7 +46,7 @@ def icarus(folder: Path, verilog: Path | None = None) -> str:
 def test_files(package: Path) -> None:
     names = {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file() and path.suffix != ".log"}
     assert {
-        "decoder.v", "decoder.core", "registers.md", "accel_decoder.h", "streams.json", "tb/decoder_tb.v",
+        "README.md", "decoder.v", "decoder.core", "registers.md", "accel_decoder.h", "streams.json", "tb/decoder_tb.v",
         "tb/writes.memh", "tb/codebook.memh", "tb/stream.memh", "tb/expected.memh",
     } <= names  # fmt: skip
     listed = set(re.findall(r"^      - ([\w./]+):", core_file(CONFIG, [n for n in names if n.startswith("tb/")]), re.M))
@@ -54,6 +59,81 @@ def test_files(package: Path) -> None:
 def test_same_text_each_time(package: Path, tmp_path: Path) -> None:
     for path in write_package(CONFIG, tmp_path):
         assert path.read_bytes() == (package / path.relative_to(tmp_path)).read_bytes()
+
+
+def test_same_text_with_and_without_a_package(package: Path) -> None:
+    text = decoder_verilog(DecoderRequest(str(CONFIG.codec), CONFIG.lookups))
+    assert text.encode() == (package / "decoder.v").read_bytes()
+
+
+def table(text: str, head: str) -> list[list[str]]:
+    """The rows of the Markdown table whose first line begins so."""
+    rows = text[text.index(f"| {head} ") :].split("\n\n", 1)[0].strip().split("\n")[2:]
+    return [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_readme_names_every_port_and_file(package: Path) -> None:
+    text = (package / "README.md").read_text()
+    verilog = ports_of((package / "decoder.v").read_text())
+    assert {tuple(row[:3]) for row in table(text, "Port")} == {(p.name, p.direction, str(p.width)) for p in verilog}
+    for path in package.iterdir():
+        assert path.suffix == ".log" or path.name == "README.md" or f"`{path.name}{'/' * path.is_dir()}`" in text
+
+
+def test_readme_decodes_by_its_own_numbers(package: Path) -> None:
+    """The lines it points to, cut as it says, are a layer; the first code finds its codeword."""
+    text, config = (package / "README.md").read_text(), CONFIG
+    lines = {name: (package / "tb" / f"{name}.memh").read_text().split() for name in ("writes", "codebook", "stream")}
+    told = [f"{int(offset, 16):02x}{int(value):08x}" for offset, _, value in table(text, "Offset")]
+    assert told == lines["writes"][: len(told)]
+    code_bits = max(config.formats)
+    book = b"".join(int(line[3:], 16).to_bytes(8, "little") for line in lines["codebook"][: 1 << code_bits])
+    packets = table(text, "Strip")
+    assert [row[0] for row in packets] == ["0", "1"]
+    for row in packets:
+        first, last = map(int, row[5].split(" to "))
+        assert [line[0] for line in lines["stream"][first - 1 : last]] == ["0"] * (int(row[4]) - 1) + ["1"]
+    record = b"".join(int(line[1:], 16).to_bytes(8, "little") for line in lines["stream"][:3])
+    bits = next(row for row in table(text, "CODE_BITS") if row[0] == str(code_bits))
+    assert bits[1:4] == ["superblock", "16", "24"] and "from bit 64 on" in bits[4]
+    code, signs = record[0] & 15, record[8]
+    magnitudes = book[8 * code : 8 * code + 8]
+    weights = [-value if signs >> at & 1 else value for at, value in enumerate(magnitudes)]
+    prose = " ".join(text.split())
+    assert f"has code {code}, " in prose and f"its weights are {weights}." in prose
+    counted = (package / "tb" / "expected.memh").read_text().split()
+    assert counted[0] in text
+    for row in table(text, "Strip | Tile"):
+        first, last = map(int, row[3].split(" to "))
+        assert [line[0] for line in counted[first - 1 : last]] == ["0"] * (last - first) + ["1"]
+
+
+def test_example_is_what_the_c_function_plans() -> None:
+    for config in (CONFIG, *OTHERS):
+        shape = example_geometry(config)
+        plan = layer_plan(config, shape, max(config.formats))
+        assert layer_values(plan) == layer_values(bench_layers(config)[0].plan)
+        text = stream_markdown(config)
+        assert all(f"/* {name} */ {value}," in text for name, value in plan_arguments(shape).items())
+        assert [row[1] for row in table(text, "Offset")] == [
+            register.name for register in register_map(config).of("layer", "pulse") if register.offset >= 0x40
+        ]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (OTHERS[0], "| 8 | plain | 1 | 1 | code i in bits"),
+        (OTHERS[1], "side bits of a vector: 6, the indices of 2 masks of 3 bits"),
+        (DecoderConfig(parse_codec("ssvq:k=256,d=8")), "| 8 | aligned | 1 | 2 | code in bits 7:0, side bits in 15:8 |"),
+        (DecoderConfig(parse_codec("lr2vq:k=64,m=18,r=4")), "elements are int8, -127 to 127. they are folded"),
+    ],
+    ids=lambda value: str(value.codec) if isinstance(value, DecoderConfig) else "",
+)
+def test_readme_says_what_the_build_takes(config: DecoderConfig, said: str) -> None:
+    text = stream_markdown(config)
+    assert said.lower() in " ".join(text.lower().split())
+    assert ("s_axis_codebook" in text) == config.has_codebook
 
 
 def test_lint_is_silent(package: Path) -> None:

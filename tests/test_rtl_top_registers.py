@@ -7,12 +7,17 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from amaranth.sim import Simulator, SimulatorContext
+from weight_cases import random_layer, weight_program
 
 from accel.codecs import parse_codec
 from accel.errors import ConfigError
 from rtl.configuration import DecoderConfig
+from rtl.export import description
 from rtl.layer import Geometry, layer_plan
+from rtl.queue import Queue, most_held
 from rtl.register_text import c_header, markdown
 from rtl.registers import EVENTS, layer_values, register_map
 from rtl.tools import require
@@ -131,6 +136,38 @@ def test_c_names_are_those_of_the_table(tmp_path: Path) -> None:
         assert defines[f"ACCEL_DECODER_{register.name}"] == f"{register.offset:#04x}u"
     assert defines["ACCEL_DECODER_BUILD_LOOKUPS_MASK"] == "0x000000f0u"
     assert defines["ACCEL_DECODER_BUILD_LOOKUPS_SHIFT"] == "4"
+
+
+def test_export_names_what_the_c_function_takes() -> None:
+    """The JSON of ``accel rtl export`` has every argument of ``accel_decoder_plan`` under its name."""
+    header = c_header(config_of("ssvq:k=256,d=8", 1))
+    arguments = re.search(r"int accel_decoder_plan\((.*?), accel_decoder_layer", header, re.DOTALL)
+    assert arguments
+    names = re.findall(r"(\w+)(?:,|$)", arguments[1])
+    program = weight_program([random_layer("ssvq:k=16,d=8", (32, 16), "in", np.random.default_rng(0))])
+    described = description(program.streams[0], parse_codec("ssvq:k=16,d=8"), [])
+    assert len(names) == 6 and all(isinstance(described[name], int) for name in names)
+    assert described["axis_in"] == 1
+
+
+def test_layers_that_can_wait() -> None:
+    """With writers as slow as the bus."""
+    queue, taken = Queue(8), 0
+
+    async def bench(ctx: SimulatorContext) -> None:
+        nonlocal taken
+        while ctx.get(queue.room):
+            ctx.set(queue.write, 1)
+            await ctx.tick()
+            ctx.set(queue.write, 0)
+            await ctx.tick().repeat(11)
+            taken += 1
+
+    sim = Simulator(queue)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    assert taken == most_held()
 
 
 def test_what_cannot_be_counted_is_refused() -> None:

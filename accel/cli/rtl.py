@@ -37,13 +37,15 @@ def _add_decoder(parser: argparse.ArgumentParser) -> None:
         "--input-bits", metavar="BITS", type=positive_integer, default=64, help="of the stream, 64 or 128 (default 64)"
     )
     parser.add_argument("--kmax", metavar="K", type=positive_integer, help="codewords there is room for (the codec's)")
-    parser.add_argument("--fabric", metavar="NAME", default="generic", help="generic (default), or ecp5: hard memories")
+    parser.add_argument(
+        "--fabric", metavar="NAME", default="generic", help="generic (default), or ecp5, ice40: their memories"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", type=output_file, required=True, help="the Verilog to write")
     parser.add_argument(
         "--package",
         metavar="DIR",
         type=output_folder,
-        help="write also registers (Markdown, C header), FuseSoC core, stream diagram, testbench in Verilog",
+        help="write generic Verilog with README (ports, streams), registers (Markdown, C), FuseSoC core, testbench",
     )
 
 
