@@ -31,13 +31,17 @@ def one_item(packed: Packed, seed: int) -> dict[str, np.ndarray]:
     return {name: array[0] for name, array in inputs.items()}
 
 
+# Of networks drawn at random: no numbers for a machine, and a layer normalisation of one channel, whatever its gain.
+DEGENERATE = ("divides by the constant 0", "gamma or beta far exceed the range of its result")
+
+
 @examples(250)
 @given(models(), st.integers(0, 9))
 def test_every_operator_is_close_to_what_torch_computes(packed: Packed, seed: int) -> None:
     try:
         check_close(packed, one_item(packed, seed))
     except CompileError as error:
-        assert "divides by the constant 0" in str(error)
+        assert any(reason in str(error) for reason in DEGENERATE), error
 
 
 def rounded(value: Fraction) -> int:

@@ -79,10 +79,10 @@ def slower_than(config: DecoderConfig, code_bits: int) -> Stall:
 def covering(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
     """Output and input that stall, either at groups of every place; and every end of tiles and strips."""
     rng = np.random.default_rng(seed)
-    layers = [places_layer(config, width, 1, 20, rng) for width in config.formats]
+    layers = [places_layer(config, width, 1, 24, rng) for width in config.formats]
     yield Scenario("blocked", layers, Stalls(output=(0.6, 1)))
     for width in config.formats:
-        layer = places_layer(config, width, 2 * config.lookups - 1, 8, rng)
+        layer = places_layer(config, width, 2 * config.lookups - 1, 10, rng)
         yield Scenario(f"starved_{width}", [layer], Stalls(stream=slower_than(config, width)))
     yield Scenario("ends", list(ends(config, rng)), Stalls((0.3, 4), output=(0.3, 4)))
 
