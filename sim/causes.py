@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from accel.metrics import CAUSES
 from sim.columns import NOBODY
-from sim.jit import jit
+from sim.jit import jit, jit_call
 from sim.state import DECODE, LOAD, STORE, VECTOR, State
 from sim.tape import add_charge
 
@@ -57,7 +57,7 @@ def _charge_run(state: State, i: int, store_layer: int, begin: int, end: int) ->
     return int(ran)
 
 
-@jit
+@jit_call
 def charge_wait(state: State, i: int, layer: int, load_cause: int, begin: int, end: int) -> None:
     """Charge ``[begin, end)``, at whose end ``i`` started, to what it waited for.
 
@@ -106,7 +106,7 @@ def charge_gap(state: State, i: int, fence: int, stream: int, decoded: bool) -> 
         charge_wait(state, now.shadow_dec, layer, CODEBOOK_TICKS, begin, loading)
 
 
-@jit
+@jit_call
 def _charge_start(state: State, i: int, fence: int, begin: int, end: int) -> None:
     """``i`` could not begin before ``end``: its fence, or whatever its start waited for."""
     layer = state.code[i].layer
