@@ -63,10 +63,11 @@ class Family:
         return totals
 
 
-# What ABC does with logic before and while it maps it to LUTs. Unlike its default, it looks for less deep logic (&syn3;
-# &b; -x: more structures to choose from), takes what it mapped apart and maps again, and reckons with the way to a LUT
-# as nextpnr reports it (-W, in ps; yosys says 300). A third fewer of a decoder's registers are four LUTs deep then.
-_ABC9 = "+&scorr;&sweep;&dc2;&syn3;&syn3;&b;&dch,-x;&if,-W,800;&mfs;&st;&dch,-x;&if,-W,800,{{D}},{{R}},-v;&mfs"
+# What ABC does with logic before and while it maps it to LUTs. Unlike its default, it keeps the structure it is given and
+# balances it (&b) instead of looking for a smaller one, maps with more structures to choose from (&dch -x), takes what it
+# mapped apart and maps again, and reckons with the way to a LUT as nextpnr reports it (-W, in ps; yosys says 300). No
+# register of a decoder's pipeline is more than three LUTs deep then.
+_ABC9 = "+&scorr;&sweep;&syn3;&b;&dch,-x;&if,-W,800;&mfs;&st;&dch,-x;&if,-W,800,{{D}},{{R}},-v;&mfs"
 
 # Collisions of reads and writes are the component's business: with -no-rw-check a memory gets no logic that
 # reproduces what simulation does there. synth_xilinx lacks the option, so memories are collected before it. ECP5 has

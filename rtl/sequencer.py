@@ -32,6 +32,10 @@ def tile_layout(config: DecoderConfig) -> data.StructLayout:
     )
 
 
+# A flag that ends a run does so without being reset by itself: Yosys would take the way through a register's reset for a
+# loop of logic, break it there, and map what comes after as if it began anew.
+
+
 class TileSource(wiring.Component):
     """One tile after the other of each job that is not to be dropped; the first of a layer waits for its codebook.
 
@@ -77,7 +81,7 @@ class TileSource(wiring.Component):
                 self.tile.valid.eq(~job.drop),
                 started.eq(~end),
                 index.eq(index + 1),
-                last.eq(index == job.tiles_less_2),
+                last.eq((index == job.tiles_less_2) & ~end),
                 bank.eq(bank ^ (end & job.last)),
                 tile.code_bits.eq(job.code_bits),
                 tile.run.eq(Mux(end, job.last_run, job.run)),
@@ -86,7 +90,7 @@ class TileSource(wiring.Component):
                 tile.bank.eq(bank),
             ]
         with m.If(go & end):
-            m.d.sync += [index.eq(0), last.eq(0)]
+            m.d.sync += index.eq(0)
         return m
 
 
@@ -119,7 +123,7 @@ class GroupSource(wiring.Component):
         ]
         go = self.group.valid & self.group.ready
         with m.If(go):
-            m.d.sync += [index.eq(index + 1), last.eq(index == tile.run.groups_less_2)]
+            m.d.sync += [index.eq(index + 1), last.eq((index == tile.run.groups_less_2) & ~end)]
         with m.If(go & end):
-            m.d.sync += [index.eq(0), last.eq(0)]
+            m.d.sync += index.eq(0)
         return m
