@@ -28,7 +28,8 @@ from accel.trace_events import MILLICYCLES, TIME_UNIT, TraceFile, counter_event,
 from sim import prepare
 from sim.counters import WindowSums
 from sim.decode import Column, Decoded
-from sim.occupancy import schedule_of
+from sim.levels import with_levels
+from sim.occupancy import RingEntries, schedule_of
 from sim.params import TICKS
 from sim.queue_slices import QueueTracks, millicycles
 from sim.tape import AMOUNT, BEGIN, BURST, CHARGE, END, INSTRUCTION, KIND, PLACE, PRELOAD, RING, TILE, WORDS, Tape
@@ -87,22 +88,31 @@ def write_timeline(
     machine: Machine | None = None,
     energy: EnergyTable = DEFAULT_ENERGY,
     window: Window = WHOLE_RUN,
+    *,
+    levels: bool = False,
 ) -> Run:
     """Simulate as ``sim.simulate`` does, with the same result, and write the timeline to ``path`` (``*.gz``: packed).
 
-    Raises as ``simulate`` does, ``SimError`` if the run ends before the window begins, and ``FormatError`` if the file
-    cannot be written; there is no file then.
+    With ``levels``, the result says how full memories were, as that of ``simulate_with_levels``. Raises as ``simulate``
+    does, ``SimError`` if the run ends before the window begins, and ``FormatError`` if the file cannot be written;
+    there is no file then.
     """
-    prepared = prepare(program, machine := program.machine if machine is None else machine)
+    prepared, ring = prepare(program, machine := program.machine if machine is None else machine), RingEntries()
     with open_trace(path) as file:
         timeline = Timeline(program, file, window, prepared.decoded)
-        timing = prepared.timing(machine, timeline.take)
+
+        def take(entries: Tape) -> None:
+            timeline.take(entries)
+            if levels:
+                ring.take(entries)
+
+        timing = prepared.timing(machine, take)
         run = prepared.run(machine, timing, energy)
         if window.first >= run.total_cycles:
             raise SimError(f"trace window from cycle {window.first}: the run ends at cycle {run.total_cycles}")
         timeline.finish(machine, timing)
         file.finish(_description(run, timeline))
-    return run
+    return with_levels(run, program, timing, ring) if levels else run
 
 
 def _description(run: Run, timeline: Timeline) -> dict[str, Any]:

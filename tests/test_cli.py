@@ -43,7 +43,7 @@ from accel.packed import Packed, read_packed
 from accel.program import read_program, write_program
 from accel.run import Run, read_run, run_to_json, write_run
 from compiler import frontend
-from sim.levels import memory_levels
+from sim.occupancy import sram_occupancy
 
 NAMES = [verb_name(verb) for verb in VERBS]
 Captured = pytest.CaptureFixture[str]
@@ -136,7 +136,10 @@ MISTAKES = {
     "folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "no/a"], "folder 'no' does not exist"),
     "output is a folder": (["compress", "deit_tiny", "--codec", "int8", "-o", "."], "'.' is a folder"),
     "machine": (["compile", "a", "-m", "edge46", "-o", "a"], "did you mean 'edge64'"),
-    "override": (["compile", "a", "--set", "sram.weight=1", "-o", "a"], "did you mean 'sram.weight_bytes'"),
+    "override": (
+        ["compile", "a", "--set", "dram.bandwith=8", "-o", "a"],
+        "--set dram.bandwith=8; did you mean 'dram.bandwidth_bytes_per_cycle'? allowed: KEY=VALUE with KEY in clock.hz",
+    ),
     "batch": (["compile", "a", "--batch", "0", "-o", "a"], "'0'; allowed: a whole number of at least 1"),
     "packed": (["compile", "missing.vq.safetensors", "-o", "a"], "missing.vq.safetensors"),
     "program": (["sim", "missing.prog.safetensors"], "missing.prog.safetensors"),
@@ -372,7 +375,9 @@ def test_the_whole_chain(capsys: Captured, tmp_path: Path) -> None:
     assert document == json.loads(Path(run).read_text())
     assert document["machine"]["vector"]["lanes"] == 0 and document["total_cycles"] > 100
     assert {level["memory"] for level in document["occupancy"]} == set(MEMORIES)
-    assert read_run(run).occupancy == memory_levels(read_program(program), read_run(run).machine)
+    found = sram_occupancy(read_program(program), read_run(run).machine)
+    levels = {level.memory: max(level.held_bytes) for level in read_run(run).occupancy}
+    assert levels == {memory: each.peak_bytes for memory, each in found.items()}
     assert main(["report", run]) == 0
     assert capsys.readouterr().out.startswith("vq:k=16,d=4: ")
     assert main(["isa", "--disasm", program]) == 0
@@ -424,7 +429,7 @@ def sampled_chain(tiny_model: frontend.LoadedModel, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(compiler, "compile_model", compile_model, raising=False)
     monkeypatch.setattr(sim, "simulate", simulate, raising=False)
-    monkeypatch.setattr("sim.levels.memory_levels", lambda program, machine: ())
+    monkeypatch.setattr("sim.levels.simulate_with_levels", simulate)
 
 
 @pytest.mark.usefixtures("sampled_chain")
@@ -482,7 +487,7 @@ def test_arrays_are_the_machines_own_and_those_wanted() -> None:
         [(each.array.rows, each.array.columns) for each in array_grid(machine, wanted)] for wanted in ((), [(8, 8)])
     ]
     assert sizes == [[(4, 8), (8, 16), (16, 32), (32, 64)], [(8, 8), (16, 32)]]
-    assert [each.array.rows for each in array_grid(machine, [(32, 16)])] == [16]  # as many multipliers: its own shape
+    assert [each.array.label[:5] for each in array_grid(machine, [(32, 16), (32, 16)])] == ["16x32", "32x16"]
     narrow = replace(machine, array=replace(machine.array, rows=1, columns=1))
     assert [each.macs_per_cycle for each in array_grid(narrow)] == [1, 4]  # none without rows
     tight = replace(machine, sram=replace(machine.sram, accumulator_bytes=4 * 32))
