@@ -21,10 +21,25 @@ from accel.errors import SimError
 from accel.isa import BLOCK_BYTES, decode, disassemble
 from accel.machine import Machine, machine_digest
 from accel.metrics import CAUSES
-from accel.occupancy import MEMORIES, Occupancy, instruction_occupancy
+from accel.occupancy import Occupancy, instruction_occupancy
 from accel.program import Program
 from accel.run import Run
 from accel.trace_events import MILLICYCLES, TIME_UNIT, TraceFile, counter_event, names, open_trace, slice_event
+from accel.trace_tracks import (
+    COUNTERS_PROCESS,
+    DECODER,
+    FIRST_BUS,
+    LOADS,
+    LOADS_INPUTS,
+    QUEUES_PROCESS,
+    STREAMS,
+    TRACE_SCHEMA,
+    UNIT_TRACKS,
+    UNITS_PROCESS,
+    VECTOR,
+    WAITS,
+    memory_counter,
+)
 from sim import prepare
 from sim.counters import WindowSums
 from sim.decode import Column, Decoded
@@ -36,18 +51,6 @@ from sim.tape import AMOUNT, BEGIN, BURST, CHARGE, END, INSTRUCTION, KIND, PLACE
 from sim.timing import Timing
 from sim.traffic import KINDS, kinds_of, sign_bytes
 
-TRACE_SCHEMA = "accel.trace/1"
-QUEUES_PROCESS, UNITS_PROCESS, COUNTERS_PROCESS = 1, 2, 3
-# Tracks of the units by number; those of DRAM data buses follow.
-UNIT_TRACKS = {
-    1: "array: streams",
-    2: "array: waits for",
-    3: "decoder",
-    4: "array: loads a tile from SRAM",
-    5: "array: loads inputs that stay",
-    6: "vector unit",
-}
-STREAMS, WAITS, DECODER, LOADS, LOADS_INPUTS, VECTOR, FIRST_BUS = range(1, 8)
 _CAUSES = list(CAUSES)
 _COMPUTE = _CAUSES.index("compute")
 EVER = 1 << 62
@@ -266,12 +269,12 @@ class Timeline:
         level = 0
         for end, change in zip(self.ring.edges()[1:], self.ring.sums[:, 0].tolist(), strict=False):
             level += change
-            yield counter_event(COUNTERS_PROCESS, end * MILLICYCLES, _memory_name("weight"), {"bytes": level})
+            yield counter_event(COUNTERS_PROCESS, end * MILLICYCLES, memory_counter("weight"), {"bytes": level})
 
     def _occupancy(self, machine: Machine, timing: Timing) -> Iterator[str]:
         for found in instruction_occupancy(schedule_of(self.program, timing), machine).values():
             for at, level in _steps(found, self.window):
-                yield counter_event(COUNTERS_PROCESS, at, _memory_name(found.memory), {"bytes": level})
+                yield counter_event(COUNTERS_PROCESS, at, memory_counter(found.memory), {"bytes": level})
 
     def _traffic_counters(self) -> Iterator[str]:
         sums = self.traffic.sums
@@ -282,11 +285,6 @@ class Timeline:
         for row, start in zip([*sums[: self.traffic.used], np.zeros_like(sums[0])], self.traffic.edges(), strict=True):
             values = {KINDS[kind]: int(row[kind]) for kind in kinds}
             yield counter_event(COUNTERS_PROCESS, start * MILLICYCLES, name, values)
-
-
-def _memory_name(memory: str) -> str:
-    assert memory in MEMORIES
-    return f"{memory} SRAM" if memory in ("activation", "weight") else f"{memory}s"
 
 
 def _steps(found: Occupancy, window: Window) -> Iterator[tuple[int, int]]:
