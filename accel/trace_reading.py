@@ -94,7 +94,7 @@ def read_timeline(trace: TraceFile, machine: Machine, window: tuple[int, int], s
             if line.startswith((b'{"ph":"X"', b'{"ph":"C"')):
                 _take(sums, json.loads(line.rstrip(b",\n")))
         return sums.timeline()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(trace.path, error) from error
 
 

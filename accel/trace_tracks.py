@@ -6,28 +6,29 @@ from accel.isa import QUEUES
 from accel.occupancy import MEMORIES
 
 TRACE_SCHEMA = "accel.trace/1"
+# No track has the number of a process: Perfetto would take it for the main thread and put it first.
 QUEUES_PROCESS, UNITS_PROCESS, COUNTERS_PROCESS = 1, 2, 3
+STREAMS, WAITS, DECODER, LOADS, LOADS_INPUTS, VECTOR, FIRST_BUS = range(11, 18)
 # Tracks of the units by number; those of DRAM data buses follow.
 UNIT_TRACKS = {
-    1: "array: streams",
-    2: "array: waits for",
-    3: "decoder",
-    4: "array: loads a tile from SRAM",
-    5: "array: loads inputs that stay",
-    6: "vector unit",
+    STREAMS: "array: streams",
+    WAITS: "array: waits for",
+    DECODER: "decoder",
+    LOADS: "array: loads a tile from SRAM",
+    LOADS_INPUTS: "array: loads inputs that stay",
+    VECTOR: "vector unit",
 }
-STREAMS, WAITS, DECODER, LOADS, LOADS_INPUTS, VECTOR, FIRST_BUS = range(1, 8)
 MOST_TRACKS = 1000  # of a queue; numbers of tracks
 
 
 def queue_track(queue: int, lane: int) -> int:
     """The number of a track of ``QUEUES[queue]``; instructions under way at the same time lie on different lanes."""
-    return 1 + queue * MOST_TRACKS + lane
+    return (1 + queue) * MOST_TRACKS + lane
 
 
 def queue_of(track: int) -> str:
-    """The queue a track belongs to; raises ``IndexError`` if to none."""
-    return QUEUES[(track - 1) // MOST_TRACKS]
+    """The queue a track belongs to; raises ``KeyError`` if to none."""
+    return dict(enumerate(QUEUES, 1))[track // MOST_TRACKS]
 
 
 def memory_counter(memory: str) -> str:

@@ -23,7 +23,7 @@ from accel.run import read_run, write_run
 from accel.timeline import DRAM, TILE_DECODER, UNITS, VECTOR_UNIT, coverage, merged
 from accel.timeline_plot import timeline_figure
 from accel.trace_reading import open_trace_file, read_timeline
-from accel.trace_tracks import UNITS_PROCESS
+from accel.trace_tracks import DECODER, FIRST_BUS, UNITS_PROCESS, VECTOR
 
 Captured = pytest.CaptureFixture[str]
 Edit = Callable[[bytes], bytes]
@@ -68,7 +68,7 @@ def test_a_timeline_adds_up_to_its_run(simulated: Path) -> None:
     for event in json.loads(gzip.decompress(trace.path.read_bytes()))["traceEvents"]:
         if event["ph"] == "X" and event["pid"] == UNITS_PROCESS:
             slices[event["tid"]] = slices.get(event["tid"], 0) + event["dur"]
-    for unit, track in ((TILE_DECODER, 3), (VECTOR_UNIT, 6), (DRAM, 7)):
+    for unit, track in ((TILE_DECODER, DECODER), (VECTOR_UNIT, VECTOR), (DRAM, FIRST_BUS)):
         assert found.units[unit].sum() * width == pytest.approx(slices.get(track, 0), rel=1e-6)
     for level in run.occupancy:
         assert found.held_bytes[level.memory].max() == max(level.held_bytes) or level.memory == "weight"
@@ -117,8 +117,8 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "no digest": (lambda data: data.replace(b'"digest"', b'"digost"'), "damaged: KeyError 'digest'"),
     "no cause": (lambda data: data.replace(b'"cause"', b'"course"', 1), "damaged: KeyError 'cause'"),
     "endless": (lambda data: data.replace(b'"dur":', b'"dur":1e999,"was":', 1), "damaged: ValueError a slice from"),
-    "no track": (lambda data: data.replace(b'"pid":1,"tid":1,', b'"pid":1,"tid":99999,', 1), "damaged: IndexError"),
-    "no unit": (lambda data: data.replace(b'"tid":1,', b'"tid":0,', 1), "damaged: KeyError 0"),
+    "no track": (lambda data: data.replace(b'"pid":1,"tid":1000,', b'"pid":1,"tid":99999,', 1), "damaged: KeyError 99"),
+    "no unit": (lambda data: data.replace(b'"tid":11,', b'"tid":0,', 1), "damaged: KeyError 0"),
 }
 
 
