@@ -152,6 +152,9 @@ def ladder_table(network: str, rungs: Sequence[Rung]) -> Table:
     notes = (
         f"Cycles: whole network on `{LADDER_MACHINE}`. Stored bytes include scales, codebooks and palettes. Weight "
         "error: squared error over squares of the weights; `-`: not measured.",
+        "DRAM bytes exceed the stored ones: spilled activations are among them, and weights that `sram.weight_bytes` "
+        "cannot hold once for every part of their output rows (`accel compile` lists both). Fewer bits shrink only the "
+        "weights, so traffic and time shrink by less than what is stored.",
         "Lossless: `mlw_codec` of Arm's package on each layer's int8 values row by row, decoded again and compared; "
         "a layer it does not shrink stays as it is. Vela's own order and padding are not in it. We build no such "
         "decoder, so its time is bracketed: the program is compiled and simulated with every layer as integers of its "
