@@ -63,6 +63,7 @@ def test_a_timeline_adds_up_to_its_run(simulated: Path) -> None:
     for cause, cycles in run.cycles_by_cause.items():
         assert found.causes[cause].sum() * width == pytest.approx(cycles, abs=2)
     assert sum(found.causes.values()).max() <= 1 + 1e-9
+    assert max(share.max() for share in found.queues.values()) <= 1 + 1e-9  # instructions overlap
     assert set(found.units) == set(UNITS) and set(found.queues) == set(QUEUES)
     slices: dict[int, float] = {}
     for event in json.loads(gzip.decompress(trace.path.read_bytes()))["traceEvents"]:
