@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_CLOSE = 0.5  # of difflib's ratio
+
 
 class AccelError(Exception):
     """Base of every error a user can cause."""
@@ -46,9 +48,20 @@ class ToolError(AccelError):
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` when an allowed word is close to ``word``, else an empty string."""
-    matches = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    """``"; did you mean 'x'?"`` when an allowed word, or what it starts with, is close to ``word``, else an empty
+    string."""
+    matcher = difflib.SequenceMatcher(b=word)
+
+    def closeness(candidate: str) -> float:
+        ratios = []
+        for text in (candidate, candidate[: len(word) + 1]):
+            matcher.set_seq1(text)
+            ratios.append(matcher.ratio())
+        return max(ratios)
+
+    scores = {candidate: closeness(candidate) for candidate in allowed}
+    best = max(scores, key=lambda candidate: scores[candidate], default="")
+    return f"; did you mean '{best}'?" if scores.get(best, 0) >= _CLOSE else ""
 
 
 def printable(error: Exception) -> str:

@@ -213,8 +213,9 @@ def with_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[s
     """``document`` with every ``table.key=value`` applied; raises ``ConfigError`` for an unknown key or a bad value."""
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or key not in KEYS:
-            raise ConfigError(f"--set {override}; allowed: KEY=VALUE with KEY in {listed(KEYS)}{nearest(key, KEYS)}")
+        if not equals or key not in KEYS:  # the keys are many: what was meant comes before them
+            near = key not in KEYS and nearest(key, KEYS)
+            raise ConfigError(f"--set {override}{near or ';'} allowed: KEY=VALUE with KEY in {listed(KEYS)}")
         table, name = key.split(".")
         document.setdefault(table, {})[name] = _parse_value(key, text)
     return document

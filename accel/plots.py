@@ -151,6 +151,12 @@ def _components(name: str) -> tuple[str, ...]:
     return tuple(part for i, part in enumerate(parts) if part.isdigit() or i == 0 or part != parts[i - 1])
 
 
+def block_name(layer: str) -> str:
+    """The block a layer belongs to: its name up to the first number, ``blocks.3`` of ``blocks.3.attn.qkv``."""
+    parts = _components(plain(layer))
+    return ".".join(parts[: len(_stem(parts)) + 1])
+
+
 def _stem(parts: tuple[str, ...]) -> tuple[str, ...]:
     """What precedes the first number."""
     return tuple(itertools.takewhile(lambda part: not part.isdigit(), parts))

@@ -27,6 +27,9 @@ FILE_KINDS: Mapping[str, FileKind] = MappingProxyType(
         "accel.checkpoint": FileKind(
             "a checkpoint of training", "accel finetune --resume takes it", "fine-tune the model again"
         ),
+        "accel.trace": FileKind(
+            "the timeline of a run", "accel report --trace takes it", "simulate the program again with --trace"
+        ),
         "accel.comparison": FileKind("a comparison", "accel report --curves takes it", "compare again"),
     }
 )

@@ -78,7 +78,11 @@ def _draw(axes: Axes, panel: SpeedupPanel) -> None:
     _ticks(axes, panel)
     axes.set_ylim(0, max(max(curve.speedups) for curve in panel.curves) * 1.18)
     caption = f"\n{plain(panel.caption)}" if panel.crossover is not None else ""
-    named = "rows x columns, log scale of multipliers" if panel.names else f"[{unit}], log scale"
+    named = (
+        "rows x columns, log scale of multipliers (shapes of as many side by side)"
+        if panel.names
+        else f"[{unit}], log scale"
+    )
     axes.set_xlabel(plain(f"{panel.sweep.quantity} {named}") + caption, fontsize=9)
     axes.set_ylabel("speed-up over int8 [x]")
     axes.set_title(plain(panel.title), fontsize=10, pad=34)  # above the two labels

@@ -126,9 +126,8 @@ def _gemm(layer: Layer) -> GemmShape:
 
 def _vela(network: Network, machine: Machine) -> Row:
     result = vela(network.layers, _int8(network), BANDWIDTH, tell)
-    rate = result.dram_bytes / result.dram_cycles
     return Row(
-        network.name, PEERS["vela"].name, f"estimate; DRAM at {rate:.1f} B/cycle while busy", len(network.layers),
+        network.name, PEERS["vela"].name, result.what, len(network.layers),
         result.cycles, result.encoded_bytes, result.dram_bytes, result.bill.cpu_seconds, result.bill.peak_bytes,
     )  # fmt: skip
 

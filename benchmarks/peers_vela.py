@@ -45,12 +45,24 @@ with np.load(sys.argv[1]) as arrays:
 
 @dataclass(frozen=True, slots=True)
 class VelaResult(Result):
-    """Cycles, and the sums of Vela's summaries in bytes. ``dram_cycles``: of the layers' DRAM accesses alone."""
+    """Cycles, and the sums of Vela's summaries in bytes. ``array_cycles``, ``dram_cycles``: what the layers would take
+    if all else were free, the array's work and the DRAM accesses; ``weight_bytes_read`` counts repeated reads."""
 
     original_bytes: int
     encoded_bytes: int
     dram_bytes: int
+    weight_bytes_read: int
+    array_cycles: int
     dram_cycles: int
+
+    @property
+    def what(self) -> str:
+        """What an estimate is made of, for a table."""
+        reads, rate = self.weight_bytes_read / self.encoded_bytes, self.dram_bytes / self.dram_cycles
+        return (
+            f"estimate; its array alone {self.array_cycles:,} cycles, its DRAM alone {self.dram_cycles:,}, at "
+            f"{rate:.1f} B/cycle; weights read {reads:.2f} times"
+        )
 
 
 def vela(layers: Sequence[Layer], weights: Matrices, bandwidth_bytes_per_cycle: float, say: Say) -> VelaResult:
@@ -78,6 +90,8 @@ def vela(layers: Sequence[Layer], weights: Matrices, bandwidth_bytes_per_cycle: 
         original_bytes=_sum(rows, "total_original_weights"),
         encoded_bytes=_sum(rows, "total_npu_encoded_weights"),
         dram_bytes=_sum(rows, "dram_total_bytes"),
+        weight_bytes_read=_sum(rows, "dram_weight_read_bytes"),
+        array_cycles=_sum(rows, "cycles_npu"),
         dram_cycles=_sum(rows, "cycles_dram_access"),
     )
 

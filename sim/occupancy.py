@@ -8,8 +8,26 @@ from accel.isa import BLOCK_BYTES, decode_program
 from accel.machine import Machine
 from accel.occupancy import MEMORIES, Occupancy, Schedule, instruction_occupancy, memory_bytes, occupancy
 from accel.program import Program
+from sim import prepare
 from sim.params import TICKS
+from sim.tape import AMOUNT, BEGIN, KIND, RING, Tape
 from sim.timing import Timing
+
+
+class RingEntries:
+    """When blocks of the weight ring are reserved and freed, off the tape: 32 bytes for each block of 64."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Tape] = [np.zeros((0, 2), np.int64)]
+
+    def take(self, entries: Tape) -> None:
+        """Keep what a piece of the tape says of the ring."""
+        self._pieces.append(entries[entries[:, KIND] == RING][:, [BEGIN, AMOUNT]])
+
+    def occupancy(self, machine: Machine) -> Occupancy:
+        """How full the ring is, when the run is over."""
+        ticks, blocks = np.concatenate(self._pieces).T
+        return occupancy("weight", memory_bytes(machine)["weight"], ticks / TICKS, blocks * BLOCK_BYTES)
 
 
 def schedule_of(program: Program, timing: Timing) -> Schedule:
@@ -18,22 +36,14 @@ def schedule_of(program: Program, timing: Timing) -> Schedule:
     return Schedule(decode_program(program.words), layers, timing.started / TICKS, timing.completed / TICKS)
 
 
-def sram_occupancy(program: Program, machine: Machine | None = None) -> dict[str, Occupancy]:
-    """One ``Occupancy`` for each of ``accel.occupancy.MEMORIES`` of ``program`` on ``machine``, by default its own.
-
-    Raises as ``simulate`` does. Memory grows with the blocks of the weight streams (48 bytes for each 64).
-    """
-    from sim import prepare
-    from sim.tape import AMOUNT, BEGIN, ENTRY, KIND, RING, Tape
-
-    ring: list[Tape] = [np.zeros((0, len(ENTRY)), np.int64)]
-
-    def take(entries: Tape) -> None:
-        ring.append(entries[entries[:, KIND] == RING])
-
-    machine = program.machine if machine is None else machine
-    timing = prepare(program, machine).timing(machine, take)
-    found = instruction_occupancy(schedule_of(program, timing), machine)
-    entries, size = np.concatenate(ring), memory_bytes(machine)["weight"]
-    found["weight"] = occupancy("weight", size, entries[:, BEGIN] / TICKS, entries[:, AMOUNT] * BLOCK_BYTES)
+def occupancy_of(program: Program, machine: Machine, timing: Timing, ring: RingEntries) -> dict[str, Occupancy]:
+    """One ``Occupancy`` for each of ``accel.occupancy.MEMORIES``, of a run that ``ring`` has watched."""
+    found = instruction_occupancy(schedule_of(program, timing), machine) | {"weight": ring.occupancy(machine)}
     return {memory: found[memory] for memory in MEMORIES}
+
+
+def sram_occupancy(program: Program, machine: Machine | None = None) -> dict[str, Occupancy]:
+    """How full every memory is while ``program`` runs on ``machine``, by default its own; raises as ``simulate``."""
+    machine, ring = program.machine if machine is None else machine, RingEntries()
+    timing = prepare(program, machine).timing(machine, ring.take)
+    return occupancy_of(program, machine, timing, ring)

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from accel.isa import QUEUES
 from accel.trace_events import MILLICYCLES, flow_events, slice_event
+from accel.trace_tracks import queue_track
 from sim.columns import pair_tokens
 from sim.decode import Column, Decoded
 from sim.params import TICKS
 from sim.timing import Timing
-
-MOST_TRACKS = 1000  # of a queue; numbers of tracks
 
 Label = Callable[[int], tuple[str, str]]
 
@@ -45,10 +44,10 @@ class QueueTracks:
         ):
             lane = next((lane for lane, since in enumerate(free) if since <= start), len(free))
             free[lane : lane + 1] = [end]
-            self._track[i] = 1 + queue * MOST_TRACKS + lane
+            self._track[i] = queue_track(queue, lane)
         for lane in range(len(free)):
             more = f" ({lane + 1})" if lane else ""
-            self.names[1 + queue * MOST_TRACKS + lane] = f"queue {QUEUES[queue]}{more}"
+            self.names[queue_track(queue, lane)] = f"queue {QUEUES[queue]}{more}"
 
     def slices(self, label: Label) -> Iterator[str]:
         """One slice an instruction."""

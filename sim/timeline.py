@@ -21,32 +21,36 @@ from accel.errors import SimError
 from accel.isa import BLOCK_BYTES, decode, disassemble
 from accel.machine import Machine, machine_digest
 from accel.metrics import CAUSES
-from accel.occupancy import MEMORIES, Occupancy, instruction_occupancy
+from accel.occupancy import Occupancy, instruction_occupancy
 from accel.program import Program
 from accel.run import Run
 from accel.trace_events import MILLICYCLES, TIME_UNIT, TraceFile, counter_event, names, open_trace, slice_event
+from accel.trace_tracks import (
+    COUNTERS_PROCESS,
+    DECODER,
+    FIRST_BUS,
+    LOADS,
+    LOADS_INPUTS,
+    QUEUES_PROCESS,
+    STREAMS,
+    TRACE_SCHEMA,
+    UNIT_TRACKS,
+    UNITS_PROCESS,
+    VECTOR,
+    WAITS,
+    memory_counter,
+)
 from sim import prepare
 from sim.counters import WindowSums
 from sim.decode import Column, Decoded
-from sim.occupancy import schedule_of
+from sim.levels import with_levels
+from sim.occupancy import RingEntries, schedule_of
 from sim.params import TICKS
 from sim.queue_slices import QueueTracks, millicycles
 from sim.tape import AMOUNT, BEGIN, BURST, CHARGE, END, INSTRUCTION, KIND, PLACE, PRELOAD, RING, TILE, WORDS, Tape
 from sim.timing import Timing
 from sim.traffic import KINDS, kinds_of, sign_bytes
 
-TRACE_SCHEMA = "accel.trace/1"
-QUEUES_PROCESS, UNITS_PROCESS, COUNTERS_PROCESS = 1, 2, 3
-# Tracks of the units by number; those of DRAM data buses follow.
-UNIT_TRACKS = {
-    1: "array: streams",
-    2: "array: waits for",
-    3: "decoder",
-    4: "array: loads a tile from SRAM",
-    5: "array: loads inputs that stay",
-    6: "vector unit",
-}
-STREAMS, WAITS, DECODER, LOADS, LOADS_INPUTS, VECTOR, FIRST_BUS = range(1, 8)
 _CAUSES = list(CAUSES)
 _COMPUTE = _CAUSES.index("compute")
 EVER = 1 << 62
@@ -87,22 +91,31 @@ def write_timeline(
     machine: Machine | None = None,
     energy: EnergyTable = DEFAULT_ENERGY,
     window: Window = WHOLE_RUN,
+    *,
+    levels: bool = False,
 ) -> Run:
     """Simulate as ``sim.simulate`` does, with the same result, and write the timeline to ``path`` (``*.gz``: packed).
 
-    Raises as ``simulate`` does, ``SimError`` if the run ends before the window begins, and ``FormatError`` if the file
-    cannot be written; there is no file then.
+    With ``levels``, the result says how full memories were, as that of ``simulate_with_levels``. Raises as ``simulate``
+    does, ``SimError`` if the run ends before the window begins, and ``FormatError`` if the file cannot be written;
+    there is no file then.
     """
-    prepared = prepare(program, machine := program.machine if machine is None else machine)
+    prepared, ring = prepare(program, machine := program.machine if machine is None else machine), RingEntries()
     with open_trace(path) as file:
         timeline = Timeline(program, file, window, prepared.decoded)
-        timing = prepared.timing(machine, timeline.take)
+
+        def take(entries: Tape) -> None:
+            timeline.take(entries)
+            if levels:
+                ring.take(entries)
+
+        timing = prepared.timing(machine, take)
         run = prepared.run(machine, timing, energy)
         if window.first >= run.total_cycles:
             raise SimError(f"trace window from cycle {window.first}: the run ends at cycle {run.total_cycles}")
         timeline.finish(machine, timing)
         file.finish(_description(run, timeline))
-    return run
+    return with_levels(run, program, timing, ring) if levels else run
 
 
 def _description(run: Run, timeline: Timeline) -> dict[str, Any]:
@@ -256,12 +269,12 @@ class Timeline:
         level = 0
         for end, change in zip(self.ring.edges()[1:], self.ring.sums[:, 0].tolist(), strict=False):
             level += change
-            yield counter_event(COUNTERS_PROCESS, end * MILLICYCLES, _memory_name("weight"), {"bytes": level})
+            yield counter_event(COUNTERS_PROCESS, end * MILLICYCLES, memory_counter("weight"), {"bytes": level})
 
     def _occupancy(self, machine: Machine, timing: Timing) -> Iterator[str]:
         for found in instruction_occupancy(schedule_of(self.program, timing), machine).values():
             for at, level in _steps(found, self.window):
-                yield counter_event(COUNTERS_PROCESS, at, _memory_name(found.memory), {"bytes": level})
+                yield counter_event(COUNTERS_PROCESS, at, memory_counter(found.memory), {"bytes": level})
 
     def _traffic_counters(self) -> Iterator[str]:
         sums = self.traffic.sums
@@ -272,11 +285,6 @@ class Timeline:
         for row, start in zip([*sums[: self.traffic.used], np.zeros_like(sums[0])], self.traffic.edges(), strict=True):
             values = {KINDS[kind]: int(row[kind]) for kind in kinds}
             yield counter_event(COUNTERS_PROCESS, start * MILLICYCLES, name, values)
-
-
-def _memory_name(memory: str) -> str:
-    assert memory in MEMORIES
-    return f"{memory} SRAM" if memory in ("activation", "weight") else f"{memory}s"
 
 
 def _steps(found: Occupancy, window: Window) -> Iterator[tuple[int, int]]:

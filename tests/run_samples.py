@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
-from accel.machine import Machine, load_machine
+from accel import trace_tracks as tracks
+from accel.machine import Machine, load_machine, machine_digest
 from accel.metrics import CAUSES, TRAFFIC
 from accel.run import LayerRun, Run
+from accel.trace_events import MILLICYCLES, counter_event, open_trace, slice_event
 
 BITS = {"int8": (8, 0), "int4": (4, 0), "vq:k=256,d=4": (2, 0), "ssvq:k=256,d=8": (1, 1), "ssvq:k=16,d=8": (0.5, 1)}
 ROWS = 197  # tokens of DeiT-tiny
@@ -65,3 +70,36 @@ def _vector(name: str, machine: Machine) -> LayerRun:
 def _layer(name: str, kind: str, macs: int, causes: dict[str, int], traffic: dict[str, int]) -> LayerRun:
     bound = max(causes, key=lambda cause: causes[cause])
     return LayerRun(name, kind, macs, sum(causes.values()), causes, traffic, bound)
+
+
+def write_sample_trace(run: Run, path: Path) -> Path:
+    """A timeline of ``run``: its layers one after the other, each cause in one piece, DRAM busy while it streams."""
+    with open_trace(path) as file:
+        file.write(_sample_slices(run))
+        file.finish(
+            {
+                "schema": tracks.TRACE_SCHEMA,
+                "machine": {"name": run.machine.name, "sha256": machine_digest(run.machine)},
+                "program": {"digest": run.program["digest"]},
+                "window_cycles": None,
+                "total_cycles": run.total_cycles,
+            }
+        )
+    return path
+
+
+def _sample_slices(run: Run) -> Iterator[str]:
+    at, number = 0, count()
+    for layer in run.layers:
+        name = json.dumps(layer.name)
+        for cause, cycles in layer.cycles_by_cause.items():
+            end = at + cycles * MILLICYCLES
+            about = f'"cause":"{cause}","layer":{name}'
+            track = tracks.STREAMS if cause == "compute" else tracks.WAITS
+            yield slice_event((tracks.UNITS_PROCESS, track), at, end, name, about)
+            if cause == "compute":
+                queue = tracks.queue_track(0, next(number) % 2)
+                yield slice_event((tracks.UNITS_PROCESS, tracks.FIRST_BUS), at, end, name, about)
+                yield slice_event((tracks.QUEUES_PROCESS, queue), at, end, name, about)
+            at = end
+        yield counter_event(tracks.COUNTERS_PROCESS, at, tracks.memory_counter("activation"), {"bytes": 4096})

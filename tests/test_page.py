@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from run_samples import sample_run
+from run_samples import sample_run, write_sample_trace
 
 from accel.cli import main
 from accel.cli.curves import array_panels, bandwidth_panels
@@ -23,6 +23,7 @@ from accel.cli.origin_tables import identity_table, machines_table
 from accel.cli.page import html_page
 from accel.cli.report import FIGURE_NAMES
 from accel.cli.run_tables import run_tables
+from accel.cli.timelines import timelines_of
 from accel.machine import machine_digest
 from accel.metrics import METRICS
 from accel.reporting import plain
@@ -85,9 +86,17 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def whole() -> str:
-    """A page with everything a page can have."""
-    return html_page(Evidence((_run("int8"), _run("ssvq:k=16,d=8")), comparison()))
+def evidence(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """Everything a page can have."""
+    runs, folder = (_run("int8"), _run("ssvq:k=16,d=8")), tmp_path_factory.mktemp("traces")
+    traces = [str(write_sample_trace(run, folder / f"{i}.trace.json")) for i, run in enumerate(runs)]
+    return Evidence(runs, comparison(), timelines=timelines_of(runs, traces, None))
+
+
+@pytest.fixture(scope="module")
+def whole(evidence: Evidence) -> str:
+    """A page of it."""
+    return html_page(evidence)
 
 
 def test_the_page_shows_every_table_of_the_report(whole: str) -> None:
@@ -130,8 +139,8 @@ def test_ids_are_unique(whole: str) -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_the_same_evidence_makes_the_same_page(whole: str) -> None:
-    assert whole == html_page(Evidence((_run("int8"), _run("ssvq:k=16,d=8")), comparison()))
+def test_the_same_evidence_makes_the_same_page(whole: str, evidence: Evidence) -> None:
+    assert whole == html_page(evidence)
 
 
 def test_machines_of_one_name_have_a_column_each() -> None:
@@ -160,11 +169,13 @@ def hostile_run() -> Run:
     )
 
 
-def test_names_from_files_stay_text() -> None:
+def test_names_from_files_stay_text(tmp_path: Path) -> None:
     document = json.loads(json.dumps(comparison()).replace("edge64", "HOSTILE").replace("sample", "HOSTILE"))
     document = json.loads(json.dumps(document), object_hook=lambda found: {
         key: HOSTILE if value == "HOSTILE" else value for key, value in found.items()})  # fmt: skip
-    whole = html_page(Evidence((hostile_run(),), document))
+    run = hostile_run()
+    trace = write_sample_trace(run, tmp_path / "a.trace.json")
+    whole = html_page(Evidence((run,), document, timelines=timelines_of([run], [str(trace)], None)))
     page = Page(whole)
     assert len(page.named("script")) == 1 and not page.named("img") and "\x1b" not in whole
     assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
@@ -183,6 +194,8 @@ def test_every_figure_can_be_plotted_and_the_page_written(tmp_path: Path, capsys
     files, curves = _written(tmp_path, _run(), _run("int4")), tmp_path / "comparison.json"
     curves.write_text(json.dumps(comparison()))
     plots = [word for name in FIGURE_NAMES for word in ("--plot", f"{name}={tmp_path / name}.svg")]
+    for run, name in ((_run(), "a.trace.json.gz"), (_run("int4"), "b.trace.json")):
+        plots += ["--trace", str(write_sample_trace(run, tmp_path / name))]
     argv = ["report", *files, "--curves", str(curves), "--format", "html", "-o", str(tmp_path / "a.html"), *plots]
     assert main(argv) == 0
     assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
@@ -195,7 +208,7 @@ def test_a_page_without_curves_says_how_to_get_them(tmp_path: Path, capsys: Capt
     (file,) = _written(tmp_path, replace(_run(), occupancy=()))
     assert main(["report", file, "--format", "html"]) == 0
     out = capsys.readouterr().out
-    assert out.count("accel compare MODEL -o DIR") == 2 and "accel sim -o" in out
+    assert out.count("accel compare MODEL -o DIR") == 2 and "accel sim -o" in out and "accel sim --trace FILE" in out
     assert "cycles" in re.search(r'<dl class="tiles">.*?</dl>', out, re.DOTALL).group()  # type: ignore[union-attr]
 
 
@@ -204,7 +217,7 @@ MISTAKES = {
     "no curves": (["--plot", "bandwidth=a.png"], "--plot bandwidth: runs do not hold it: accel compare"),
     "format": (["--plot", "roofline=a.gif"], "allowed: .png, .svg, .pdf"),
     "one file twice": (["--plot", "roofline=a.png", "--plot", "layers=a.png"], "the file of two plots"),
-    "unused curves": (["--curves", "c.json"], "nothing shows them"),
+    "unused curves": (["--curves", "c.json"], "--curves c.json: nothing shows it; allowed with --format html"),
     "older curves": (["--curves", "c.json", "--format", "html"], "an older version of accel"),
     "another model": (["--curves", "o.json", "--format", "html"], "of model 'other'; runs of sample"),
     "no file": (["--curves", "none.json", "--format", "html"], "comparison 'none.json': No such file"),
@@ -240,6 +253,17 @@ def test_panels_carry_the_numbers_of_the_comparison() -> None:
     assert (bandwidth.own, bandwidth.crossover, array.own, array.crossover) == (5.0, 12.0, 4096.0, 400.0)
     assert array.names == ("16x16", "64x64") and array.curves[1].speedups == (1.0, 1.8)
     assert "above it int4" in bandwidth.caption and "below it int4" in array.caption
+
+
+def test_arrays_of_as_many_multipliers_stand_side_by_side() -> None:
+    document = json.loads(json.dumps(comparison()))
+    (machine,) = document["machines"]
+    machine["arrays"] |= {"names": ["16x16", "32x64", "64x32"], "macs_per_cycle": [256, 2048, 2048]}
+    machine["arrays"]["speedup"] = {"int8": [1.0, 1.0, 1.0], "int4": [1.0, 1.5, 1.8]}
+    (panel,) = array_panels(document)
+    first, low, high = panel.curves[0].swept
+    assert first == 256 and low < 2048 < high and low * high == pytest.approx(2048**2)
+    assert panel.names == ("16x16", "32x64", "64x32")
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

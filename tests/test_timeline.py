@@ -25,7 +25,7 @@ from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
 from accel.program import Layer, Program, write_program
 from accel.trace_events import open_trace
-from sim import simulate
+from sim import Prepared, simulate
 from sim.counters import MOST_WINDOWS, WindowSums
 from sim.decode import decode_words
 from sim.timeline import WHOLE_RUN, Timeline, Window, write_timeline
@@ -225,6 +225,16 @@ def test_sim_writes_a_timeline(prog, capsys):
     assert json.loads(capsys.readouterr().out) == traced_run
     assert told["otherData"]["total_cycles"] == traced_run["total_cycles"]
     assert (prog / "a.trace.json.gz").read_bytes()[4:8] == b"\0" * 4  # no date: the same run gives the same bytes
+
+
+@pytest.mark.parametrize("more", [[], ["--trace", "a.trace.json"]])
+def test_one_simulation_is_enough_for_cycles_levels_and_timeline(prog, capsys, monkeypatch, more):
+    times = []
+    once = Prepared.timing
+    monkeypatch.setattr(Prepared, "timing", lambda *given: times.append(1) or once(*given))
+    monkeypatch.chdir(prog)
+    assert run(prog, "-o", "a.run.json", *more) == 0
+    assert len(times) == 1 and len(json.loads((prog / "a.run.json").read_text())["occupancy"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def check(document):
             assert list(event["args"]) == [METADATA[event["name"]]]
     _check_nesting(document)
     _check_flows(events)
+    assert not [e for e in events if e["pid"] == e.get("tid")], "Perfetto takes it for a main thread"
     processes = {e["pid"] for e in events if e["ph"] == "M" and e["name"] == "process_name"}
     assert {e["pid"] for e in events} <= processes
 

@@ -114,14 +114,14 @@ def _simulated(
     from accel.cli.comparison_tables import other_codecs
     from accel.cli.compress import bits_per_weight, mean_relative_error
     from sim import simulate
-    from sim.levels import memory_levels
+    from sim.levels import simulate_with_levels
 
     free_vector = replace(machine, vector=replace(machine.vector, lanes=0))
     return CodecResult(
         codec=str(codec),
         bits_per_weight=bits_per_weight(reports),
         relative_error=mean_relative_error(reports),
-        whole=replace(simulate(program, machine, energy), occupancy=memory_levels(program, machine)),
+        whole=simulate_with_levels(program, machine, energy),
         gemm_only=simulate(program, free_vector, energy),
         curve=_curve(program, machine, grid),
         gemm_curve=_curve(program, free_vector, grid),

@@ -163,11 +163,14 @@ def bandwidth_grid(machine: Machine, wanted: Sequence[float] = ()) -> tuple[floa
 
 
 def array_grid(machine: Machine, wanted: Sequence[tuple[int, int]] = ()) -> tuple[Machine, ...]:
-    """The machine with each array (rows, columns) wanted, or a quarter to twice its own, ascending, one a size."""
+    """The machine with each array (rows, columns) wanted, or a quarter to twice its own, and its own, each once.
+
+    Ascending in multipliers; of as many, in rows.
+    """
     own = machine.array
     scaled = [(round(own.rows * scale), round(own.columns * scale)) for scale in ARRAY_SCALES]
-    sizes = {rows * columns: (rows, columns) for rows, columns in (*(wanted or scaled), (own.rows, own.columns))}
-    grid = (_with_array(machine, *sizes[size]) for size in sorted(sizes))
+    shapes = sorted({*(wanted or scaled), (own.rows, own.columns)}, key=lambda shape: (math.prod(shape), shape))
+    grid = (_with_array(machine, *shape) for shape in shapes)
     return tuple(array for array in grid if array)
 
 

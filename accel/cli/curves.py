@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from accel.speedup_plot import SpeedupPanel
 
 COMPARISON_SCHEMA = "accel.comparison/2"
+_APART = 0.4  # octaves between two shapes of as many multipliers
 
 
 def read_comparison(path: str | Path) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def array_panels(document: Mapping[str, Any]) -> tuple[SpeedupPanel, ...]:
         arrays = machine["arrays"]
         if len(arrays["macs_per_cycle"]) < 2:
             continue
-        swept = _numbers(arrays["macs_per_cycle"])
+        swept = _side_by_side(_numbers(arrays["macs_per_cycle"]))
         curves = [Curve(str(codec), swept, _numbers(row)) for codec, row in arrays["speedup"].items()]
         own = float(machine["machine"]["array"]["rows"] * machine["machine"]["array"]["columns"])
         panel = _panel(document, machine, curves, own, arrays["crossover_macs_per_cycle"], "below")
@@ -87,6 +88,15 @@ def _panel(
         caption=f"crossover: {side} it {machine['best']}, the fastest compressed format here, gains less than "
         f"{document['gain_threshold']}x",
     )
+
+
+def _side_by_side(sizes: tuple[float, ...]) -> tuple[float, ...]:
+    """Where ascending sizes stand on a logarithmic axis: shapes of equal size next to each other, around it."""
+    places = []
+    for index, size in enumerate(sizes):
+        others, before = sizes.count(size) - 1, sizes[:index].count(size)
+        places.append(size * 2 ** (_APART * (before - others / 2)))
+    return tuple(places)
 
 
 def _numbers(values: Any) -> tuple[float, ...]:

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from accel.run import Run
+    from accel.timeline import Timeline
 
 GET_CURVES = "runs do not hold it: accel compare MODEL -o DIR simulates it (accel report --curves DIR/comparison.json)"
+GET_TIMELINE = "runs do not hold it: accel sim --trace FILE records it (accel report --trace FILE)"
 GET_OCCUPANCY = "these runs do not hold it: simulate the programs again with accel sim -o"
 
 
@@ -22,17 +24,23 @@ GET_OCCUPANCY = "these runs do not hold it: simulate the programs again with acc
 class Evidence:
     """What a report is made from: runs, and the document of ``accel compare`` where there is one.
 
-    ``highlights`` are the runs whose layers are shown, if not those of all.
+    ``highlights`` are the runs whose layers are shown, if not those of all; ``timelines`` of some of ``runs``, each
+    with its run.
     """
 
     runs: tuple[Run, ...]
     comparison: Mapping[str, Any] | None = None
     highlights: tuple[Run, ...] = ()
+    timelines: tuple[tuple[Run, Timeline], ...] = ()
 
     @property
     def detailed(self) -> tuple[Run, ...]:
         """The runs whose layers are shown."""
         return self.highlights or self.runs
+
+    def timeline_of(self, run: Run) -> Timeline | None:
+        """The timeline of one of ``runs``, if there is one."""
+        return next((timeline for each, timeline in self.timelines if each is run), None)
 
     @property
     def groups(self) -> dict[str, dict[str, Run]]:
@@ -89,6 +97,13 @@ def _occupancy(_: Evidence, runs: Sequence[Run]) -> Figure:
     from accel.occupancy_plot import occupancy_figure
 
     return occupancy_figure(runs)
+
+
+def _timeline(evidence: Evidence, runs: Sequence[Run]) -> Figure:
+    from accel.timeline_plot import timeline_figure
+
+    found = [(run, evidence.timeline_of(run)) for run in runs]
+    return timeline_figure([(run, timeline) for run, timeline in found if timeline])
 
 
 def _bandwidth(evidence: Evidence, _: Sequence[Run]) -> Figure:
@@ -168,6 +183,18 @@ FIGURES: Mapping[str, ReportFigure] = MappingProxyType(
                 of_each_run=True,
                 drawable=lambda evidence: any(layer.macs for run in evidence.detailed for layer in run.layers),
                 missing="no layer of these runs multiplies anything",
+            ),
+            ReportFigure(
+                "timeline",
+                "Timeline",
+                "A lane is as high as the share of each step in which a unit is busy, or an instruction of a queue is "
+                "under way; the array's is split by what it does or waits for, and its mean is that of compute. Below, "
+                "the most each memory holds in a step, full at its capacity. Shading and names: the layer, or block of "
+                "layers, that the array works for or waits for.",
+                _timeline,
+                of_each_run=True,
+                drawable=lambda evidence: all(evidence.timeline_of(run) for run in evidence.detailed),
+                missing=GET_TIMELINE,
             ),
             ReportFigure(
                 "occupancy",

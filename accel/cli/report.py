@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accel.cli.options import check_outputs, output_file
+from accel.cli.trace_options import window_cycles
 from accel.errors import ConfigError, listed
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 
     from accel.cli.figures import Evidence
     from accel.run import Run
+    from accel.timeline import Timeline
 
 HELP = "tables, plots and a page of runs, or what differs between them"
 EXAMPLE = "accel report int8.run.json ssvq.run.json --format html -o report.html --plot roofline=roofline.svg"
-FIGURE_NAMES = ("bandwidth", "arrays", "traffic", "cycles", "energy", "layers", "roofline", "occupancy")  # of FIGURES
-_CURVES = ("bandwidth", "arrays")
+# The names in ``FIGURES``, which takes longer to import.
+FIGURE_NAMES = ("bandwidth", "arrays", "traffic", "cycles", "energy", "layers", "roofline", "timeline", "occupancy")
+_CURVES, _TIMELINE = ("bandwidth", "arrays"), ("timeline",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--curves", metavar="FILE", help="comparison.json of accel compare: what the figures bandwidth and arrays show"
     )
+    parser.add_argument(
+        "--trace",
+        dest="traces",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="timeline from accel sim --trace: what the figure timeline shows (repeatable, one of each run)",
+    )
+    parser.add_argument(
+        "--trace-window",
+        metavar="FROM:TO",
+        type=window_cycles,
+        help="only these cycles of the figure timeline (default: all that is in the files)",
+    )
 
 
 def plot_file(text: str) -> tuple[str, Path]:
@@ -64,7 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     _check_arguments(arguments)
     runs = [read_run(path) for path in arguments.runs]
-    text, figures = _content(arguments, runs), _figures(arguments, runs)
+    evidence = _evidence(arguments, runs)
+    text, figures = _content(arguments, evidence), _figures(arguments, evidence)
     for figure, path in figures:
         _write(figure, path)
     if arguments.output:
@@ -76,41 +94,62 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
     plots = [path for _, path in arguments.plots]
-    check_outputs([arguments.output, *plots], [*arguments.runs, *filter(None, [arguments.curves])])
+    inputs = [*arguments.runs, *arguments.traces, *filter(None, [arguments.curves])]
+    check_outputs([arguments.output, *plots], inputs)
     taken = [arguments.output.resolve()] if arguments.output else []
     for path in plots:
         if path.resolve() in taken:
             what = "both -o and --plot" if path.resolve() == taken[0] and arguments.output else "the file of two plots"
             raise ConfigError(f"'{path}' is {what}; write them to two files")
         taken.append(path.resolve())
-    shown = [name for name, _ in arguments.plots if name in _CURVES]
-    if arguments.curves and arguments.format != "html" and not shown:
-        raise ConfigError(f"--curves {arguments.curves}: nothing shows them; allowed with --format html or --plot "
-                          f"{' or '.join(f'{name}=FILE' for name in _CURVES)}")  # fmt: skip
+    if arguments.curves:
+        _check_shown(arguments, f"--curves {arguments.curves}", _CURVES)
+    if arguments.traces:
+        _check_shown(arguments, f"--trace {arguments.traces[0]}", _TIMELINE)
+    elif arguments.trace_window:
+        raise ConfigError("--trace-window is about the files of --trace, which are not given")
+
+
+def _check_shown(arguments: argparse.Namespace, option: str, figures: Sequence[str]) -> None:
+    """Raise ``ConfigError`` for evidence that neither the page nor a plot would show."""
+    if arguments.format != "html" and not {name for name, _ in arguments.plots} & set(figures):
+        plots = " or ".join(f"{name}=FILE" for name in figures)
+        raise ConfigError(f"{option}: nothing shows it; allowed with --format html or --plot {plots}")
 
 
 def _evidence(arguments: argparse.Namespace, runs: Sequence[Run]) -> Evidence:
-    """Raises ``ConfigError`` if the curves are those of a model that none of the runs is of."""
-    from accel.cli.curves import read_comparison
+    """Raises ``ConfigError`` if curves or timelines are of something that none of the runs is of."""
     from accel.cli.figures import Evidence
 
+    timelines: tuple[tuple[Run, Timeline], ...] = ()
+    if arguments.traces:
+        from accel.cli.timelines import timelines_of
+
+        timelines = timelines_of(runs, arguments.traces, arguments.trace_window)
+    return Evidence(tuple(runs), _comparison(arguments, runs), timelines=timelines)
+
+
+def _comparison(arguments: argparse.Namespace, runs: Sequence[Run]) -> dict[str, Any] | None:
+    from accel.cli.curves import read_comparison
+
     if not arguments.curves:
-        return Evidence(tuple(runs))
+        return None
     document, models = read_comparison(arguments.curves), {str(run.program.get("model")) for run in runs}
     if document["model"] not in models:
         raise ConfigError(f"--curves {arguments.curves}: of model '{document['model']}'; runs of {listed(models)}")
-    return Evidence(tuple(runs), document)
+    return document
 
 
-def _content(arguments: argparse.Namespace, runs: Sequence[Run]) -> str:
+def _content(arguments: argparse.Namespace, evidence: Evidence) -> str:
     if arguments.format == "html":
         from accel.cli.page import html_page
 
-        return html_page(_evidence(arguments, runs))
+        return html_page(evidence)
+    runs = evidence.runs
     return report_text(runs) if arguments.format == "text" else _data(runs, arguments.format)
 
 
-def _figures(arguments: argparse.Namespace, runs: Sequence[Run]) -> list[tuple[Figure, Path]]:
+def _figures(arguments: argparse.Namespace, evidence: Evidence) -> list[tuple[Figure, Path]]:
     """Every figure drawn, and the file it goes to, once all are known to be possible."""
     if not arguments.plots:
         return []
@@ -118,7 +157,6 @@ def _figures(arguments: argparse.Namespace, runs: Sequence[Run]) -> list[tuple[F
 
     for _, path in arguments.plots:
         plot_format(path)
-    evidence = _evidence(arguments, runs)
     return [(_figure(evidence, name), path) for name, path in arguments.plots]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from accel.cli.options import (
@@ -55,8 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
     program = read_program(arguments.program)
     wrong = _wrong_weights(program) if arguments.check else ""
     result = _simulate(program, energy, arguments)
-    if arguments.output or arguments.json:
-        result = _with_levels(result, program)
     if arguments.output:
         write_run(result, arguments.output)
         say(f"wrote {arguments.output} ({arguments.output.stat().st_size:,} bytes)")
@@ -74,25 +71,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _simulate(program: Program, energy: EnergyTable, arguments: argparse.Namespace) -> Run:
-    """The run, with its timeline if that is asked for."""
-    machine = overridden(program.machine, arguments.overrides)
+    """The run, with its timeline if that is asked for, and with how full memories were where that is shown."""
+    machine, levels = overridden(program.machine, arguments.overrides), bool(arguments.output or arguments.json)
     if not arguments.trace:
         from sim import simulate
+        from sim.levels import simulate_with_levels
 
-        return simulate(program, machine, energy)
+        return (simulate_with_levels if levels else simulate)(program, machine, energy)
     from sim.timeline import WHOLE_RUN, Window, write_timeline
 
     window = Window(*arguments.trace_window) if arguments.trace_window else WHOLE_RUN
-    result = write_timeline(program, arguments.trace, machine, energy, window)
+    result = write_timeline(program, arguments.trace, machine, energy, window, levels=levels)
     say(f"wrote {arguments.trace} ({arguments.trace.stat().st_size:,} bytes): one microsecond in a viewer is one cycle")
     return result
-
-
-def _with_levels(result: Run, program: Program) -> Run:
-    """The run with how full memories are, which takes another simulation."""
-    from sim.levels import memory_levels
-
-    return replace(result, occupancy=memory_levels(program, result.machine))
 
 
 def _wrong_weights(program: Program) -> str:

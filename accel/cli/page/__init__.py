@@ -106,6 +106,7 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     for name, breakdown in zip(("cycles", "traffic", "energy"), BREAKDOWNS, strict=True):
         yield Section(name, breakdown.title, (_drawn(evidence, name),), (breakdown_table(runs, breakdown),))
     yield Section("roofline", "Roofline", (_drawn(evidence, "roofline"),))
+    yield Section("timeline", "Timeline", (_drawn(evidence, "timeline"),))
     yield Section("occupancy", "Memories on chip", (_drawn(evidence, "occupancy"),))
     yield Section("layers", "Layers", (_drawn(evidence, "layers"),), (layers_table(evidence.detailed),), sorts=True)
     origins = (identity_table(runs), machines_table(runs))

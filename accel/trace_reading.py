@@ -1,0 +1,141 @@
+"""Reads the timeline that ``accel sim --trace`` writes, line by line: a file of any length in little memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accel.errors import FormatError
+from accel.machine import Machine, machine_digest
+from accel.occupancy import MEMORIES
+from accel.run import Run
+from accel.schemas import misplaced
+from accel.timeline import DRAM, STEPS, TILE_DECODER, TILE_LOADS, VECTOR_UNIT, Timeline, TimelineSums
+from accel.trace_tracks import (
+    COUNTERS_PROCESS,
+    DECODER,
+    FIRST_BUS,
+    LOADS,
+    LOADS_INPUTS,
+    QUEUES_PROCESS,
+    STREAMS,
+    TRACE_SCHEMA,
+    UNITS_PROCESS,
+    VECTOR,
+    WAITS,
+    memory_counter,
+    queue_of,
+)
+
+_LONGEST_LINE = 1 << 20
+_UNITS = {DECODER: TILE_DECODER, LOADS: TILE_LOADS, LOADS_INPUTS: TILE_LOADS, VECTOR: VECTOR_UNIT}
+_COUNTERS = {memory_counter(memory): memory for memory in MEMORIES}
+_LAST = b'],"otherData":'
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFile:
+    """A timeline's file and its ``otherData``: what was simulated, and which cycles are in it."""
+
+    path: Path
+    description: Mapping[str, Any]
+
+    @property
+    def cycles(self) -> tuple[int, int]:
+        """The first cycle that is in the file, and the one behind the last: its window, or all of the run."""
+        total = int(self.description["total_cycles"])
+        first, stop = self.description["window_cycles"] or (0, total)
+        return int(first), min(int(stop), total)
+
+    def is_of(self, run: Run) -> bool:
+        """Whether it is the timeline of this run."""
+        program, machine = self.description["program"], self.description["machine"]
+        found = (program["digest"], machine["sha256"], self.description["total_cycles"])
+        return found == (run.program.get("digest"), machine_digest(run.machine), run.total_cycles)
+
+
+def open_trace_file(path: str | Path) -> TraceFile:
+    """Read what the file says of itself; raises ``FormatError`` with one line for anything amiss."""
+    last = b""
+    for line in _lines(Path(path)):
+        last = line
+    try:
+        description = json.loads(last.rstrip().removeprefix(_LAST)[:-1]) if last.startswith(_LAST) else None
+    except ValueError:
+        description = None
+    if not isinstance(description, dict):
+        raise FormatError(f"trace '{path}': truncated, or not a timeline of accel sim --trace")
+    if description.get("schema") != TRACE_SCHEMA:
+        raise FormatError(f"trace '{path}': {misplaced(description.get('schema'), TRACE_SCHEMA)}")
+    trace = TraceFile(Path(path), description)
+    try:
+        if not 0 <= trace.cycles[0] < trace.cycles[1] or not trace.description["program"]["digest"]:
+            raise ValueError("cycles")
+        str(trace.description["machine"]["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+    return trace
+
+
+def read_timeline(trace: TraceFile, machine: Machine, window: tuple[int, int], steps: int = STEPS) -> Timeline:
+    """The cycles of ``window`` in equal steps; raises ``FormatError`` if the file is damaged."""
+    buses = machine.dram.channels * (machine.dram_standard.pseudo_channels if machine.is_banked else 1)
+    sums = TimelineSums(np.linspace(*window, steps + 1), buses)
+    try:
+        for line in _lines(trace.path):
+            if line.startswith((b'{"ph":"X"', b'{"ph":"C"')):
+                _take(sums, json.loads(line.rstrip(b",\n")))
+        return sums.timeline()
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(trace.path, error) from error
+
+
+def _take(sums: TimelineSums, event: Mapping[str, Any]) -> None:
+    begin = float(event["ts"])
+    end = begin + float(event.get("dur", 0))
+    if not 0 <= begin <= end < float("inf"):
+        raise ValueError(f"a slice from {begin} to {end}")
+    process = event["pid"]
+    if process == UNITS_PROCESS:
+        _take_unit(sums, event, begin, end)
+    elif process == QUEUES_PROCESS:
+        sums.add_instruction(queue_of(event["tid"]), begin, end)
+    elif process == COUNTERS_PROCESS and event["name"] in _COUNTERS:
+        sums.set_level(_COUNTERS[event["name"]], begin, int(event["args"]["bytes"]))
+
+
+def _take_unit(sums: TimelineSums, event: Mapping[str, Any], begin: float, end: float) -> None:
+    track = event["tid"]
+    if track in (STREAMS, WAITS):
+        sums.add_charge(event["args"]["cause"], event["args"]["layer"], begin, end)
+    else:
+        sums.add_unit(DRAM if track >= FIRST_BUS else _UNITS[track], begin, end)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file that may be compressed; raises ``FormatError``."""
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            reader = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+            while line := reader.readline(_LONGEST_LINE):
+                if len(line) == _LONGEST_LINE:
+                    raise FormatError(f"trace '{path}': not one event a line: not a timeline of accel sim --trace")
+                yield line
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FormatError(f"trace '{path}': truncated or damaged") from error
+    except OSError as error:
+        raise FormatError(f"trace '{path}': {error.strerror or 'cannot be read'}") from error
+
+
+def _damaged(path: str | Path, error: Exception) -> FormatError:
+    return FormatError(f"trace '{path}': damaged: {type(error).__name__} {error}")
