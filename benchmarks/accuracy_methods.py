@@ -64,7 +64,7 @@ TRIALS: Mapping[str, Mapping[str, Sequence[Trial]]] = MappingProxyType(
             "signs": _signs((7e-4, 7e-4), (2.4e-3, 7e-4), (2.4e-3, 2e-3)),
         },
         "vit_s14": {
-            "dense": tuple(map(Trial, (3e-5, 1e-4, 3e-4))),
+            "dense": tuple(map(Trial, (3e-6, 1e-5, 3e-5))),
             "codebook": tuple(map(Trial, (7e-5, 2e-4, 7e-4))),
             "signs": _signs((2e-4, 1e-4), (2e-4, 3e-4), (7e-4, 3e-4)),
         },
