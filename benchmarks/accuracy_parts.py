@@ -157,7 +157,7 @@ VIT = Profile(
     (
         Measure("cosine", "cosine to float"),
         Measure("class_token", "class token: cosine to float"),
-        Measure("neighbour", "same neighbour as float", "percent"),
+        Measure("relations", "similarities: r with float"),
     ),
     f"The vision transformer of `zoo:vit_s14` (DINOv2's layout, d = 384, 12 blocks; all 21.2 M weights in the 72 "
     f"matrices of its blocks are compressed, patch embedding stays float32) learns to give the tokens it gives in "
@@ -167,8 +167,10 @@ VIT = Profile(
     f"seen once, in batches of {VIT_BATCH}. {VIT_HELD_BACK} ImageNet pictures of foolbox are held back whole: rates "
     f"are decided by the cosine on {VIT_VALIDATION} of them, the other {VIT_HELD_BACK - VIT_VALIDATION} are scored in "
     f"float32, {VIT_VIEWS} views of each (all of it, its corners), {(VIT_HELD_BACK - VIT_VALIDATION) * VIT_VIEWS} in "
-    "all: cosine over all tokens, cosine of class tokens, and of how many views the nearest one of another picture "
-    "(by class token) is the one it is in float32.",
+    "all: cosine over all tokens, cosine of class tokens, and Pearson's r between the cosines of two pictures' class "
+    "tokens and what they are in float32, over all pairs of views of different pictures. The last tells whether "
+    "pictures are still told apart: features of all pictures have much in common, so that one answer to everything "
+    "would have a high cosine to float, but no r.",
 )
 
 

@@ -75,18 +75,19 @@ def token_cosine(found: Array, wanted: Array) -> float:
 
 def feature_scores(found: Array, wanted: Array) -> dict[str, float]:
     """Scores of tokens ``[P, V, T, D]`` against those of the float model."""
-    agreeing = neighbours(found[:, :, 0]) == neighbours(wanted[:, :, 0])
+    of_found, of_wanted = found[:, :, 0], wanted[:, :, 0]
     return {
         "cosine": token_cosine(found, wanted),
-        "class_token": token_cosine(found[:, :, 0], wanted[:, :, 0]),
-        "neighbour": float(agreeing.mean()),
+        "class_token": token_cosine(of_found, of_wanted),
+        "relations": float(np.corrcoef(similarities(of_found), similarities(of_wanted))[0, 1]),
     }
 
 
-def neighbours(features: Array) -> npt.NDArray[np.int64]:
-    """For each view of ``[P, V, D]`` the view of another picture with the highest cosine, counted through: [P * V]."""
+def similarities(features: Array) -> npt.NDArray[np.float64]:
+    """Cosine of every two views ``[P, V, D]`` of different pictures."""
     count, views, width = features.shape
     rows = features.reshape(-1, width).astype(np.float64)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     picture = np.repeat(np.arange(count), views)
-    return np.where(picture[:, None] == picture, -np.inf, unit @ unit.T).argmax(1)
+    one, other = np.nonzero(picture[:, None] < picture)
+    return np.asarray((unit @ unit.T)[one, other])

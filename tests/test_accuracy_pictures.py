@@ -15,7 +15,7 @@ from test_quality_data import lay
 from accel.graph import Graph
 from benchmarks import accuracy_pictures, quality_data
 from benchmarks.accuracy_parts import VIT_HELD_BACK, VIT_SIDE, VIT_VALIDATION, VIT_VIEWS, Part
-from benchmarks.accuracy_pictures import feature_scores, neighbours, token_cosine, tokens
+from benchmarks.accuracy_pictures import feature_scores, similarities, token_cosine, tokens
 from benchmarks.quality_data import EFFICIENTNET_LITE, TORCHVISION
 from compiler.frontend.torch_import import import_torch
 from compiler.training import GraphModule, outputs_of
@@ -80,7 +80,7 @@ def test_pictures_that_decide_rates_are_not_scored(seen: list[set[int]]) -> None
     assert seen[0].isdisjoint(seen[1])
     model = GraphModule(part.graph, part.weights)
     assert part.validate(model) == pytest.approx(1)
-    assert part.score(model) == pytest.approx({"cosine": 1, "class_token": 1, "neighbour": 1})
+    assert part.score(model) == pytest.approx({"cosine": 1, "class_token": 1, "relations": 1})
     assert seen[2:] == seen[:2]
 
 
@@ -117,18 +117,26 @@ def test_the_cosine_is_a_mean_over_tokens_of_any_length() -> None:
     assert token_cosine(found, wanted) == pytest.approx((1 - 1 + 0.5**0.5) / 3)
 
 
-def test_neighbours_are_views_of_other_pictures() -> None:
-    features = np.array([[[1.0, 0.0], [1.0, 0.1]], [[1.0, 0.2], [0.0, 1.0]], [[0.1, 1.0], [-1.0, 0.0]]])
-    assert neighbours(features).tolist() == [2, 2, 1, 4, 3, 3]
+def test_similarities_are_of_different_pictures() -> None:
+    features = np.array([[[1.0, 0.0], [2.0, 0.0]], [[3.0, 4.0], [0.0, 1.0]], [[-1.0, 0.0], [0.0, -1.0]]])
+    expected = [0.6, 0, -1, 0, 0.6, 0, -1, 0, -0.6, -0.8, 0, -1]
+    np.testing.assert_allclose(similarities(features), expected, atol=1e-12)
 
 
 def test_scores_tell_the_class_token_from_the_others() -> None:
     wanted = np.random.default_rng(0).normal(size=(3, 2, 4, 5))
     found = wanted.copy()
-    found[:, :, 0] *= -1  # opposite class tokens: every one as near to its neighbours as before
-    assert feature_scores(found, wanted) == pytest.approx({"cosine": 0.5, "class_token": -1, "neighbour": 1})
-    found[:, :, 0] = np.random.default_rng(1).normal(size=(3, 2, 5))
-    assert feature_scores(found, wanted)["neighbour"] < 1
+    found[:, :, 0] *= -1  # opposite class tokens, as alike to one another as before
+    assert feature_scores(found, wanted) == pytest.approx({"cosine": 0.5, "class_token": -1, "relations": 1})
+
+
+def test_one_answer_to_everything_has_no_relations() -> None:
+    random = np.random.default_rng(0)
+    common = random.normal(size=64)
+    wanted = common + 0.1 * random.normal(size=(16, 5, 2, 64))
+    found = common + 0.1 * random.normal(size=wanted.shape)
+    scores = feature_scores(found, wanted)
+    assert scores["cosine"] > 0.95 and abs(scores["relations"]) < 0.2
 
 
 # --- views -----------------------------------------------------------------------------------------------------------
