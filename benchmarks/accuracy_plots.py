@@ -47,9 +47,11 @@ def quality_figure(found: Sequence[Entry]) -> Figure:
     columns = min(len(measures), 2)
     rows = -(-len(measures) // columns)
     figure = new_figure(4.4 * columns + 1.4, 3.2 * rows + 1.1)
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, measure in zip(panels, measures, strict=False):
         _panel(axes, found, measure)
+    for axes in panels[len(measures) :]:
+        axes.remove()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.suptitle(f"{profile.title}: filled trained, hollow not", fontsize=10)

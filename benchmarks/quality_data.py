@@ -10,7 +10,7 @@ import importlib
 import io
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ TORCHVISION = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)) 
 SIDE = 224
 RESIZED_SIDE = 256  # before the centre is cut out
 VIEW_SIDES = (1.0, 0.75, 0.5, 0.875)  # of a calibration photograph's shorter side, one view after the other
+CORNER_SHARE = 0.6  # of a picture's side
+SMALLEST_AREA, LARGEST_ASPECT = 0.1, 4 / 3  # of a random view
 
 
 def imagenet_images(normalisation: Normalisation) -> Labelled:
@@ -58,16 +60,25 @@ def imagenet_images(normalisation: Normalisation) -> Labelled:
 
     Raises ``ModelError`` when they or ``pillow`` cannot be had.
     """
-    (wheel,) = fetch_dataset("foolbox", tell).values()
     border = (RESIZED_SIDE - SIDE) // 2
     centre = (border, border, border + SIDE, border + SIDE)
-    pictures, labels = [], []
+    pictures, labels = zip(*_imagenet_pictures(), strict=True)
+    return Labelled(np.stack([_planes(each.crop(centre), normalisation) for each in pictures]), np.array(labels))
+
+
+def _imagenet_pictures() -> Iterator[tuple[Any, int]]:
+    """Each of the twenty, as a pillow picture of 256x256, with its class."""
+    for name, data in _in_foolbox("imagenet"):
+        picture = _picture(data).resize((RESIZED_SIDE, RESIZED_SIDE), _bicubic())
+        yield picture, int(Path(name).stem.rpartition("_")[2])  # imagenet_NN_LABEL.jpg
+
+
+def _in_foolbox(start: str) -> Iterator[tuple[str, bytes]]:
+    """Files of foolbox's data whose names begin like this, in the order of their names."""
+    (wheel,) = fetch_dataset("foolbox", tell).values()
     with zipfile.ZipFile(wheel) as archive:
-        for name in sorted(name for name in archive.namelist() if name.startswith("foolbox/data/imagenet_")):
-            picture = _picture(archive.read(name)).resize((RESIZED_SIDE, RESIZED_SIDE), _bicubic()).crop(centre)
-            pictures.append(_planes(picture, normalisation))
-            labels.append(int(Path(name).stem.rpartition("_")[2]))  # imagenet_NN_LABEL.jpg
-    return Labelled(np.stack(pictures), np.array(labels))
+        for name in sorted(name for name in archive.namelist() if name.startswith(f"foolbox/data/{start}")):
+            yield name, archive.read(name)
 
 
 def calibration_images(count: int, normalisation: Normalisation) -> FloatArray:
@@ -79,10 +90,15 @@ def calibration_images(count: int, normalisation: Normalisation) -> FloatArray:
     """
     if count < 1:
         raise ConfigError(f"{count} calibration images; at least 1 is needed")
-    photos = [_picture(path.read_bytes()) for _, path in sorted(fetch_dataset("photos", tell).items())]
+    photos = _photographs("photos")
     random = np.random.default_rng(0)
     views = [_view(photos[index % len(photos)], index // len(photos), random) for index in range(count)]
     return np.stack([_planes(view, normalisation) for view in views])
+
+
+def _photographs(name: str) -> list[Any]:
+    """Pictures of a data set, in the order of their names."""
+    return [_picture(path.read_bytes()) for _, path in sorted(fetch_dataset(name, tell).items())]
 
 
 def _view(photo: Any, number: int, random: np.random.Generator) -> Any:
@@ -90,7 +106,55 @@ def _view(photo: Any, number: int, random: np.random.Generator) -> Any:
     side = int(min(photo.size) * VIEW_SIDES[number % len(VIEW_SIDES)])
     left, top = (int(random.integers(0, length - side + 1)) for length in photo.size)
     view = photo.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), _bicubic())
-    return view.transpose(_optional("PIL.Image").Transpose.FLIP_LEFT_RIGHT) if number % 2 else view
+    return _mirrored(view) if number % 2 else view
+
+
+def imagenet_views(side: int, normalisation: Normalisation) -> FloatArray:
+    """Five views of each of the twenty ImageNet pictures, float32 [20,5,3,side,side]: all of it, and its corners."""
+    size, part = RESIZED_SIDE, round(CORNER_SHARE * RESIZED_SIDE)
+    corners = [(x, y, x + part, y + part) for y in (0, size - part) for x in (0, size - part)]
+    boxes = [(0, 0, size, size), *corners]
+    pictures = [[_resized(picture, side, box) for box in boxes] for picture, _ in _imagenet_pictures()]
+    return np.stack([[_planes(view, normalisation) for view in views] for views in pictures])
+
+
+def distillation_views(count: int, side: int, normalisation: Normalisation) -> FloatArray:
+    """``count`` random views [count,3,side,side] of ``distillation_pictures``, of each kind in turn.
+
+    Resized crops and mirroring, as features are learned from few pictures (Asano and Saeed, "The augmented image
+    dataset", ICLR 2023). View n+1 does not depend on ``count``.
+    """
+    kinds, random = distillation_pictures(), np.random.default_rng(0)
+    views = []
+    for index in range(count):
+        turn, kind = divmod(index, len(kinds))
+        views.append(_random_view(kinds[kind][turn % len(kinds[kind])], side, random))
+    return np.stack([_planes(view, normalisation) for view in views])
+
+
+def distillation_pictures() -> tuple[list[Any], list[Any]]:
+    """Pillow pictures without labels, none of them ImageNet's: 14 photographs of scikit-image; and 40 of CIFAR, small
+    but of more things."""
+    cifar = [_picture(data) for _, data in _in_foolbox("cifar10")]  # 20, and the 20 of cifar100
+    return _photographs("pictures"), cifar
+
+
+def _random_view(photo: Any, side: int, random: np.random.Generator) -> Any:
+    """A rectangle of random area, shape and place, made square; every other one mirrored, on average."""
+    area = random.uniform(SMALLEST_AREA, 1) * photo.width * photo.height
+    shape = np.exp(random.uniform(-1, 1) * np.log(LARGEST_ASPECT))
+    width, height = min(photo.width, (area * shape) ** 0.5), min(photo.height, (area / shape) ** 0.5)
+    left, top = random.uniform(0, photo.width - width), random.uniform(0, photo.height - height)
+    view = _resized(photo, side, (left, top, left + width, top + height))
+    return _mirrored(view) if random.random() < 0.5 else view
+
+
+def _resized(picture: Any, side: int, box: tuple[float, float, float, float]) -> Any:
+    return picture.resize((side, side), _bicubic(), box)
+
+
+def _mirrored(picture: Any) -> Any:
+    return picture.transpose(_optional("PIL.Image").Transpose.FLIP_LEFT_RIGHT)
 
 
 def _picture(data: bytes) -> Any:

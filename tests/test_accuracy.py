@@ -25,9 +25,9 @@ from benchmarks.accuracy_methods import (
     chosen_codec,
     total_bits,
 )
-from benchmarks.accuracy_page import BEGIN, contrasts, entries, read_rows, write_report
+from benchmarks.accuracy_page import BEGIN, Entry, contrasts, entries, read_rows, write_report
 from benchmarks.accuracy_parts import PARTS, PROFILES, Part
-from benchmarks.accuracy_plots import LOOKS, write_plots
+from benchmarks.accuracy_plots import LOOKS, quality_figure, write_plots
 from compiler.compress import compress_layer
 from compiler.frontend.torch_import import import_torch
 from compiler.training import GraphModule, TrainingData, TrainingOptions, outputs_of
@@ -219,6 +219,14 @@ def test_a_damaged_cell_is_named(folder: Path) -> None:
 def test_every_compressed_method_has_a_look_of_its_own() -> None:
     assert set(LOOKS) == set(METHODS) - {accuracy_page.FLOAT}
     assert len(set(LOOKS.values())) == len(LOOKS)
+
+
+def test_every_measure_has_a_panel_and_nothing_else() -> None:
+    profile = PROFILES["vit_s14"]
+    row = {"scores": {measure.key: 0.5 for measure in profile.measures}, "setting": {"seed": 0}}
+    figure = quality_figure([Entry("vit_s14", "vq", LEVELS[0], "vq:k=64,d=4", 1.5, (row,), (row,))])
+    titles = [measure.title for measure in profile.measures]
+    assert [axes.get_ylabel().removesuffix(" [%]") for axes in figure.axes] == titles
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

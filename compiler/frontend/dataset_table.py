@@ -29,7 +29,22 @@ class Dataset:
 _FOOLBOX_SHA256 = "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb"
 _GENSIM = "gensim/test/test_data"
 _SKIMAGE = "skimage/data"
+_SKIMAGE_WHEEL = Wheel(
+    "scikit-image",
+    "0.26.0",
+    "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+    ONE_PLATFORM,
+)
+_SKIMAGE_BYTES = 13_711_217
 _FASHION = "usr/share/datasets/fashion-mnist"
+
+_PHOTOS = {
+    f"{_SKIMAGE}/astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    f"{_SKIMAGE}/chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+    f"{_SKIMAGE}/coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+    f"{_SKIMAGE}/motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+    f"{_SKIMAGE}/rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
+}
 
 _ROWS = (
     Dataset(
@@ -42,22 +57,31 @@ _ROWS = (
     ),
     Dataset(
         name="photos",
-        package=Wheel(
-            "scikit-image",
-            "0.26.0",
-            "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
-            ONE_PLATFORM,
-        ),
-        members={
-            f"{_SKIMAGE}/astronaut.png": "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
-            f"{_SKIMAGE}/chelsea.png": "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
-            f"{_SKIMAGE}/coffee.png": "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
-            f"{_SKIMAGE}/motorcycle_left.png": "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
-            f"{_SKIMAGE}/rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
-        },
-        bytes=13_711_217,
+        package=_SKIMAGE_WHEEL,
+        members=_PHOTOS,
+        bytes=_SKIMAGE_BYTES,
         licence="public domain or CC0",
         description="photographs without labels: astronaut, cat, coffee, motorcycle, rocket",
+    ),
+    Dataset(
+        name="pictures",
+        package=_SKIMAGE_WHEEL,
+        members={
+            **_PHOTOS,
+            f"{_SKIMAGE}/brick.png": "7966caf324f6ba843118d98f7a07746d22f6a343430add0233eca5f6eaaa8fcf",
+            f"{_SKIMAGE}/camera.png": "b0793d2adda0fa6ae899c03989482bff9a42d3d5690fc7e3648f2795d730c23a",
+            f"{_SKIMAGE}/coins.png": "f8d773fc9cfa6f4d8e5942dc34d0a0788fcaed2a4fefbbed0aef5398d7ef4cba",
+            f"{_SKIMAGE}/grass.png": "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89",
+            f"{_SKIMAGE}/gravel.png": "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12",
+            f"{_SKIMAGE}/hubble_deep_field.jpg": "3a19c5dd8a927a9334bb1229a6d63711b1c0c767fb27e2286e7c84a3e2c2f5f4",
+            f"{_SKIMAGE}/ihc.png": "f8dd1aa387ddd1f49d8ad13b50921b237df8e9b262606d258770687b0ef93cef",
+            f"{_SKIMAGE}/moon.png": "78739619d11f7eb9c165bb5d2efd4772cee557812ec847532dbb1d92ef71f577",
+            f"{_SKIMAGE}/retina.jpg": "38a07f36f27f095e818aea7b96d34202c05176d30253c66733f2e00379e9e0e6",
+        },
+        bytes=_SKIMAGE_BYTES,
+        licence="public domain, CC0, or no known restrictions",
+        description="those photographs and nine more: brick, cameraman, coins, grass, gravel, galaxies, tissue, "
+        "moon, retina",
     ),
     Dataset(
         name="lee",
