@@ -1,9 +1,10 @@
 """The decoder, cycle for cycle as hardware has it, from beats taken to groups issued and weights handed over.
 
-Words. A strip is read in beats of ``input_bits``. A beat that holds bits of codes (of side bits: signs or masks) of the
-strip's vectors brings a word of them; padding brings nothing. A group, ``lookups`` consecutive vectors of a tile or the
-rest of it, needs all words its bits lie in; it is done with those that hold no bits of later groups of its strip.
-Where words have one length and a group spans two at most, this is what ``rtl`` builds; else it is what it would build.
+Words. A strip is read in beats of ``input_bits``. Its codes, and its side bits (signs or masks), are put side by side
+in words as long as a beat, or, of aligned records, of as many bits as a beat has of them; padding goes nowhere. A
+beat may fill up a word, begin one, or both. A group, ``lookups`` consecutive vectors of a tile or the rest of it,
+needs the beats that hold its bits; it is done with words that hold no bits of later groups of its strip. Where a
+group spans two words at most and beats have at most 128 bits, this is what ``rtl`` builds; else what it would build.
 
 Rules, of cycles c, with the constants of ``accel.decoder_timing`` (here as numbers):
 
@@ -115,7 +116,7 @@ def _takes_beat(flow: Flow, timing: Any, now: Integers, cycle: int) -> bool:
         return False
     for queue in range(2):
         level = flow.written[now[TAKEN_SEEN], queue] - flow.gone[now[ISSUED_SEEN], queue]
-        if flow.written[beat + 1, queue] > flow.written[beat, queue] and level > most:
+        if flow.brings[beat, queue] and level > most:
             return False
     return True
 

@@ -39,14 +39,16 @@ class Strip(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Strips in a row. ``written[b]``: words of codes and of side bits that the first b beats bring; ``gone[g]``: those
-    that the first g groups are done with; ``needs[g]``: the beats that bring the last words group g needs, or
-    ``NO_BEAT``; ``cost[g]``: its cycles of look-ups; ``end[g]``: what it ends; ``last_beat[g]``: of its strip.
+    """Strips in a row. ``written[b]``: words of codes and of side bits the first b beats begin; ``brings[b]``: 1 if
+    beat b has such bits; ``gone[g]``: words that the first g groups are done with; ``needs[g]``: the beats that bring
+    the last bits group g needs, or ``NO_BEAT``; ``cost[g]``: its cycles of look-ups; ``end[g]``: what it ends;
+    ``last_beat[g]``: of its strip.
 
     ``arrival[b]``: the first cycle in which a beat is offered; ``ready``: whether the output is taken, over and over.
     """
 
     written: Integers
+    brings: Integers
     gone: Integers
     needs: Integers
     cost: Integers
@@ -71,10 +73,11 @@ def flow_of(
 ) -> Flow:
     """``strips`` one after the other; by default a cycle a group, beats always there, output always taken."""
     parts = [_strip_words(strip) for strip in strips]
-    written, gone, needs, end, last_beat = ([part[n] for part in parts] for n in range(5))
+    written, brings, gone, needs, end, last_beat = ([part[n] for part in parts] for n in range(6))
     beats, groups = _starts(written), sum(map(len, end))
     return Flow(
         _added_up(written),
+        np.concatenate(brings),
         _added_up(gone),
         np.concatenate([np.where(need == NO_BEAT, NO_BEAT, need + at) for need, at in zip(needs, beats, strict=False)]),
         np.ones(groups, np.int64) if cost is None else cost,
@@ -95,20 +98,27 @@ def _added_up(parts: list[Integers]) -> Integers:
     return np.cumsum(np.concatenate([parts[0][:1], *(np.diff(part, axis=0) for part in parts)]), axis=0)
 
 
-def _strip_words(strip: Strip) -> tuple[Integers, Integers, Integers, Integers, Integers]:
+def _strip_words(strip: Strip) -> tuple[Integers, ...]:
     front = strip.front
     ends, end = _groups(strip)
     edges = np.arange(beats_of(front, int(ends[-1])) + 1) * front.input_bits
-    written, gone, needs = (np.empty((size, 2), np.int64) for size in (len(edges), len(ends) + 1, len(ends)))
+    sizes = (len(edges), len(edges) - 1, len(ends) + 1, len(ends))
+    written, brings, gone, needs = (np.empty((size, 2), np.int64) for size in sizes)
     for queue, bits in enumerate((front.code_bits, front.side_bits)):
         arrived = np.minimum(_bits_before(front, edges, queue), ends[-1] * bits)
-        brings = np.flatnonzero(np.diff(arrived))  # beats with a word
-        written[:, queue] = np.searchsorted(brings, np.arange(len(edges)))
-        word_ends = arrived[brings + 1]
-        gone[:, queue] = np.searchsorted(word_ends, np.append(0, ends * bits), "right")
-        gone[-1, queue] = len(brings)
-        needs[:, queue] = brings[np.searchsorted(word_ends, ends * bits)] if bits else NO_BEAT
-    return written, gone, needs, end, np.full(len(end), len(edges) - 2)
+        length = _word_bits(front, bits)
+        written[:, queue] = begun = -(-arrived // length)
+        brings[:, queue] = np.diff(arrived) > 0
+        gone[:, queue] = np.append(0, ends * bits) // length
+        gone[-1, queue] = begun[-1]
+        needs[:, queue] = np.searchsorted(arrived, ends * bits) - 1 if bits else NO_BEAT
+    return written, brings, gone, needs, end, np.full(len(end), len(edges) - 2)
+
+
+def _word_bits(front: Front, bits: int) -> int:
+    """Bits of a word of fields of ``bits``: those in a beat of aligned records; else a beat's length, side by side."""
+    aligned = front.vectors_per_record == 1 and bits > 0
+    return front.input_bits // front.record_bits * bits if aligned else front.input_bits
 
 
 def _groups(strip: Strip) -> tuple[Integers, Integers]:
@@ -146,5 +156,5 @@ def least_queue(flow: Flow, timing: DecoderTiming = TIMING) -> int:
     beats = np.arange(len(flow.arrival))
     issued = np.searchsorted(flow.needs.max(axis=1), beats)  # groups that can be issued before each beat
     level = flow.written[:-1] - flow.gone[issued]
-    most = int(np.where(np.diff(flow.written, axis=0) > 0, level, 0).max(initial=0))
+    most = int(np.where(flow.brings, level, 0).max(initial=0))
     return most + 1 + timing.late_writes

@@ -69,10 +69,15 @@ def fold_cycles(i, array):
     return ceil(codewords * i["rank"] * i["vector_length"], array.rows * array.columns)
 
 
+def is_aligned(i):
+    """Whether one vector with its side bits is a word."""
+    return side_bits(i) > 0 and i["code_bits"] + side_bits(i) in (8, 16, 32, 64)
+
+
 def vectors_and_bytes_of_record(i):
     """Smallest group of vectors whose codes and side bits each fill whole 64-bit beats, unless one vector is a word."""
     bits, side = i["code_bits"], side_bits(i)
-    if bits + side in (8, 16, 32, 64):
+    if is_aligned(i):
         return 1, (bits + side) // 8
     group = 1
     while group * bits % 64 or group * side % 64:
@@ -108,17 +113,20 @@ LATE_WRITES = 3  # words that may still come when a queue says that it has no ro
 
 
 class WordQueue:
-    """Words of one kind, in their order; a word is the beat it came with. Counts and flags are registers."""
+    """Words of one kind that were begun, in their order, and the beats that came. Counts and flags are registers."""
 
     def __init__(self, depth):
-        self.depth, self.words, self.seen, self.room = depth, [], [], True
+        self.depth, self.words, self.begun, self.came, self.seen, self.room = depth, [], 0, set(), set(), True
 
-    def clock(self, written, gone):
-        """End of a cycle: ``written`` comes in; ``gone`` says of which words nothing more is needed."""
+    def clock(self, beat, written, gone):
+        """End of a cycle: ``beat`` comes in, with bits of the words ``written``; ``gone`` says of which words nothing
+        more is needed."""
         self.room = len(self.words) <= self.depth - 1 - LATE_WRITES
-        self.words = [beat for beat in self.words if not gone(beat)]
-        self.seen = list(self.words)
-        self.words += written
+        self.words = [word for word in self.words if not gone(word)]
+        self.seen = set(self.came)
+        self.came.add(beat)
+        self.words += [word for word in sorted(written) if word >= self.begun]
+        self.begun = max([self.begun, *(word + 1 for word in written)])
 
 
 def front_end(i, decoder, tiles, indices):
@@ -134,13 +142,18 @@ def strip_figures(i, decoder, tiles, indices, idle_before_beat):
     A beat comes when nothing has moved for so many cycles. Returns for each tile its cycles, from the end of the tile
     before, and the counters: groups, cycles of look-ups, without index, without signs.
     """
-    users = {"index": {}, "sign": {}}  # kind: beat: the last vector that has a bit in it
+    users = {"index": {}, "sign": {}}  # kind: word: the last vector that has a bit in it
+    words = {"index": {}, "sign": {}}  # kind: beat: the words it has bits of
     needs = []  # for each vector, the last beat of each kind
     for v in range(sum(tiles)):
         code, code_end, side_end = bits_of_vector(i, v)
         parts = {"index": range(code, code_end), "sign": range(side_end - side_bits(i), side_end)}
         for name, bits in parts.items():
-            users[name].update({bit // decoder.input_bits: v for bit in bits})
+            for number, bit in enumerate(bits):
+                beat = bit // decoder.input_bits
+                word = beat if is_aligned(i) else (v * len(bits) + number) // decoder.input_bits
+                users[name][word] = v
+                words[name].setdefault(beat, set()).add(word)
         needs.append({name: bits[-1] // decoder.input_bits for name, bits in parts.items() if bits})
     queues = {name: WordQueue(decoder.fifo_words) for name in users}
     beat, writing, taken, busy, idle = 0, None, 0, 0, 0
@@ -161,11 +174,11 @@ def strip_figures(i, decoder, tiles, indices, idle_before_beat):
                 groups, lookups = groups + 1, lookups + busy
             elif group and not busy and (groups or results):
                 empty.update(lacking)
-            brings = [name for name in queues if beat in users[name]]
+            brings = [name for name in queues if beat in words[name]]
             accepted = idle >= idle_before_beat and all(queues[name].room for name in brings)
             for name, queue in queues.items():
-                written = [writing] if writing in users[name] else []
-                queue.clock(written, lambda beat, name=name, taken=taken: users[name][beat] < taken)
+                written = words[name].get(writing, ())
+                queue.clock(writing, written, lambda word, name=name, taken=taken: users[name][word] < taken)
             idle = 0 if accepted or busy else idle + 1
             if idle > 20:
                 raise FifoTooSmallError
