@@ -18,7 +18,7 @@ from rtl.register_text import c_header, facts, markdown
 from rtl.stream_text import stream_markdown
 from rtl.testbench import testbench_files
 from rtl.verilog import TOP, to_verilog
-from rtl.waves import stream_waves
+from rtl.waves import drawn, stream_waves
 
 # What Verilator's -Wall says of Verilog that Yosys wrote, and why it is of no concern. All else stays on: latches,
 # loops, undriven signals, multiple drivers, wrong pins.
@@ -61,10 +61,16 @@ def package_files(config: DecoderConfig) -> Mapping[str, str]:
         "README.md": stream_markdown(config),
         "registers.md": markdown(config),
         "accel_decoder.h": c_header(config),
-        "streams.json": json.dumps(stream_waves(config), indent=1) + "\n",
+        **_diagram(config),
         **bench,
         f"{TOP}.core": core_file(config, list(bench)),
     }
+
+
+def _diagram(config: DecoderConfig) -> dict[str, str]:
+    """The streams' timing: for WaveDrom, and drawn by it."""
+    text = json.dumps(stream_waves(config), indent=1) + "\n"
+    return {"streams.json": text, "streams.svg": drawn(text)}
 
 
 def decoder_text(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
@@ -99,32 +105,29 @@ filesets:
       - README.md: {{file_type: user}}
       - registers.md: {{file_type: user}}
       - streams.json: {{file_type: user}}
+      - streams.svg: {{file_type: user}}
   tb:
     files:
       - tb/decoder_tb.v: {{file_type: systemVerilogSource}}
 {vectors}
 
 targets:
-  default: &default
+  default:
     filesets: [rtl, driver]
     toplevel: decoder
   sim:
-    <<: *default
     filesets: [rtl, tb]
     toplevel: decoder_tb
-    default_tool: icarus
-    tools:
-      icarus:
-        iverilog_options: [-g2012]
-      verilator:
-        mode: binary
-        verilator_options: [--timing, -Wno-fatal]
+    flow: sim
+    flow_options:
+      tool: icarus
+      iverilog_options: [-g2012]
+      verilator_options: [--binary, --timing, -Wno-fatal]
   lint:
-    <<: *default
     filesets: [rtl]
-    default_tool: verilator
-    tools:
-      verilator:
-        mode: lint-only
-        verilator_options: [-Wall]
+    toplevel: decoder
+    flow: lint
+    flow_options:
+      tool: verilator
+      verilator_options: [-Wall]
 """

