@@ -22,6 +22,7 @@ from amaranth.lib import wiring
 
 Run = Literal["prove", "bmc", "cover"]
 TOP = "bench"
+# -norom: tables stay logic. A ROM is a memory, and where an induction begins, that may hold anything.
 JOB = """[options]
 mode {mode}
 depth {depth}
@@ -29,6 +30,7 @@ depth {depth}
 smtbmc yices
 [script]
 read_rtlil {top}.il
+proc -norom
 prep -flatten -top {top}
 chformal -lower
 [files]
