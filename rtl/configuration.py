@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from accel.codecs import Codec
-from accel.codecs.records import RecordLayout
+from accel.codecs.records import BEAT_BITS, RecordLayout
 from accel.errors import ConfigError, listed
 
 LOOKUPS = (1, 2, 4, 8)
@@ -32,7 +32,7 @@ class WordFormat:
     """How beats of the stream split into words of codes and of side bits, at one code width.
 
     ``plain``: codes only. ``aligned``: each beat holds records of ``record_bits``, whose codes and side bits are
-    gathered apart. ``superblock``: ``code_words`` words of codes, then ``side_words`` of side bits, over and over.
+    gathered apart. ``superblock``: ``code_words`` times 64 bits of codes, ``side_words`` times 64 side bits, in turns.
     ``code_bits`` is the width of a code, ``code_length`` and ``side_length`` the bits of a gathered word in use.
     """
 
@@ -58,7 +58,7 @@ def word_format(layout: RecordLayout, input_bits: int) -> WordFormat:
         records = input_bits // (code + side)
         return WordFormat("aligned", code, code + side, 1, 1, records * code, records * side)
     vectors = layout.vectors_per_record
-    words = (vectors * code // input_bits, vectors * side // input_bits)
+    words = (vectors * code // BEAT_BITS, vectors * side // BEAT_BITS)
     return WordFormat("superblock", code, vectors * (code + side), *words, input_bits, input_bits)
 
 
@@ -95,11 +95,6 @@ class DecoderConfig:
 
     @property
     def _shortage(self) -> str:
-        row = word_format(self.codec.layout, self.input_bits)
-        if not self._is_whole(row):
-            return (
-                f"from beats of {self.input_bits} bits: its superblocks fill beats of 64 bits only; use input_bits=64"
-            )
         needs = self.lookups * max(self.codec.code_bits, self.side_bits)
         return f"take {needs} bits of one input word of {self.input_bits}; use fewer lookups or a wider input"
 
@@ -128,11 +123,12 @@ class DecoderConfig:
 
     def _fits(self, row: WordFormat) -> bool:
         sides = not self.side_bits or self.lookups * self.side_bits <= row.side_length
-        return self.lookups * row.code_bits <= row.code_length and sides and self._is_whole(row)
+        return self.lookups * row.code_bits <= row.code_length and sides
 
-    def _is_whole(self, row: WordFormat) -> bool:
-        """Whether codes and side bits of a superblock each fill beats of the input."""
-        return row.kind != "superblock" or (row.code_words + row.side_words) * self.input_bits == row.record_bits
+    @cached_property
+    def halves(self) -> bool:
+        """Whether codes and side bits may change amid a beat: superblocks of 64-bit words in beats of 128."""
+        return self.input_bits > BEAT_BITS and any(row.kind == "superblock" for row in self.formats.values())
 
     def reach(self, row: WordFormat, name: str) -> int:
         """Bits of the next word that a group of the fields ``name`` (``code``, ``side``) can want."""
@@ -163,7 +159,7 @@ class DecoderConfig:
 
     @property
     def record_word_bits(self) -> int:
-        """Bits of the number of code or side words in a superblock, less one."""
+        """Bits of the number of code or side words of 64 bits in a superblock."""
         return max(max(row.code_words, row.side_words) for row in self.formats.values()).bit_length()
 
     @property

@@ -16,6 +16,7 @@ from rtl.configuration import DecoderConfig, WordFormat
 from rtl.credit_queue import CreditQueue
 from rtl.extractor import Barrel, BarrelShape
 from rtl.jobs import job_layout
+from rtl.packer import Packer
 from rtl.placer import Placer
 from rtl.queue import Queue
 from rtl.sequencer import GroupSource, TileSource, group_layout
@@ -90,12 +91,22 @@ class Core(wiring.Component):
         are there."""
         config = self._config
         shape = barrel_shape(config, name)
-        m.submodules[f"{name}_words"] = words = Words(config.input_bits, self._style)
+        m.submodules[f"{name}_words"] = words = Words(config.input_bits, self._style, config.halves)
         m.submodules[f"{name}_barrel"] = barrel = Barrel(shape)
         place = placer.placed.p[name]
+        write, word = (getattr(splitter, f"{name}_{what}") for what in ("write", "word"))
+        if config.halves:
+            m.submodules[f"{name}_packer"] = packer = Packer(config.input_bits)
+            m.d.comb += [
+                packer.take.eq(write),
+                packer.data.eq(word),
+                packer.close.eq(getattr(splitter, f"{name}_close")),
+            ]
+            write, word = packer.write, packer.write_data
+            m.d.comb += words.close.eq(packer.close)
         m.d.comb += [
-            words.write.eq(getattr(splitter, f"{name}_write")),
-            words.write_data.eq(getattr(splitter, f"{name}_word")),
+            words.write.eq(write),
+            words.write_data.eq(word),
             getattr(splitter, f"{name}_room").eq(words.room),
             words.place.eq(place),
             words.issue.eq(issue),

@@ -16,17 +16,22 @@ from amaranth.lib.wiring import In, Out
 from accel.decoder_timing import TIMING
 
 
-def place_layout(word_bits: int) -> data.StructLayout:
+def place_layout(word_bits: int, halves: bool = False) -> data.StructLayout:
     """Where a group lies: ``shift`` in the current word; ``straddle``: its end lies in the next one; ``leave``: the
-    current word is done with; ``leave_both``: so is the next one."""
-    return data.StructLayout({"shift": range(word_bits), "straddle": 1, "leave": 1, "leave_both": 1})
+    current word is done with; ``leave_both``: so is the next one. ``upper``, of words written by ``halves``: its end
+    lies in the upper half of its word."""
+    upper = {"upper": 1} if halves else {}
+    return data.StructLayout({"shift": range(word_bits), "straddle": 1, "leave": 1, "leave_both": 1, **upper})
 
 
-def step_layout(word_bits: int) -> data.StructLayout:
+def step_layout(word_bits: int, halves: bool = False) -> data.StructLayout:
     """What the pointer adds to its position: the ``bits`` of a group, the same less the length of a word, and that
-    less one."""
+    less one; with ``halves``, the bits less one."""
     negative = signed((2 * word_bits).bit_length())
-    return data.StructLayout({"bits": range(word_bits + 1), "less_length": negative, "less_length_1": negative})
+    less_1 = {"bits_less_1": range(word_bits)} if halves else {}
+    return data.StructLayout(
+        {"bits": range(word_bits + 1), "less_length": negative, "less_length_1": negative, **less_1}
+    )
 
 
 class Pointer(wiring.Component):
@@ -36,14 +41,14 @@ class Pointer(wiring.Component):
     on to the next one. ``end`` marks the last group of a strip: the next one begins with a new word.
     """
 
-    def __init__(self, word_bits: int) -> None:
-        self._word_bits = word_bits
+    def __init__(self, word_bits: int, halves: bool = False) -> None:
+        self._word_bits, self._halves = word_bits, halves
         super().__init__(
             {
-                "step": In(step_layout(word_bits)),
+                "step": In(step_layout(word_bits, halves)),
                 "end": In(1),
                 "advance": In(1),
-                "place": Out(place_layout(word_bits)),
+                "place": Out(place_layout(word_bits, halves)),
             }
         )
 
@@ -62,6 +67,8 @@ class Pointer(wiring.Component):
             self.place.leave.eq(~excess[-1] | self.end),
             self.place.leave_both.eq(~beyond[-1] & self.end),
         ]
+        if self._halves:
+            m.d.comb += self.place.upper.eq((position + self.step.bits_less_1)[bits - 1])
         with m.If(self.advance):
             m.d.sync += position.eq(Mux(self.end, 0, Mux(excess[-1], total, excess)[:bits]))
         return m

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.lib import data
 
-from rtl.configuration import DecoderConfig
+from rtl.configuration import DecoderConfig, WordFormat
 
 
 def run_layout(config: DecoderConfig) -> data.StructLayout:
@@ -16,20 +16,36 @@ def run_layout(config: DecoderConfig) -> data.StructLayout:
 
 
 def extent_layout(config: DecoderConfig) -> data.StructLayout:
-    """How many beats codes (side bits) reach into: ``less_2`` + 2, of which ``double`` marks 2, or a ``single`` one."""
-    return data.StructLayout({"less_2": config.beat_count_bits, "single": 1, "double": 1})
+    """How many beats codes (side bits) reach into: ``less_2`` + 2, of which ``double`` marks 2, or a ``single`` one.
+
+    ``short``, where beats have halves: they do not reach into the upper half of the last one.
+    """
+    halves = {"short": 1} if config.halves else {}
+    return data.StructLayout({"less_2": config.beat_count_bits, "single": 1, "double": 1, **halves})
+
+
+def turns_layout(config: DecoderConfig) -> dict[str, int]:
+    """Superblocks: ``code_words_less_1`` + 1 words of 64 bits of codes and ``side_words_less_1`` + 1 of side bits take
+    turns; ``words_less_2`` + 2 in all, where beats have halves."""
+    bits = config.record_word_bits
+    halves = {"words_less_2": bits + 1} if config.halves else {}
+    return {"code_words_less_1": bits, "side_words_less_1": bits, **halves}
+
+
+def turns(row: WordFormat) -> dict[str, int]:
+    """The values of ``turns_layout``."""
+    code, side = row.code_words, max(1, row.side_words)
+    return {"code_words_less_1": code - 1, "side_words_less_1": side - 1, "words_less_2": code + side - 2}
 
 
 def strip_layout(config: DecoderConfig) -> data.StructLayout:
     """How the beats of a strip split up.
 
     - ``beats_less_2`` + 2 beats, at least 4: padding to whole blocks of 64 bytes is included.
-    - ``aligned``: codes and side bits in every beat; else ``code_words_less_1`` + 1 words of codes and
-      ``side_words_less_1`` + 1 of side bits take turns.
+    - ``aligned``: codes and side bits in every beat; else they take turns.
     """
-    words = dict.fromkeys(("code_words_less_1", "side_words_less_1"), config.record_word_bits)
     extents = dict.fromkeys(("code", "side"), extent_layout(config))
-    return data.StructLayout({"beats_less_2": config.beat_count_bits, **extents, "aligned": 1, **words})
+    return data.StructLayout({"beats_less_2": config.beat_count_bits, **extents, "aligned": 1, **turns_layout(config)})
 
 
 def job_layout(config: DecoderConfig) -> data.StructLayout:

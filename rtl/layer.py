@@ -11,12 +11,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accel.codecs import parse_codec
-from accel.codecs.records import RecordLayout
+from accel.codecs.records import BEAT_BITS, RecordLayout
 from accel.errors import ConfigError, listed
 from accel.isa import BLOCK_BYTES
 from accel.program import WeightStream
 from accel.tiles import ceil_div, tile_codes
 from rtl.configuration import INPUT_BITS, DecoderConfig
+from rtl.jobs import turns, turns_layout
 
 STRIP_COUNT_BITS = 16
 
@@ -26,15 +27,15 @@ class StripPlan:
     """Counts of one strip.
 
     ``tiles`` tiles of ``vectors`` vectors, the last one of ``last_vectors``; ``beats`` beats in all, padding included;
-    ``code_beats`` (``side_beats``): beats up to and including the last one that holds a code (side bit) of a vector.
+    ``code_words`` (``side_words``): 64-bit words up to and including the last one with a code (side bit) of a vector.
     """
 
     tiles: int
     vectors: int
     last_vectors: int
     beats: int
-    code_beats: int
-    side_beats: int
+    code_words: int
+    side_words: int
 
     @property
     def total_vectors(self) -> int:
@@ -119,7 +120,7 @@ def strip_plan(config: DecoderConfig, code_bits: int, tiles: int, vectors: int, 
     code_end, side_end = _ends(layout, total)
     beat = config.input_bits
     beats = blocks * BLOCK_BYTES * 8 // beat
-    return StripPlan(tiles, vectors, last_vectors, beats, ceil_div(code_end, beat), ceil_div(side_end, beat))
+    return StripPlan(tiles, vectors, last_vectors, beats, ceil_div(code_end, BEAT_BITS), ceil_div(side_end, BEAT_BITS))
 
 
 def _ends(layout: RecordLayout, vectors: int) -> tuple[int, int]:
@@ -142,7 +143,8 @@ def limits(config: DecoderConfig) -> Mapping[str, int]:
         "strips": (1 << STRIP_COUNT_BITS) - 1,
         "tiles": 1 << config.tile_count_bits,
         **dict.fromkeys(("vectors", "last_vectors"), vectors),
-        **dict.fromkeys(("beats", "code_beats", "side_beats"), beats),
+        "beats": beats,
+        **dict.fromkeys(("code_words", "side_words"), beats * config.input_bits // BEAT_BITS),
     }
 
 
@@ -171,11 +173,10 @@ def _job(config: DecoderConfig, code_bits: int, strip: StripPlan) -> dict[str, A
         "code_bits": code_bits,
         "strip": {
             "beats_less_2": strip.beats - 2,
-            "code": _extent(strip.code_beats),
-            "side": _extent(strip.side_beats),
+            "code": _extent(config, strip.code_words),
+            "side": _extent(config, strip.side_words),
             "aligned": int(row.kind == "aligned"),
-            "code_words_less_1": row.code_words - 1,
-            "side_words_less_1": max(0, row.side_words - 1),
+            **{name: turns(row)[name] for name in turns_layout(config)},
         },
         "tiles_less_2": max(0, strip.tiles - 2),
         "single": int(strip.tiles == 1),
@@ -184,8 +185,10 @@ def _job(config: DecoderConfig, code_bits: int, strip: StripPlan) -> dict[str, A
     }
 
 
-def _extent(beats: int) -> dict[str, int]:
-    return {"less_2": max(0, beats - 2), "single": int(beats <= 1), "double": int(beats == 2)}
+def _extent(config: DecoderConfig, words: int) -> dict[str, int]:
+    beats = ceil_div(words * BEAT_BITS, config.input_bits)
+    halves = {"short": int(words == 0 or words % 2)} if config.halves else {}
+    return {"less_2": max(0, beats - 2), "single": int(beats <= 1), "double": int(beats == 2), **halves}
 
 
 def _run(config: DecoderConfig, vectors: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ from rtl.sequencer import group_layout
 
 def placed_layout(config: DecoderConfig) -> data.StructLayout:
     """A group and the places of its codes and side bits."""
-    place = place_layout(config.input_bits)
+    place = place_layout(config.input_bits, config.halves)
     return data.StructLayout({"group": group_layout(config), "code": place, "side": place})
 
 
@@ -54,7 +54,7 @@ class Placer(wiring.Component):
             m.d.sync += [stepped.eq(waiting), group.eq(first), placed.p.group.eq(group)]
         for name in ("code", "side") if config.side_bits else ("code",):
             step = self._step(m, name, move, key)
-            m.submodules[f"{name}_pointer"] = pointer = Pointer(config.input_bits)
+            m.submodules[f"{name}_pointer"] = pointer = Pointer(config.input_bits, config.halves)
             m.d.comb += [pointer.step.eq(step), pointer.end.eq(group.strip_end), pointer.advance.eq(move & stepped)]
             with m.If(move):
                 m.d.sync += placed.p[name].eq(pointer.place)
@@ -64,7 +64,7 @@ class Placer(wiring.Component):
 
     def _step(self, m: Module, name: str, move: Signal, key: Value) -> data.View:
         """How far each group goes: a table of code widths and vectors."""
-        step = Signal(step_layout(self._config.input_bits), name=f"{name}_step", reset_less=True)
+        step = Signal(step_layout(self._config.input_bits, self._config.halves), name=f"{name}_step", reset_less=True)
         with m.If(move):
             m.d.sync += step.as_value().eq(Array(step_table(self._config, name, len(key)))[key])
         return step
@@ -77,12 +77,13 @@ def step_key(config: DecoderConfig, group: data.View) -> Value:
 
 def step_table(config: DecoderConfig, name: str, key_bits: int) -> list[int]:
     """By ``step_key``: the bits of a group, and how far they are from a word's end and from what is beyond it."""
-    layout, table = step_layout(config.input_bits), [0] * (1 << key_bits)
+    layout, table = step_layout(config.input_bits, config.halves), [0] * (1 << key_bits)
     for row in config.formats.values():
         each, length = row.field(name, config.side_bits)
         for extra in range(config.lookups):
             bits = (extra + 1) * each
             key = extra | (row.code_bits - 1) << (config.lookups - 1).bit_length()
             values = {"bits": bits, "less_length": bits - length, "less_length_1": bits - length - 1}
-            table[key] = layout.const(values).as_bits()
+            halves = {"bits_less_1": bits - 1} if config.halves else {}
+            table[key] = layout.const({**values, **halves}).as_bits()
     return table

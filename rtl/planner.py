@@ -3,15 +3,16 @@ needed, so that one layer follows the other without a pause."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.codecs.records import BEAT_BITS
 from rtl.axi_lite import DATA_BITS
 from rtl.configuration import MOST_CODE_BITS, DecoderConfig
-from rtl.jobs import job_layout, run_layout
+from rtl.jobs import extent_layout, job_layout, run_layout, turns, turns_layout
 from rtl.layer import STRIP_COUNT_BITS, limits
 from rtl.queue import Queue
 from rtl.register_file import WORD_ADDRESS_BITS
@@ -28,7 +29,7 @@ def count_layout(bits: int) -> data.StructLayout:
 
 def parts(view: data.View) -> list[tuple[str, Value]]:
     """The fields of a count, by name."""
-    return [(name, view[name]) for name in ("less_2", "single", "double")]
+    return [(name, view[name]) for name, _ in view.shape()]
 
 
 def counts_layout(config: DecoderConfig) -> data.StructLayout:
@@ -37,15 +38,16 @@ def counts_layout(config: DecoderConfig) -> data.StructLayout:
         {
             "vectors": run_layout(config),
             "last_vectors": run_layout(config),
-            **{name: count_layout(config.beat_count_bits) for name in ("beats", "code_beats", "side_beats")},
+            "beats": count_layout(config.beat_count_bits),
+            **dict.fromkeys(("code_words", "side_words"), extent_layout(config)),
         }
     )
 
 
 def width_layout(config: DecoderConfig) -> data.StructLayout:
     """What follows from the width of a code; ``unknown`` is one this build has not."""
-    words = dict.fromkeys(("code_words_less_1", "side_words_less_1"), config.record_word_bits)
-    return data.StructLayout({"code_bits": config.code_width_bits, "unknown": 1, "aligned": 1, **words})
+    head = {"code_bits": config.code_width_bits, "unknown": 1, "aligned": 1}
+    return data.StructLayout({**head, **turns_layout(config)})
 
 
 def layer_layout(config: DecoderConfig) -> data.StructLayout:
@@ -77,18 +79,19 @@ class LayerRegisters(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._widths(m)
-        whole, groups, extra = self._forms(m)
-        counts = {"STRIPS": self.layer.strips, "TILES": self.layer.tiles}
+        whole, groups, extra, extent = self._forms(m)
+        counts = [("STRIPS", self.layer.strips, whole), ("TILES", self.layer.tiles, whole)]
         for kind in STRIP_KINDS:
             of_kind = self.layer[kind]
-            counts |= {f"{kind}_{name}".upper(): of_kind[name] for name in ("beats", "code_beats", "side_beats")}
+            forms = {"beats": whole, "code_words": extent, "side_words": extent}
+            counts += [(f"{kind}_{name}".upper(), of_kind[name], form) for name, form in forms.items()]
             for name in ("vectors", "last_vectors"):
                 run = of_kind[name]
                 with m.If(self._writes(m, f"{kind}_{name}".upper())):
                     m.d.sync += [run.groups_less_2.eq(groups.less_2), run.single.eq(groups.single), run.extra.eq(extra)]
-        for name, count in counts.items():
+        for name, count, form in counts:
             with m.If(self._writes(m, name)):
-                m.d.sync += [field.eq(whole[key]) for key, field in parts(count)]
+                m.d.sync += [field.eq(form[key]) for key, field in parts(count)]
         return m
 
     def _writes(self, m: Module, name: str) -> Value:
@@ -96,14 +99,25 @@ class LayerRegisters(wiring.Component):
         m.d.sync += chosen.eq(self.write_address == self._map[name].offset // WORD_BYTES)
         return self.write & chosen
 
-    def _forms(self, m: Module) -> tuple[data.View, data.View, Value]:
-        """What was written, as a count; as a count of groups of so many vectors; and the last group's ``extra``."""
+    def _forms(self, m: Module) -> tuple[data.View, data.View, Value, Mapping[str, Value]]:
+        """What was written, as a count; as a count of groups of so many vectors; the last group's ``extra``; and as
+        an extent of so many 64-bit words."""
         bits = max(most.bit_length() for most in limits(self._config).values())
         lanes = (self._config.lookups - 1).bit_length()
         some, less_1 = Signal(), Signal(bits)
         value = self.write_data[:bits]
         m.d.sync += [some.eq(value.any()), less_1.eq(value - some)]
-        return self._count(m, less_1, "whole"), self._count(m, less_1[lanes:], "groups"), less_1[:lanes]
+        whole = self._count(m, less_1, "whole")
+        groups = self._count(m, less_1[lanes:], "groups")
+        return whole, groups, less_1[:lanes], self._extent(m, whole, less_1)
+
+    def _extent(self, m: Module, whole: data.View, less_1: Value) -> Mapping[str, Value]:
+        halvings = (self._config.input_bits // BEAT_BITS).bit_length() - 1
+        beats = self._count(m, less_1[halvings:], "extent") if halvings else whole
+        short = Signal()
+        if self._config.halves:
+            m.d.sync += short.eq(~less_1[0])
+        return {**dict(parts(beats)), "short": short}
 
     def _count(self, m: Module, less_1: Value, name: str) -> data.View:
         more, count = Signal(name=f"{name}_more"), Signal(count_layout(len(less_1)), name=name)
@@ -130,8 +144,7 @@ class LayerRegisters(wiring.Component):
                     "code_bits": row.code_bits,
                     "unknown": 0,
                     "aligned": int(row.kind == "aligned"),
-                    "code_words_less_1": row.code_words - 1,
-                    "side_words_less_1": max(0, row.side_words - 1),
+                    **{name: turns(row)[name] for name in turns_layout(self._config)},
                 },
             )
 
@@ -183,9 +196,9 @@ class JobSource(wiring.Component):
         width = layer.width
         strip = {
             "beats_less_2": counts.beats.less_2,
-            "code": counts.code_beats.as_value(),
-            "side": counts.side_beats.as_value(),
-            **{name: width[name] for name in ("aligned", "code_words_less_1", "side_words_less_1")},
+            "code": counts.code_words.as_value(),
+            "side": counts.side_words.as_value(),
+            **{name: width[name] for name in ("aligned", *turns_layout(self._config))},
         }
         m.d.comb += [
             counts.eq(Mux(edge, layer.edge.as_value(), layer.full.as_value())),

@@ -58,7 +58,7 @@ _FIELDS_HEAD = """
 |---|---|---|---|"""
 
 _RECIPE = """
-To decode a layer: write CODE_BITS to EDGE_SIDE_BEATS, then 1 to START; send its codebook as one packet and each of its
+To decode a layer: write CODE_BITS to EDGE_SIDE_WORDS, then 1 to START; send its codebook as one packet and each of its
 strips as one packet. START takes a copy: the next layer can be written, started and sent at once, as long as STATUS
 says there is room. The counts follow from the shape of the weight stream: `accel_decoder_plan` in `accel_decoder.h`.
 `README.md` says what the streams carry and shows a layer with its numbers.
@@ -130,7 +130,7 @@ $members
 #define ACCEL_DECODER_LAYER_WORDS ${count}u
 
 typedef struct {
-  uint64_t vectors, last_vectors, beats, code_beats, side_beats;
+  uint64_t vectors, last_vectors, beats, code_words, side_words;
 } accel_decoder_strip_;
 
 static inline uint64_t accel_decoder_ceil_(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
@@ -177,8 +177,8 @@ static inline int accel_decoder_strip_plan_(uint32_t rows, uint32_t columns, uin
   code_end = start + within * code_bits;
   side_end = side ? start + group * code_bits + within * side : 0;
   strip->beats = blocks * 8 * ACCEL_DECODER_BLOCK_BYTES / beat;
-  strip->code_beats = accel_decoder_ceil_(code_end, beat);
-  strip->side_beats = accel_decoder_ceil_(side_end, beat);
+  strip->code_words = accel_decoder_ceil_(code_end, 64);
+  strip->side_words = accel_decoder_ceil_(side_end, 64);
   return strip->beats > ACCEL_DECODER_MOST_BEATS ? ACCEL_DECODER_TOO_LARGE : ACCEL_DECODER_OK;
 }
 
@@ -204,13 +204,13 @@ static inline int accel_decoder_plan(uint32_t rows, uint32_t columns, uint32_t t
   layer->full_vectors = (uint32_t)full.vectors;
   layer->full_last_vectors = (uint32_t)full.last_vectors;
   layer->full_beats = (uint32_t)full.beats;
-  layer->full_code_beats = (uint32_t)full.code_beats;
-  layer->full_side_beats = (uint32_t)full.side_beats;
+  layer->full_code_words = (uint32_t)full.code_words;
+  layer->full_side_words = (uint32_t)full.side_words;
   layer->edge_vectors = (uint32_t)edge.vectors;
   layer->edge_last_vectors = (uint32_t)edge.last_vectors;
   layer->edge_beats = (uint32_t)edge.beats;
-  layer->edge_code_beats = (uint32_t)edge.code_beats;
-  layer->edge_side_beats = (uint32_t)edge.side_beats;
+  layer->edge_code_words = (uint32_t)edge.code_words;
+  layer->edge_side_words = (uint32_t)edge.side_words;
   return ACCEL_DECODER_OK;
 }
 

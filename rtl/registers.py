@@ -123,8 +123,8 @@ _STRIP_DOCS: Mapping[str, str] = MappingProxyType(
         "vectors": "Vectors of every tile but the last",
         "last_vectors": "Vectors of the last tile",
         "beats": "Beats of a packet, padding included",
-        "code_beats": "Beats up to and including the last with a code of a vector",
-        "side_beats": "Beats up to and including the last with a side bit of a vector; 0 without side bits",
+        "code_words": "64-bit words up to and including the last with a code of a vector",
+        "side_words": "64-bit words up to and including the last with a side bit of a vector; 0 without side bits",
     }
 )
 STRIP_KINDS = ("full", "edge")

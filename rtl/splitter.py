@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.configuration import DecoderConfig, WordFormat
 from rtl.jobs import job_layout
+
+_NONE: tuple[Value, Value] = Const(0), Const(0)
 
 
 def beat_layout(input_bits: int) -> data.StructLayout:
@@ -18,20 +23,25 @@ def beat_layout(input_bits: int) -> data.StructLayout:
 class Splitter(wiring.Component):
     """Beats in, words out a cycle later (``code_write``, ``side_write``), while the queues have room.
 
+    Where codes and side bits change amid beats, a bit of ``code_write`` tells of each half of ``code_word`` whether it
+    has codes, and ``code_close`` that they are the strip's last ones; the same of side bits.
+
     Every strip is a packet. If its ``last`` comes early, ``error_early`` pulses and the missing beats are made up
     (their contents are undefined); if it is late, ``error_late`` pulses and beats are thrown away until it comes.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
         self._config = config
+        writes = dict.fromkeys(("code_write", "side_write"), Out(1 + config.halves))
+        closes = dict.fromkeys(("code_close", "side_close"), Out(1)) if config.halves else {}
         super().__init__(
             {
                 "job": In(stream.Signature(job_layout(config))),
                 "beat": In(stream.Signature(beat_layout(config.input_bits))),
                 "code_room": In(1),
                 "side_room": In(1),
-                "code_write": Out(1),
-                "side_write": Out(1),
+                **writes,
+                **closes,
                 "code_word": Out(config.input_bits),
                 "side_word": Out(config.input_bits),
                 "error_early": Out(1),
@@ -47,7 +57,8 @@ class Splitter(wiring.Component):
         opened, given, last, loaded, surplus = Signal(), Signal(init=1), Signal(init=1), Signal(), Signal()
         # ``index``: number of the beat after the one at hand.
         index, nearly_last = Signal(self._config.beat_count_bits), Signal()
-        wants_code, wants_side = self._wants(m, job, index, accept, last)
+        wanted = self._wants(m, job, index, accept, last)
+        (wants_code, codes), (wants_side, sides) = wanted["code"], wanted.get("side", _NONE)
         has_room = (~wants_code | self.code_room) & (~wants_side | self.side_room)
         m.d.comb += [
             accept.eq(has_room & ((opened & self.beat.valid) | given)),
@@ -60,8 +71,8 @@ class Splitter(wiring.Component):
         ]
         # A job is copied when it begins and taken a cycle later: it has several beats, the next is not needed yet.
         m.d.sync += [
-            self.code_write.eq(accept & wants_code),
-            self.side_write.eq(accept & wants_side),
+            self.code_write.eq(accept.replicate(len(codes)) & codes),
+            self.side_write.eq(accept.replicate(len(sides)) & sides),
             self.job.ready.eq(fresh & self.job.valid),
             surplus.eq(missed | (surplus & ~over)),
         ]
@@ -85,38 +96,83 @@ class Splitter(wiring.Component):
         self._gather(m, job)
         return m
 
-    def _wants(self, m: Module, job: data.View, index: Signal, accept: Signal, last: Signal) -> tuple[Value, Value]:
-        """Whether the beat at hand has a word of codes, of side bits: known when it comes.
+    def _wants(
+        self, m: Module, job: data.View, index: Signal, accept: Signal, last: Signal
+    ) -> dict[str, tuple[Value, Value]]:
+        """Whether the beat at hand has codes, has side bits, and in which of its parts: known when it comes.
 
         ``done``: the beat at hand is the last one with any, or there was none before.
         """
-        in_sides = self._next_in_sides(m, job.strip, accept, last)
-        wants = {}
-        for name, is_next in (
-            (("code", ~in_sides), ("side", in_sides)) if self._config.side_bits else (("code", Const(1)),)
-        ):
+        wanted = {}
+        for name, (opening, following) in self._parts(m, job.strip, accept, last).items():
             first, part = self.job.p.strip[name], job.strip[name]
-            wants[name], done, nearly = Signal(name=f"wants_{name}"), Signal(), Signal()
-            at_once = self.job.p.strip.aligned if name == "side" else 1
+            wants, done, nearly = Signal(name=f"wants_{name}"), Signal(), Signal()
             with m.If(accept & last):
                 m.d.sync += [
-                    wants[name].eq(self.job.valid & at_once & ~self.job.p.drop),
+                    wants.eq(self.job.valid & reduce(or_, opening) & ~self.job.p.drop),
                     done.eq(self.job.p.drop | first.single),
                     nearly.eq(first.double),
                 ]
             with m.Elif(accept):
                 m.d.sync += [
-                    wants[name].eq((job.strip.aligned | is_next) & ~done),
+                    wants.eq(reduce(or_, following) & ~done),
                     done.eq(done | nearly),
                     nearly.eq(index == part.less_2),
                 ]
-        return wants["code"], wants.get("side", Const(0))
+            wanted[name] = wants, wants
+            if self._config.halves:
+                halves = Signal(2, name=f"{name}_halves")
+                cut = first.single & first.short & ~self.job.p.strip.aligned, nearly & part.short & ~job.strip.aligned
+                self._cut_upper(m, (accept & last, accept), halves, (opening, following), cut)
+                m.d.sync += getattr(self, f"{name}_close").eq(accept & wants & done)
+                wanted[name] = wants, halves & wants.replicate(2)
+        return wanted
+
+    def _cut_upper(
+        self,
+        m: Module,
+        when: tuple[Value, Value],
+        halves: Signal,
+        parts: tuple[list[Value], ...],
+        cut: tuple[Value, ...],
+    ) -> None:
+        """The halves of the next beat: the upper one of a strip's last may be padding, or of the other kind."""
+        (now, opening, cut_opening), (later, following, cut_following) = zip(when, parts, cut, strict=True)
+        with m.If(now):
+            m.d.sync += halves.eq(Cat(opening[0], opening[1] & ~cut_opening))
+        with m.Elif(later):
+            m.d.sync += halves.eq(Cat(following[0], following[1] & ~cut_following))
+
+    def _parts(self, m: Module, strip: data.View, accept: Signal, last: Signal) -> dict[str, tuple[list[Value], ...]]:
+        """Which parts of a beat codes, and side bits, are in: of a strip's first beat, and of the one after that at
+        hand."""
+        aligned = self.job.p.strip.aligned
+        if not self._config.side_bits:
+            return {"code": ([Const(1)], [strip.aligned | Const(1)])}
+        if not self._config.halves:
+            in_sides = self._next_in_sides(m, strip, accept, last)
+            return {"code": ([Const(1)], [strip.aligned | ~in_sides]), "side": ([aligned], [strip.aligned | in_sides])}
+        alone, in_sides = self.job.p.strip.code_words_less_1 == 0, self._next_halves_in_sides(m, strip, accept, last)
+        return {
+            "code": ([Const(1), aligned | ~alone], [strip.aligned | ~there for there in in_sides]),
+            "side": ([aligned, aligned | alone], [strip.aligned | there for there in in_sides]),
+        }
+
+    def _next_halves_in_sides(self, m: Module, strip: data.View, accept: Signal, last: Signal) -> tuple[Value, Value]:
+        """Whether each half of the next beat is one of side bits: ``passed`` words of its superblock are before it."""
+        passed = Signal(len(strip.words_less_2) + 1)
+        with m.If(accept & last):
+            m.d.sync += passed.eq(Mux(self.job.p.strip.words_less_2 == 0, 0, 2))
+        with m.Elif(accept):
+            rest = passed - strip.words_less_2
+            m.d.sync += passed.eq(Mux(rest[-1], passed + 2, rest))
+        lower = passed > strip.code_words_less_1
+        upper = (passed >= strip.code_words_less_1) & (passed != strip.words_less_2 + 1)
+        return lower, upper
 
     def _next_in_sides(self, m: Module, strip: data.View, accept: Signal, last: Signal) -> Value:
         """Whether the next word of a superblock is one of side bits: known when the beat at hand came, not worked out
         when it goes."""
-        if not self._config.side_bits:
-            return Const(0)
         passed, in_sides = Signal(self._config.record_word_bits), Signal()  # of the next word
         words = Mux(in_sides, strip.side_words_less_1, strip.code_words_less_1)
         phase_end = passed == words

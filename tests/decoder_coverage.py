@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from accel.codecs.records import BEAT_BITS
 from rtl.configuration import DecoderConfig, WordFormat
 from rtl.layer import LayerPlan
 from rtl.vectors import LayerVectors
@@ -24,12 +25,14 @@ NOTHING = "none"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An output beat: ``vectors`` vectors of layer ``layer``; ``places``: where the first one's fields lie in words."""
+    """An output beat: ``vectors`` vectors of layer ``layer``; ``places``: where the first one's fields lie in words;
+    ``end``: vectors of its strip up to its last one."""
 
     layer: int
     code_bits: int
     vectors: int
     places: Mapping[str, int]
+    end: int
     begins_tile: bool
     ends_tile: bool
     ends_strip: bool
@@ -61,7 +64,8 @@ def _layer_groups(config: DecoderConfig, number: int, plan: LayerPlan) -> Iterat
                 vectors = min(config.lookups, count - start)
                 ends = start + vectors == count
                 places = dict(_places(config, plan.code_bits, at + start))
-                yield Group(number, plan.code_bits, vectors, places, start == 0, ends, ends and last)
+                end = at + start + vectors
+                yield Group(number, plan.code_bits, vectors, places, end, start == 0, ends, ends and last)
             at += count
 
 
@@ -94,6 +98,7 @@ def _bins(config: DecoderConfig, group: Group, mask: int, before: Group | None) 
             yield f"last {name}", width, group.vectors, group.straddles(config, name)
         if group.ends_strip:
             yield f"strip's last {name}", width, group.straddles(config, name)
+            yield from _half_bins(config, config.formats[width], name, [group.end])
     if group.ends_tile and group.begins_tile:
         yield "tile of one group", width
 
@@ -130,6 +135,21 @@ def _field_bins(config: DecoderConfig, width: int, name: str) -> Iterator[Bin]:
             straddles = place + vectors * bits > length
             yield f"last {name}", width, vectors, straddles
             yield f"strip's last {name}", width, straddles
+    yield from _half_bins(config, config.formats[width], name, range(1, 4 * config.input_bits))
+
+
+def _half_bins(config: DecoderConfig, row: WordFormat, name: str, sizes: Iterable[int]) -> Iterator[Bin]:
+    """Where beats have halves."""
+    if config.halves and row.kind == "superblock":
+        yield from ((f"strip's half {name}", row.code_bits, *strip_half(config, row, name, size)) for size in sizes)
+
+
+def strip_half(config: DecoderConfig, row: WordFormat, name: str, vectors: int) -> tuple[int, int]:
+    """In which half of a beat, and of a word, the last field of a superblock strip of so many vectors ends."""
+    start, words = (row.code_words, row.side_words) if name == "side" else (0, row.code_words)
+    last = (vectors * row.field(name, config.side_bits)[0] - 1) // BEAT_BITS
+    record, within = divmod(last, words)
+    return (record * (row.code_words + row.side_words) + start + within) % 2, last % 2
 
 
 def _awaiting(config: DecoderConfig, width: int, bits: int, length: int) -> set[int]:
@@ -150,9 +170,9 @@ def _beat(config: DecoderConfig, row: WordFormat, vector: int) -> int:
         return ((vector + 1) * row.code_bits - 1) // beat
     if row.kind == "aligned":
         return vector // (row.code_length // row.code_bits)
-    record, within = divmod(vector, row.code_words * beat // row.code_bits)
-    sides = ((within + 1) * config.side_bits - 1) // beat
-    return record * (row.code_words + row.side_words) + row.code_words + sides
+    record, within = divmod(vector, row.code_words * BEAT_BITS // row.code_bits)
+    start = record * row.record_bits + row.code_words * BEAT_BITS
+    return (start + (within + 1) * config.side_bits - 1) // beat
 
 
 def table(config: DecoderConfig, found: Mapping[Bin, int]) -> str:

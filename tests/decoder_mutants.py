@@ -33,8 +33,8 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         ),
         "beat dropped": Mutant(
             "rtl.splitter",
-            "self.code_write.eq(accept & wants_code)",
-            "self.code_write.eq(accept & wants_code & (index != 3))",
+            "self.code_write.eq(accept.replicate(len(codes)) & codes)",
+            "self.code_write.eq(accept.replicate(len(codes)) & codes & (index != 3))",
         ),
         "padding kept": Mutant("rtl.splitter", "& ~done),", "),"),
         "codes and side bits change places": Mutant(
@@ -53,9 +53,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         ),
         "surplus codeword written": Mutant("rtl.codebook", "write.eq(taken & ~overflow)", "write.eq(taken)"),
         "only the first weight's range checked": Mutant("rtl.codebook", "return tops.any()", "return tops[0]"),
-        "straddling group does not wait": Mutant(
-            "rtl.words", "self.ready.eq(two | (one & ~self.place.straddle))", "self.ready.eq(two | one)"
-        ),
+        "straddling group does not wait": Mutant("rtl.words", "two | (one & ~self.place.straddle)", "two | one"),
         "word length of aligned records": Mutant(
             "rtl.configuration", "1, 1, records * code, ", "1, 1, records * code - code, "
         ),
@@ -94,15 +92,28 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
 )
 
 
-def mutant_config() -> DecoderConfig:
-    return DecoderConfig(parse_codec(SPELLING), LOOKUPS)
+# Of decoders with input twice as wide, whose superblocks change amid beats.
+WIDE_MUTANTS: Mapping[str, Mutant] = MappingProxyType(
+    {
+        "halves never swapped": Mutant("rtl.packer", "odd ^ upper_alone", "upper_alone"),
+        "strip goes on in an open word": Mutant("rtl.packer", " & ~self.close)", ")"),
+        "open word not closed": Mutant("rtl.words", "tails[0] + self.write[0]", "tails[1] + self.write[1]"),
+        "padding in the upper half kept": Mutant("rtl.splitter", "following[1] & ~cut_following", "following[1]"),
+        "superblock a word long": Mutant("rtl.splitter", "passed != strip.words_less_2 + 1", "1"),
+        "extent told in beats": Mutant("rtl.planner", "less_1[halvings:]", "less_1"),
+    }
+)
 
 
-def mutant_verilog(mutant: Mutant) -> str:
+def mutant_config(input_bits: int = 64) -> DecoderConfig:
+    return DecoderConfig(parse_codec(SPELLING), LOOKUPS, input_bits)
+
+
+def mutant_verilog(mutant: Mutant, input_bits: int) -> str:
     """Of the decoder with that one place changed."""
     with broken(mutant):
         generate = importlib.import_module("rtl.generate")
-        return str(generate.decoder_verilog(generate.DecoderRequest(SPELLING, LOOKUPS)))
+        return str(generate.decoder_verilog(generate.DecoderRequest(SPELLING, LOOKUPS, input_bits)))
 
 
 def mutant_scenarios(config: DecoderConfig) -> list[Scenario]:

@@ -101,9 +101,9 @@ def tiles(bench: Bench, codec: str, count_bits: int) -> None:
     bench.reach(unit.layer_dropped & unit.tile.ready & bench.before(bench.before(unit.tile.valid)))
 
 
-def placer(bench: Bench, codec: str, count_bits: int, lookups: int) -> None:
+def placer(bench: Bench, codec: str, count_bits: int, lookups: int, input_bits: int = 64) -> None:
     """Groups come out as they went in, each once, in order, at its place, and only with credit for its results."""
-    config = small(codec, count_bits, lookups)
+    config = small(codec, count_bits, lookups, input_bits)
     unit = Placer(config)
     inner = bench.add("placer", unit)
     bench.free(unit.credit)
@@ -209,6 +209,7 @@ def claim_place(
         "straddle": after > length,
         "leave": (after >= length) | group.strip_end,
         "leave_both": (after > length) & group.strip_end,
+        **({"upper": ((after - 1) & (config.input_bits // 2)) != 0} if config.halves else {}),
     }
     for part, value in expected.items():
         bench.claim(implies(placed, place[part] == value))
@@ -221,6 +222,8 @@ def claim_place(
     bits, length = fields(config, name, inner.group)
     right = (step.bits == bits) & (step.less_length == bits - length) & (step.less_length_1 == bits - length - 1)
     bench.helper(implies(inner.stepped, right))
+    if config.halves:
+        bench.helper(implies(inner.stepped, step.bits_less_1 == bits - 1))
 
 
 def column(config: DecoderConfig, name: str, part: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from formal_codebook import codebooks
 from formal_core import core
 from formal_flow import Mutant, Proof
+from formal_halves import halves, room_of_halves
 from formal_layers import layers
 from formal_queues import credit_queue, full_speed, queue, skid
 from formal_sequencer import groups, placer, tiles
@@ -15,6 +16,7 @@ LATEST = 11  # cycles from announcement to arrival that 16 places cover at full 
 PLAIN, SIGNED = "vq:k=16,d=4", "ssvq:k=16,d=4"
 # Bits of a field and of a word: with all bits in use, and with some left over as aligned records have them.
 EIGHT = {"word_bits": 8, "formats": ((3, 8), (2, 8), (3, 6)), "lookups": 2}
+FULL = {"word_bits": 8, "formats": ((3, 8), (2, 8)), "lookups": 2}
 FIELDS = ((3, 16), (2, 16), (3, 12))
 
 QUEUE = {
@@ -52,7 +54,7 @@ ROOM = {
     "two counted as one": Mutant("rtl.words", "two.eq(Mux(go, level > left + 1, ", "two.eq(Mux(go, level > left, "),
 }
 BLOCK_WORDS = {
-    "reads behind": Mutant("rtl.words", "else head_next", "else head"),
+    "reads behind": Mutant("rtl.words", "else heads[1]", "else heads[0]"),
 }
 EXTRACTOR = {
     "shift not delayed": Mutant("rtl.extractor", "bits, shift = stage, later", "bits = stage"),
@@ -74,7 +76,7 @@ SPLITTER = {
     "never recovers": Mutant(
         "rtl.splitter", "given.eq(~self.job.valid & ~late)", "given.eq(given | ~self.job.valid & ~late)"
     ),
-    "makes what is dropped": Mutant("rtl.splitter", "at_once & ~self.job.p.drop", "at_once"),
+    "makes what is dropped": Mutant("rtl.splitter", "reduce(or_, opening) & ~self.job.p.drop", "reduce(or_, opening)"),
     "takes a beat unheeded": Mutant("rtl.splitter", "(opened & has_room)", "opened"),
     "late goes untold": Mutant("rtl.splitter", "missed.eq(fresh & opened & ~beat.last)", "missed.eq(0)"),
     "done a beat late": Mutant("rtl.splitter", "index == part.less_2", "index == part.less_2 + 1"),
@@ -86,14 +88,40 @@ SPLITTER = {
 }
 SIDES = {
     "words of one kind": Mutant("rtl.splitter", "Mux(phase_end, 0, passed + 1)", "passed + 1"),
-    "sides first": Mutant("rtl.splitter", "job.strip.aligned | is_next", "job.strip.aligned | ~is_next"),
+    "sides first": Mutant("rtl.splitter", "[strip.aligned | ~in_sides]", "[strip.aligned | in_sides]"),
     "double not told": Mutant("rtl.splitter", "nearly.eq(first.double)", "nearly.eq(0)"),
-    "sides at once": Mutant("rtl.splitter", "self.job.p.strip.aligned if", "1 if"),
+    "sides at once": Mutant("rtl.splitter", "([aligned], [strip", "([Const(1)], [strip"),
     "side bits from codes": Mutant(
         "rtl.splitter",
         "bits[at + row.code_bits : at + row.record_bits]",
         "bits[at : at + row.record_bits - row.code_bits]",
     ),
+}
+HALF_WORDS = {
+    "upper half not waited for": Mutant("rtl.words", "there[-1], there[0]", "there[0], there[0]"),
+    "always waits for a whole word": Mutant("rtl.words", "there[-1], there[0]", "there[-1], there[-1]"),
+    "halves never swapped": Mutant("rtl.packer", "odd ^ upper_alone", "upper_alone"),
+    "upper half alone not moved": Mutant("rtl.packer", "odd ^ upper_alone", "odd"),
+    "one half fills a word": Mutant("rtl.packer", "(odd ^ self.take.xor())", "(odd ^ self.take.all())"),
+    "strip goes on in an open word": Mutant("rtl.packer", " & ~self.close)", ")"),
+    "open word not closed": Mutant("rtl.words", "tails[0] + self.write[0]", "tails[1] + self.write[1]"),
+    "closed before its last half": Mutant("rtl.words", "tails[0] + self.write[0]", "tails[0]"),
+    "end in the wrong half": Mutant("rtl.extractor", "position + self.step.bits_less_1", "position + self.step.bits"),
+}
+NO_ROOM = {"never any room": Mutant("rtl.words", "levels[0] <= DEPTH", "levels[0] > DEPTH")}
+HALF_ROOM = {
+    "room of whole words": Mutant("rtl.words", "levels[0] <= DEPTH", "levels[-1] <= DEPTH"),
+}
+HALVES = {
+    "upper half kept": Mutant("rtl.splitter", "opening[1] & ~cut_opening", "opening[1]"),
+    "cut a beat late": Mutant("rtl.splitter", "following[1] & ~cut_following", "following[1]"),
+    "halves alike": Mutant("rtl.splitter", "(passed >= strip.code_words_less_1)", "(passed > strip.code_words_less_1)"),
+    "superblock a word long": Mutant("rtl.splitter", "passed != strip.words_less_2 + 1", "1"),
+    "never begins anew": Mutant("rtl.splitter", "Mux(rest[-1], passed + 2, rest)", "passed + 2"),
+    "two words not told": Mutant("rtl.splitter", "Mux(self.job.p.strip.words_less_2 == 0, 0, 2)", "2"),
+    "closes early": Mutant("rtl.splitter", "eq(accept & wants & done)", "eq(accept & wants & nearly)"),
+    "never closes": Mutant("rtl.splitter", "eq(accept & wants & done)", "eq(0)"),
+    "aligned cut": Mutant("rtl.splitter", "nearly & part.short & ~job.strip.aligned", "nearly & part.short"),
 }
 TILES = {
     "all wait": Mutant("rtl.sequencer", "job.first & ~started & ~granted", "~started & ~granted"),
@@ -122,6 +150,12 @@ PLACER = {
 }
 PLACER_SIDES = {
     "sides step like codes": Mutant("rtl.placer", "row.field(name, ", "row.field('code', "),
+}
+PLACER_PAIRS = {
+    "last group as long as the others": Mutant("rtl.placer", "(extra + 1) * each", "config.lookups * each"),
+}
+PLACER_HALVES = {
+    "end told by another bit": Mutant("rtl.extractor", "bits_less_1)[bits - 1]", "bits_less_1)[bits - 4]"),
 }
 CODEBOOKS = {
     "taken early": Mutant("rtl.codebook", "(free != 0) & ~done", "((free != 0) | self.release) & ~done"),
@@ -158,17 +192,45 @@ PROOFS = (
     Proof("words", words, "prove", 2, {**EIGHT, "style": "distributed"}, 25, WORDS, 10),
     Proof("room of words", words_room, "prove", 2, {}, 20, ROOM),
     Proof("words in block RAM", words, "prove", 2, {**EIGHT, "style": "block"}, 25, BLOCK_WORDS, 10),
+    Proof("halves of words", halves, "prove", 2, {**FULL, "style": "distributed"}, 20, HALF_WORDS, 12),
+    Proof("room of halves", room_of_halves, "prove", 2, {}, 20, NO_ROOM),
+    Proof("room of halves to the brim", room_of_halves, "bmc", 6, {}, 20, HALF_ROOM, slow=True),
+    Proof("halves of words in block RAM", halves, "prove", 2, {**FULL, "style": "block"}),
     Proof("fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 1}),
     Proof(
         "pairs of fields", extractor, "prove", 6, {"word_bits": 16, "formats": FIELDS, "lookups": 2}, 20, EXTRACTOR, 10
     ),
     Proof("splitter", splitter, "prove", 4, {"codec": PLAIN, "count_bits": 3}, 20, SPLITTER, 10),
     Proof("splitter of two kinds", splitter, "prove", 4, {"codec": SIGNED, "count_bits": 3}, 20, SIDES, 10),
+    Proof(
+        "splitter of halves",
+        splitter,
+        "prove",
+        4,
+        {"codec": SIGNED, "count_bits": 3, "input_bits": 128},
+        20,
+        HALVES,
+        10,
+    ),
     Proof("tiles", tiles, "prove", 4, {"codec": PLAIN, "count_bits": 2}, 20, TILES, 12),
     Proof("groups", groups, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 2}, 20, GROUPS, 12),
     Proof("placer", placer, "prove", 4, {"codec": PLAIN, "count_bits": 2, "lookups": 1}, 40, PLACER, 20),
     Proof(
         "placer of two kinds", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 1}, 12, PLACER_SIDES
+    ),
+    Proof(
+        "placer of pairs", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 2}, 16, PLACER_PAIRS, 12
+    ),
+    Proof("placer of fours", placer, "prove", 4, {"codec": SIGNED, "count_bits": 2, "lookups": 4}, 12),
+    Proof(
+        "placer of halves",
+        placer,
+        "prove",
+        4,
+        {"codec": SIGNED, "count_bits": 2, "lookups": 1, "input_bits": 128},
+        12,
+        PLACER_HALVES,
+        12,
     ),
     Proof("codebooks", codebooks, "prove", 6, {"codec": "vq:k=2,d=4", "late": 1}, 20, CODEBOOKS, 12),
     Proof("layers", layers, "prove", 4, {"codec": "vq:k=2,d=4", "count_bits": 2}, 20, LAYERS, 16),

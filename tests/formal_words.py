@@ -110,14 +110,15 @@ def build(
 
 def help_words(bench: Bench, inner: SimpleNamespace, at: SimpleNamespace, group: Asked, model: Reference) -> None:
     """Invariants: the pointer is where the reference is, and the watched word is in both copies."""
-    tail, (head, second), unit = inner.tail, inner.heads, inner.self
+    (tail,), (head, second), unit = inner.tails, inner.heads, inner.self
+    ((one, two),) = inner.flags
     bench.helper(at.position == model.offset)
     bench.helper(model.offset < group.length)
     bench.helper(implies(group.between, model.offset == 0))
     bench.helper(model.inside < DEPTH)
     bench.helper(((tail - head)[: len(tail)] == model.inside) & ((head + 1)[: len(tail)] == second))
     bench.helper(implies(model.watching, model.ahead < model.inside))
-    bench.helper((inner.one == (model.there >= 1)) & (inner.two == (model.there >= 2)) & (model.there <= model.inside))
+    bench.helper((one == (model.there >= 1)) & (two == (model.there >= 2)) & (model.there <= model.inside))
     for number, (ram, out) in enumerate(zip(inner.every["ram"], (unit.current, unit.following), strict=True)):
         port = ram.read_port(domain="comb")
         bench.m.d.comb += port.addr.eq(head + model.ahead)
@@ -141,8 +142,9 @@ def words_room(bench: Bench) -> None:
     bench.claim(implies(unit.issue, inside > place.straddle))
     bench.claim(implies(bench.before(inside == 0), unit.room))
     help_room(bench, inside, unit.room, before, DEPTH)
-    bench.helper((inner.tail - inner.heads[0])[: len(inner.tail)] == inside)
-    bench.helper(implies(inner.one, inside >= 1) & implies(inner.two, inside >= 2))
+    (tail,), ((one, two),) = inner.tails, inner.flags
+    bench.helper((tail - inner.heads[0])[: len(tail)] == inside)
+    bench.helper(implies(one, inside >= 1) & implies(two, inside >= 2))
     bench.reach(inside == DEPTH - 1)
     bench.reach(unit.issue & place.leave_both & (inside == 2))
 

@@ -54,7 +54,7 @@ def test_no_bubbles_inside_and_between_tiles(lookups: int, input_bits: int) -> N
 def test_stated_rates_are_those_of_the_look_ups() -> None:
     for row in decoder_rates():
         assert (row.vectors_per_cycle, row.bubbles) == (row.lookups, 0), row
-        assert row.latency_cycles in (13, 14)
+        assert row.latency_cycles in (13, 14, 15)
 
 
 def test_latency_is_constant() -> None:

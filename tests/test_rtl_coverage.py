@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from decoder_coverage import Bin, fields, groups, met, reachable, table
+from decoder_coverage import Bin, fields, groups, met, reachable, strip_half, table
 from decoder_runs import run_scenarios
 from decoder_scenarios import Scenario, Stall, Stalls
 
@@ -25,22 +25,24 @@ from rtl.vectors import LayerVectors, random_layer
 pytestmark = pytest.mark.rtl
 
 # Codec, lookups a cycle, bits of the input, simulator: codes alone of 1 to 12 bits; superblocks of 1 to 7 bits and
-# aligned records of 8; aligned records of 4 and 12 in wide beats; superblocks and aligned records beside masks.
+# aligned records of 8; superblocks and aligned records beside masks; in wide beats, superblocks of odd numbers of half
+# beats, and beside them aligned records of 4.
 BUILDS = [
     ("vq:k=4096,d=4", 2, 64, "verilator"),
     ("ssvq:k=256,d=8", 4, 64, "verilator"),
-    ("ssvq:k=4096,d=4", 2, 128, "icarus"),
     ("mvq:k=16,d=8,nm=2:4", 2, 64, "icarus"),
+    ("ssvq:k=16,d=8", 8, 128, "verilator"),
+    ("ssvq:k=16,d=4", 2, 128, "icarus"),
 ]
-TILES = 64  # of odd sizes: together they begin at every place there is
 
 
 def places_layer(
     config: DecoderConfig, code_bits: int, size: int, visits: int, rng: np.random.Generator
 ) -> LayerVectors:
-    """Tiles of ``size`` vectors that begin at each place ``visits`` times or more."""
-    strip = strip_plan(config, code_bits, TILES, size, size)
-    strips = max(2, visits // math.gcd(code_bits, TILES))
+    """Tiles of ``size`` vectors, an odd number, that together begin at each place ``visits`` times or more."""
+    tiles = config.input_bits
+    strip = strip_plan(config, code_bits, tiles, size, size)
+    strips = max(2, visits // math.gcd(code_bits, tiles))
     return random_layer(config, LayerPlan(code_bits, strips, strip, strip), rng)
 
 
@@ -70,6 +72,16 @@ def ends(config: DecoderConfig, rng: np.random.Generator) -> Iterator[LayerVecto
         yield from (ends_layer(config, width, *kind, rng) for width in reversed(config.formats))
 
 
+def halves(config: DecoderConfig, rng: np.random.Generator) -> Iterator[LayerVectors]:
+    """Strips whose codes, and side bits, end in either half of a beat and go to either half of a word."""
+    for name in fields(config):
+        for row in config.formats.values():
+            sizes = {strip_half(config, row, name, size): size for size in range(1, 4 * config.input_bits)}
+            for size in sizes.values() if row.kind == "superblock" else ():
+                strip = strip_plan(config, row.code_bits, 1, size, size)
+                yield random_layer(config, LayerPlan(row.code_bits, 2, strip, strip), rng)
+
+
 def slower_than(config: DecoderConfig, code_bits: int) -> Stall:
     """An input that brings a beat in five times the time its vectors take."""
     vectors = config.input_bits / (code_bits + config.side_bits)
@@ -85,6 +97,8 @@ def covering(config: DecoderConfig, seed: int) -> Iterator[Scenario]:
         layer = places_layer(config, width, 2 * config.lookups - 1, 10, rng)
         yield Scenario(f"starved_{width}", [layer], Stalls(stream=slower_than(config, width)))
     yield Scenario("ends", list(ends(config, rng)), Stalls((0.3, 4), output=(0.3, 4)))
+    if config.halves:
+        yield Scenario("halves", list(halves(config, rng)), Stalls((0.3, 4), output=(0.3, 4)))
 
 
 @pytest.mark.parametrize(("codec", "lookups", "input_bits", "simulator"), BUILDS)

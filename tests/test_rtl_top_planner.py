@@ -67,7 +67,7 @@ def planned(config: DecoderConfig, plans: list[LayerPlan]) -> tuple[list[Any], l
 def extreme_plan(config: DecoderConfig, edge: bool) -> LayerPlan:
     """Every count at its most, or at its least."""
     most = limits(config)
-    names = ("tiles", "vectors", "last_vectors", "beats", "code_beats", "side_beats")
+    names = ("tiles", "vectors", "last_vectors", "beats", "code_words", "side_words")
     low = StripPlan(1, 1, 1, 4, 1, 0)
     high = StripPlan(*(most[name] for name in names))
     return LayerPlan(next(iter(config.formats)), 3, *((low, low) if edge else (high, high)))
