@@ -63,10 +63,10 @@ class Family:
         return totals
 
 
-# What ABC does with logic before and while it maps it to LUTs. Unlike its default, it keeps the structure it is given and
-# balances it (&b) instead of looking for a smaller one, maps with more structures to choose from (&dch -x), takes what it
-# mapped apart and maps again, and reckons with the way to a LUT as nextpnr reports it (-W, in ps; yosys says 300). No
-# register of a decoder's pipeline is more than three LUTs deep then.
+# What ABC does with logic before and while it maps it to LUTs. Unlike its default, it keeps the structure it is given
+# and balances it (&b) instead of looking for a smaller one, maps with more structures to choose from (&dch -x), takes
+# what it mapped apart and maps again, and reckons with the way to a LUT as nextpnr reports it (-W, in ps; yosys says
+# 300). No register of a decoder's pipeline is more than three LUTs deep then.
 _ABC9 = "+&scorr;&sweep;&syn3;&b;&dch,-x;&if,-W,800;&mfs;&st;&dch,-x;&if,-W,800,{{D}},{{R}},-v;&mfs"
 
 # Collisions of reads and writes are the component's business: with -no-rw-check a memory gets no logic that
@@ -161,6 +161,9 @@ class Device:
         return grade
 
 
+# What counts more for a placement than short wires (nextpnr's own weight of time is 10): decoders fill a twentieth of
+# these devices, and LUT memories draw registers away from one another.
+_ECP5_PLACEMENT = ("--placer-heap-timingweight", "40")
 _ECP5_SPEEDS = MappingProxyType({grade: ("--speed", grade) for grade in ("6", "7", "8")})
 _GOWIN_PINS = 'IO_LOC "clk" 52;\nIO_LOC "serial_in" 4;\nIO_LOC "serial_out" 10;\n'
 _GOWIN_ARGUMENTS = ("--vopt", "family=GW1N-9C", "--vopt", "cst=pins.cst")
@@ -175,7 +178,7 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
                 family=ECP5,
                 target_mhz=300,
                 speeds=_ECP5_SPEEDS,
-                arguments=("--25k", "--package", "CABGA381"),
+                arguments=("--25k", "--package", "CABGA381", *_ECP5_PLACEMENT),
             ),
             Device(
                 name="ecp5-85k",
@@ -183,7 +186,7 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
                 family=ECP5,
                 target_mhz=300,
                 speeds=_ECP5_SPEEDS,
-                arguments=("--85k", "--package", "CABGA381"),
+                arguments=("--85k", "--package", "CABGA381", *_ECP5_PLACEMENT),
             ),
             Device(
                 name="up5k",

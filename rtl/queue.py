@@ -50,7 +50,7 @@ class Queue(wiring.Component):
             write.addr.eq(tail),
             write.data.eq(self.write_data),
             fetch.eq((head != tail) & (~self.valid | self.take)),
-            read.en.eq(fetch),
+            read.en.eq(~self.valid | self.take),  # of an empty queue whatever is read is not valid
             read.addr.eq(head),
             self.data.eq(read.data),
         ]

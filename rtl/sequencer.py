@@ -32,8 +32,8 @@ def tile_layout(config: DecoderConfig) -> data.StructLayout:
     )
 
 
-# A flag that ends a run does so without being reset by itself: Yosys would take the way through a register's reset for a
-# loop of logic, break it there, and map what comes after as if it began anew.
+# A flag that ends a run does so without being reset by itself: Yosys would take the way through a register's reset for
+# a loop of logic, break it there, and map what comes after as if it began anew.
 
 
 class TileSource(wiring.Component):
