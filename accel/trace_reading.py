@@ -15,6 +15,7 @@ import numpy as np
 
 from accel.errors import FormatError
 from accel.machine import Machine, machine_digest
+from accel.metrics import CAUSES
 from accel.occupancy import MEMORIES
 from accel.run import Run
 from accel.schemas import misplaced
@@ -39,6 +40,7 @@ _LONGEST_LINE = 1 << 20
 _UNITS = {DECODER: TILE_DECODER, LOADS: TILE_LOADS, LOADS_INPUTS: TILE_LOADS, VECTOR: VECTOR_UNIT}
 _COUNTERS = {memory_counter(memory): memory for memory in MEMORIES}
 _LAST = b'],"otherData":'
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def open_trace_file(path: str | Path) -> TraceFile:
         last = line
     try:
         description = json.loads(last.rstrip().removeprefix(_LAST)[:-1]) if last.startswith(_LAST) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         description = None
     if not isinstance(description, dict):
         raise FormatError(f"trace '{path}': truncated, or not a timeline of accel sim --trace")
@@ -80,7 +82,7 @@ def open_trace_file(path: str | Path) -> TraceFile:
         if not 0 <= trace.cycles[0] < trace.cycles[1] or not trace.description["program"]["digest"]:
             raise ValueError("cycles")
         str(trace.description["machine"]["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise _damaged(path, error) from error
     return trace
 
@@ -94,7 +96,7 @@ def read_timeline(trace: TraceFile, machine: Machine, window: tuple[int, int], s
             if line.startswith((b'{"ph":"X"', b'{"ph":"C"')):
                 _take(sums, json.loads(line.rstrip(b",\n")))
         return sums.timeline()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         raise _damaged(trace.path, error) from error
 
 
@@ -109,13 +111,18 @@ def _take(sums: TimelineSums, event: Mapping[str, Any]) -> None:
     elif process == QUEUES_PROCESS:
         sums.add_instruction(queue_of(event["tid"]), begin, end)
     elif process == COUNTERS_PROCESS and event["name"] in _COUNTERS:
-        sums.set_level(_COUNTERS[event["name"]], begin, int(event["args"]["bytes"]))
+        if (held := int(event["args"]["bytes"])) < 0:
+            raise ValueError(f"{held} bytes in {event['name']}")
+        sums.set_level(_COUNTERS[event["name"]], begin, held)
 
 
 def _take_unit(sums: TimelineSums, event: Mapping[str, Any], begin: float, end: float) -> None:
     track = event["tid"]
     if track in (STREAMS, WAITS):
-        sums.add_charge(event["args"]["cause"], event["args"]["layer"], begin, end)
+        cause, layer = event["args"]["cause"], event["args"]["layer"]
+        if cause not in CAUSES or not isinstance(layer, str):
+            raise ValueError(f"cause '{cause}' of layer {layer!r:.80}")
+        sums.add_charge(cause, layer, begin, end)
     else:
         sums.add_unit(DRAM if track >= FIRST_BUS else _UNITS[track], begin, end)
 

@@ -119,6 +119,12 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "no cause": (lambda data: data.replace(b'"cause"', b'"course"', 1), "damaged: KeyError 'cause'"),
     "endless": (lambda data: data.replace(b'"dur":', b'"dur":1e999,"was":', 1), "damaged: ValueError a slice from"),
     "no track": (lambda data: data.replace(b'"pid":1,"tid":1000,', b'"pid":1,"tid":99999,', 1), "damaged: KeyError 99"),
+    "endless run": (lambda data: data.replace(b'"total_cycles":', b'"total_cycles":1e999,"was":'), "damaged: OverflowError"),
+    "endless bytes": (lambda data: data.replace(b'{"bytes":4096}', b'{"bytes":1e999}', 1), "damaged: OverflowError"),
+    "less than empty": (lambda data: data.replace(b'{"bytes":4096}', b'{"bytes":-1}', 1), "damaged: ValueError -1 bytes"),
+    "nested": (lambda data: data.replace(b'"args":{', b'"args":{"x":' + b"[" * 200_000, 1), "damaged: RecursionError"),
+    "other cause": (lambda data: data.replace(b'"compute"', b'"leisure"', 1), "damaged: ValueError cause 'leisure' of"),
+    "no name": (lambda data: data.replace(b'"layer":"', b'"layer":5,"was":"', 1), "damaged: ValueError cause 'compute' of layer 5"),
     "no unit": (lambda data: data.replace(b'"tid":11,', b'"tid":0,', 1), "damaged: KeyError 0"),
 }
 
