@@ -57,11 +57,15 @@ class TraceFile:
         first, stop = self.description["window_cycles"] or (0, total)
         return int(first), min(int(stop), total)
 
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """Of the run it is the timeline of: digests of program and machine, and how long it took."""
+        program, machine = self.description["program"], self.description["machine"]
+        return str(program["digest"]), str(machine["sha256"]), int(self.description["total_cycles"])
+
     def is_of(self, run: Run) -> bool:
         """Whether it is the timeline of this run."""
-        program, machine = self.description["program"], self.description["machine"]
-        found = (program["digest"], machine["sha256"], self.description["total_cycles"])
-        return found == (run.program.get("digest"), machine_digest(run.machine), run.total_cycles)
+        return self.identity == (run.program.get("digest"), machine_digest(run.machine), run.total_cycles)
 
 
 def open_trace_file(path: str | Path) -> TraceFile:
@@ -79,9 +83,8 @@ def open_trace_file(path: str | Path) -> TraceFile:
         raise FormatError(f"trace '{path}': {misplaced(description.get('schema'), TRACE_SCHEMA)}")
     trace = TraceFile(Path(path), description)
     try:
-        if not 0 <= trace.cycles[0] < trace.cycles[1] or not trace.description["program"]["digest"]:
+        if not (0 <= trace.cycles[0] < trace.cycles[1] and trace.identity[0]):
             raise ValueError("cycles")
-        str(trace.description["machine"]["sha256"])
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     return trace

@@ -204,6 +204,15 @@ def test_every_figure_can_be_plotted_and_the_page_written(tmp_path: Path, capsys
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_timeline_of_one_of_several_runs_is_shown(tmp_path: Path, capsys: Captured) -> None:
+    files, plot = _written(tmp_path, _run(), _run("int4")), tmp_path / "timeline.svg"
+    trace = str(write_sample_trace(_run("int4"), tmp_path / "b.trace.json"))
+    assert main(["report", *files, "--trace", trace, "--format", "html", "--plot", f"timeline={plot}"]) == 0
+    out = capsys.readouterr().out
+    assert "accel sim --trace FILE" not in out and "what the array does, or waits for" in out
+    assert plot.exists()
+
+
 def test_a_page_without_curves_says_how_to_get_them(tmp_path: Path, capsys: Captured) -> None:
     (file,) = _written(tmp_path, replace(_run(), occupancy=()))
     assert main(["report", file, "--format", "html"]) == 0

@@ -119,12 +119,21 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "no cause": (lambda data: data.replace(b'"cause"', b'"course"', 1), "damaged: KeyError 'cause'"),
     "endless": (lambda data: data.replace(b'"dur":', b'"dur":1e999,"was":', 1), "damaged: ValueError a slice from"),
     "no track": (lambda data: data.replace(b'"pid":1,"tid":1000,', b'"pid":1,"tid":99999,', 1), "damaged: KeyError 99"),
-    "endless run": (lambda data: data.replace(b'"total_cycles":', b'"total_cycles":1e999,"was":'), "damaged: OverflowError"),
+    "endless run": (
+        lambda data: data.replace(b'"total_cycles":', b'"total_cycles":1e999,"was":'),
+        "damaged: OverflowError",
+    ),
     "endless bytes": (lambda data: data.replace(b'{"bytes":4096}', b'{"bytes":1e999}', 1), "damaged: OverflowError"),
-    "less than empty": (lambda data: data.replace(b'{"bytes":4096}', b'{"bytes":-1}', 1), "damaged: ValueError -1 bytes"),
+    "less than empty": (
+        lambda data: data.replace(b'{"bytes":4096}', b'{"bytes":-1}', 1),
+        "damaged: ValueError -1 bytes",
+    ),
     "nested": (lambda data: data.replace(b'"args":{', b'"args":{"x":' + b"[" * 200_000, 1), "damaged: RecursionError"),
     "other cause": (lambda data: data.replace(b'"compute"', b'"leisure"', 1), "damaged: ValueError cause 'leisure' of"),
-    "no name": (lambda data: data.replace(b'"layer":"', b'"layer":5,"was":"', 1), "damaged: ValueError cause 'compute' of layer 5"),
+    "no name": (
+        lambda data: data.replace(b'"layer":"', b'"layer":5,"was":"', 1),
+        "damaged: ValueError cause 'compute' of layer 5",
+    ),
     "no unit": (lambda data: data.replace(b'"tid":11,', b'"tid":0,', 1), "damaged: KeyError 0"),
 }
 
@@ -145,6 +154,10 @@ MISTAKES = {
     "unused": (["--trace", "a.trace.json"], "--trace a.trace.json: nothing shows it; allowed with --format html or"),
     "no trace": (["--trace-window", "1:2"], "--trace-window is about the files of --trace, which are not given"),
     "none given": (["--plot", "timeline=a.png"], "--plot timeline: runs do not hold it: accel sim --trace FILE"),
+    "a run twice": (
+        ["--plot", "timeline=a.png", "--trace", "a.trace.json", "--trace", "a2.trace.json"],
+        "--trace a2.trace.json: of the same run as 'a.trace.json'; allowed: one of each run",
+    ),
     "another run": (["--plot", "timeline=a.png", "--trace", "b.trace.json"], "none of the runs is"),
     "window": (
         ["--plot", "timeline=a.png", "--trace", "a.trace.json", "--trace-window", "900000:900001"],
@@ -159,6 +172,7 @@ def test_mistakes_leave_nothing(name: str, tmp_path: Path, capsys: Captured, mon
     monkeypatch.chdir(tmp_path)
     write_run(sample_run(blocks=1), tmp_path / "a.run.json")
     write_sample_trace(sample_run(blocks=1), tmp_path / "a.trace.json")
+    write_sample_trace(sample_run(blocks=1), tmp_path / "a2.trace.json")
     write_sample_trace(sample_run(blocks=2), tmp_path / "b.trace.json")
     before = set(tmp_path.iterdir())
     arguments, message = MISTAKES[name]
