@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,18 @@ from accel.trace_tracks import (
     queue_of,
 )
 
+Tell = Callable[[float, float, str], None]  # bytes read, of how many, and what for
+
 _LONGEST_LINE = 1 << 20
+_LINES_BETWEEN_REPORTS = 1 << 12
 _UNITS = {DECODER: TILE_DECODER, LOADS: TILE_LOADS, LOADS_INPUTS: TILE_LOADS, VECTOR: VECTOR_UNIT}
 _COUNTERS = {memory_counter(memory): memory for memory in MEMORIES}
 _LAST = b'],"otherData":'
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
+def _quiet(done: float, total: float, what: str) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +76,10 @@ class TraceFile:
         return self.identity == (run.program.get("digest"), machine_digest(run.machine), run.total_cycles)
 
 
-def open_trace_file(path: str | Path) -> TraceFile:
+def open_trace_file(path: str | Path, tell: Tell = _quiet) -> TraceFile:
     """Read what the file says of itself; raises ``FormatError`` with one line for anything amiss."""
     last = b""
-    for line in _lines(Path(path)):
+    for line in _lines(Path(path), tell):
         last = line
     try:
         description = json.loads(last.rstrip().removeprefix(_LAST)[:-1]) if last.startswith(_LAST) else None
@@ -90,12 +98,14 @@ def open_trace_file(path: str | Path) -> TraceFile:
     return trace
 
 
-def read_timeline(trace: TraceFile, machine: Machine, window: tuple[int, int], steps: int = STEPS) -> Timeline:
+def read_timeline(
+    trace: TraceFile, machine: Machine, window: tuple[int, int], steps: int = STEPS, tell: Tell = _quiet
+) -> Timeline:
     """The cycles of ``window`` in equal steps; raises ``FormatError`` if the file is damaged."""
     buses = machine.dram.channels * (machine.dram_standard.pseudo_channels if machine.is_banked else 1)
     sums = TimelineSums(np.linspace(*window, steps + 1), buses)
     try:
-        for line in _lines(trace.path):
+        for line in _lines(trace.path, tell):
             if line.startswith((b'{"ph":"X"', b'{"ph":"C"')):
                 _take(sums, json.loads(line.rstrip(b",\n")))
         return sums.timeline()
@@ -130,14 +140,18 @@ def _take_unit(sums: TimelineSums, event: Mapping[str, Any], begin: float, end: 
         sums.add_unit(DRAM if track >= FIRST_BUS else _UNITS[track], begin, end)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, tell: Tell) -> Iterator[bytes]:
     """The lines of a file that may be compressed; raises ``FormatError``."""
     try:
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
+            packed, size = file.read(2) == b"\x1f\x8b", max(path.stat().st_size, 1)
             file.seek(0)
             reader = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
-            while line := reader.readline(_LONGEST_LINE):
+            for number in itertools.count():
+                if number % _LINES_BETWEEN_REPORTS == 0:
+                    tell(file.tell(), size, f"reading {path}")
+                if not (line := reader.readline(_LONGEST_LINE)):
+                    return
                 if len(line) == _LONGEST_LINE:
                     raise FormatError(f"trace '{path}': not one event a line: not a timeline of accel sim --trace")
                 yield line

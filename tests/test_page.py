@@ -273,6 +273,7 @@ def test_arrays_of_as_many_multipliers_stand_side_by_side() -> None:
     first, low, high = panel.curves[0].swept
     assert first == 256 and low < 2048 < high and low * high == pytest.approx(2048**2)
     assert panel.names == ("16x16", "32x64", "64x32")
+    assert "side by side" in panel.order and "side by side" not in array_panels(comparison())[0].order
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from accel.errors import FormatError
 from accel.isa import QUEUES
 from accel.plots import block_name, write_figure
 from accel.program import write_program
-from accel.run import read_run, write_run
+from accel.run import MemoryLevel, read_run, write_run
 from accel.timeline import DRAM, TILE_DECODER, UNITS, VECTOR_UNIT, coverage, merged
 from accel.timeline_plot import timeline_figure
 from accel.trace_reading import open_trace_file, read_timeline
@@ -102,6 +103,24 @@ def test_two_runs_make_one_figure(tmp_path: Path, suffix: str) -> None:
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert "mean" in texts and any(text.endswith("blocks.19") for text in texts)
     assert "cycles; steps of" in figure.axes[1].get_xlabel() and not figure.axes[0].get_xlabel()
+
+
+def test_peaks_are_those_of_the_run_where_the_counters_of_a_file_miss_them(tmp_path: Path) -> None:
+    level = MemoryLevel("activation", 1 << 18, (0.0,), (5120,))
+    run = replace(sample_run(blocks=1), occupancy=(level,))
+    trace = open_trace_file(write_sample_trace(run, tmp_path / "a.trace.json"))
+    for window, peak in ((trace.cycles, "5 of"), ((0, trace.cycles[1] - 1), "4 of")):
+        figure = timeline_figure([(run, read_timeline(trace, run.machine, window))])
+        assert any(text.get_text().startswith(peak) for text in figure.axes[1].texts), peak
+
+
+def test_a_large_file_shows_how_far_it_is_read(simulated: Path) -> None:
+    told: list[tuple[float, float, str]] = []
+    trace = open_trace_file(simulated / "net.trace.json.gz", lambda *at: told.append(at))
+    read_timeline(trace, read_run(simulated / "net.run.json").machine, trace.cycles, tell=lambda *at: told.append(at))
+    size = trace.path.stat().st_size
+    assert len(told) > 1 and {(total, what) for _, total, what in told} == {(size, f"reading {trace.path}")}
+    assert all(0 <= done <= size for done, _, _ in told)
 
 
 def test_blocks_are_what_precedes_the_first_number() -> None:

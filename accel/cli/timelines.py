@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from accel.cli.progress import Report, progress
 from accel.errors import ConfigError
 from accel.run import Run
 from accel.timeline import Timeline
@@ -18,7 +19,14 @@ def timelines_of(
     Raises ``ConfigError`` for a file that is of none of the runs or of the same as another, or that does not hold the
     window.
     """
-    traces = [open_trace_file(path) for path in paths]
+    with progress() as tell:
+        return _timelines(runs, paths, window, tell)
+
+
+def _timelines(
+    runs: Sequence[Run], paths: Sequence[str], window: tuple[int, int] | None, tell: Report
+) -> tuple[tuple[Run, Timeline], ...]:
+    traces = [open_trace_file(path, tell) for path in paths]
     for trace in traces:
         if not any(trace.is_of(run) for run in runs):
             about = trace.description
@@ -28,7 +36,9 @@ def timelines_of(
             )
     _check_different(traces)
     pairs = [(run, next((trace for trace in traces if trace.is_of(run)), None)) for run in runs]
-    return tuple((run, read_timeline(trace, run.machine, _window(trace, window))) for run, trace in pairs if trace)
+    return tuple(
+        (run, read_timeline(trace, run.machine, _window(trace, window), tell=tell)) for run, trace in pairs if trace
+    )
 
 
 def _check_different(traces: Sequence[TraceFile]) -> None:
