@@ -121,7 +121,10 @@ def row_tables(rows: Sequence[Row]) -> Iterator[Table]:
         mine = [asdict(row) for row in rows if row.network == network]
         failed = any(row["problem"] for row in mine)
         columns = ROW_COLUMNS if failed else ROW_COLUMNS[:-1]
-        note = f"Accel: `-m {MACHINE} {settings}`, int8, a scale a channel."
+        note = (
+            f"Accel: `-m {MACHINE} {settings}`, int8, a scale a channel. Stored weights: without scales and biases, "
+            "which the tables of weights in every form count."
+        )
         yield Table(f"{network}: int8, 32x32 multipliers, 8 B/cycle", columns, tuple(mine), (note,))
 
 
