@@ -198,9 +198,8 @@ FIGURES: Mapping[str, ReportFigure] = MappingProxyType(
                 "A lane is as high as the share of each step in which a unit is busy, or an instruction of a queue is "
                 "under way; the array's is split by what it does or waits for, and its mean is that of compute. Below, "
                 "the most each memory holds in a step, full at its capacity; of the weight memory, a file has the "
-                "level only "
-                "every so many cycles. Shading and names: the layer, or block of "
-                "layers, that the array works for or waits for.",
+                "level only every so many cycles. Shading and names: the layer, or block of layers, that the array "
+                "works for or waits for.",
                 _timeline,
                 of_each_run=True,
                 drawable=lambda evidence: bool(_with_timeline(evidence)),
