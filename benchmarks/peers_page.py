@@ -38,7 +38,8 @@ COMPARABLE = (
         "weights of matrix products arrive below the port's 8 B/cycle. A convolution over a large map reads its kernel "
         "again for each band of rows, and waits that latency each time",
         "cycles": "with the array-only row: no softmax, norms or residuals are in it. Each layer takes at least the "
-        "longer of array and DRAM time (some products of activations more, for SRAM); ours fetches weights while the layer before computes, which hides most of the latter",
+        "longer of array and DRAM time (some products of activations more, for SRAM); ours fetches weights while the "
+        "layer before computes, which hides most of the latter",
         "bytes": "yes: stored weights, padded to its blocks, and DRAM reads, which include biases and scales. Only "
         "trained weights show what its lossless code saves; those of resnet18 and deit_tiny are random",
         "cost": "all layers in one process; patch embeddings are given as the matrix products they are, since as "
