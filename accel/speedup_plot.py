@@ -46,7 +46,7 @@ class SpeedupPanel:
 
     ``own`` is what the machine has of the swept quantity and ``crossover`` where the gain ends or begins; ``caption``
     explains the latter and is left out without it. ``names`` are shown at the values of the first curve instead of
-    these.
+    these, and ``order`` says how they are placed.
     """
 
     title: str
@@ -56,6 +56,7 @@ class SpeedupPanel:
     caption: str
     sweep: Sweep = BANDWIDTH
     names: Sequence[str] = ()
+    order: str = ""
 
 
 @in_style
@@ -78,11 +79,7 @@ def _draw(axes: Axes, panel: SpeedupPanel) -> None:
     _ticks(axes, panel)
     axes.set_ylim(0, max(max(curve.speedups) for curve in panel.curves) * 1.18)
     caption = f"\n{plain(panel.caption)}" if panel.crossover is not None else ""
-    named = (
-        "rows x columns, log scale of multipliers (shapes of as many side by side)"
-        if panel.names
-        else f"[{unit}], log scale"
-    )
+    named = f"rows x columns, {panel.order}" if panel.names else f"[{unit}], log scale"
     axes.set_xlabel(plain(f"{panel.sweep.quantity} {named}") + caption, fontsize=9)
     axes.set_ylabel("speed-up over int8 [x]")
     axes.set_title(plain(panel.title), fontsize=10, pad=34)  # above the two labels

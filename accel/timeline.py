@@ -1,6 +1,7 @@
 """The timeline of a run in equal steps of time, as a figure shows it: how busy every unit is, which layer is worked on.
 
-Made from slices and counters in any order of tracks; memory depends on the steps, not on how many slices there are.
+Made from slices and counters in any order of tracks. Memory depends on the steps and the program's instructions, not on
+how many tiles and bursts they make.
 """
 
 from __future__ import annotations

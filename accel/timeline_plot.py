@@ -100,11 +100,17 @@ def _busy(timeline: Timeline) -> Iterator[_Lane]:
 
 def _memories(run: Run, timeline: Timeline) -> Iterator[_Lane]:
     """A lane a memory that is used, full at its capacity."""
+    peaks = _peaks(run) if (timeline.edges[0], timeline.edges[-1]) == (0, run.total_cycles) else {}
     for memory, size in memory_bytes(run.machine).items():
         held = timeline.held_bytes[memory]
         if size and held.any():
-            note = f"{held.max() / 1024:,.4g} of {size / 1024:,.4g} KiB"
+            note = f"{max(held.max(), peaks.get(memory, 0)) / 1024:,.4g} of {size / 1024:,.4g} KiB"
             yield _Lane(f"{memory} memory", [(held / size, {"color": _MEMORY})], note)
+
+
+def _peaks(run: Run) -> Mapping[str, int]:
+    """The most each memory holds: of the weight memory, a file has but the level every so many cycles."""
+    return {level.memory: max(level.held_bytes, default=0) for level in run.occupancy}
 
 
 def _draw(axes: Axes, lanes: Sequence[_Lane], edges: Steps, note: str) -> None:

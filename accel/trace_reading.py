@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from accel.errors import FormatError
 from accel.machine import Machine, machine_digest
+from accel.metrics import CAUSES
 from accel.occupancy import MEMORIES
 from accel.run import Run
 from accel.schemas import misplaced
@@ -35,10 +37,18 @@ from accel.trace_tracks import (
     queue_of,
 )
 
+Tell = Callable[[float, float, str], None]  # bytes read, of how many, and what for
+
 _LONGEST_LINE = 1 << 20
+_LINES_BETWEEN_REPORTS = 1 << 12
 _UNITS = {DECODER: TILE_DECODER, LOADS: TILE_LOADS, LOADS_INPUTS: TILE_LOADS, VECTOR: VECTOR_UNIT}
 _COUNTERS = {memory_counter(memory): memory for memory in MEMORIES}
 _LAST = b'],"otherData":'
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
+def _quiet(done: float, total: float, what: str) -> None:
+    """Nobody listens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +65,25 @@ class TraceFile:
         first, stop = self.description["window_cycles"] or (0, total)
         return int(first), min(int(stop), total)
 
+    @property
+    def identity(self) -> tuple[str, str, int]:
+        """Of the run it is the timeline of: digests of program and machine, and how long it took."""
+        program, machine = self.description["program"], self.description["machine"]
+        return str(program["digest"]), str(machine["sha256"]), int(self.description["total_cycles"])
+
     def is_of(self, run: Run) -> bool:
         """Whether it is the timeline of this run."""
-        program, machine = self.description["program"], self.description["machine"]
-        found = (program["digest"], machine["sha256"], self.description["total_cycles"])
-        return found == (run.program.get("digest"), machine_digest(run.machine), run.total_cycles)
+        return self.identity == (run.program.get("digest"), machine_digest(run.machine), run.total_cycles)
 
 
-def open_trace_file(path: str | Path) -> TraceFile:
+def open_trace_file(path: str | Path, tell: Tell = _quiet) -> TraceFile:
     """Read what the file says of itself; raises ``FormatError`` with one line for anything amiss."""
     last = b""
-    for line in _lines(Path(path)):
+    for line in _lines(Path(path), tell):
         last = line
     try:
         description = json.loads(last.rstrip().removeprefix(_LAST)[:-1]) if last.startswith(_LAST) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         description = None
     if not isinstance(description, dict):
         raise FormatError(f"trace '{path}': truncated, or not a timeline of accel sim --trace")
@@ -77,24 +91,25 @@ def open_trace_file(path: str | Path) -> TraceFile:
         raise FormatError(f"trace '{path}': {misplaced(description.get('schema'), TRACE_SCHEMA)}")
     trace = TraceFile(Path(path), description)
     try:
-        if not 0 <= trace.cycles[0] < trace.cycles[1] or not trace.description["program"]["digest"]:
+        if not (0 <= trace.cycles[0] < trace.cycles[1] and trace.identity[0]):
             raise ValueError("cycles")
-        str(trace.description["machine"]["sha256"])
-    except (KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise _damaged(path, error) from error
     return trace
 
 
-def read_timeline(trace: TraceFile, machine: Machine, window: tuple[int, int], steps: int = STEPS) -> Timeline:
+def read_timeline(
+    trace: TraceFile, machine: Machine, window: tuple[int, int], steps: int = STEPS, tell: Tell = _quiet
+) -> Timeline:
     """The cycles of ``window`` in equal steps; raises ``FormatError`` if the file is damaged."""
     buses = machine.dram.channels * (machine.dram_standard.pseudo_channels if machine.is_banked else 1)
     sums = TimelineSums(np.linspace(*window, steps + 1), buses)
     try:
-        for line in _lines(trace.path):
+        for line in _lines(trace.path, tell):
             if line.startswith((b'{"ph":"X"', b'{"ph":"C"')):
                 _take(sums, json.loads(line.rstrip(b",\n")))
         return sums.timeline()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         raise _damaged(trace.path, error) from error
 
 
@@ -109,25 +124,34 @@ def _take(sums: TimelineSums, event: Mapping[str, Any]) -> None:
     elif process == QUEUES_PROCESS:
         sums.add_instruction(queue_of(event["tid"]), begin, end)
     elif process == COUNTERS_PROCESS and event["name"] in _COUNTERS:
-        sums.set_level(_COUNTERS[event["name"]], begin, int(event["args"]["bytes"]))
+        if (held := int(event["args"]["bytes"])) < 0:
+            raise ValueError(f"{held} bytes in {event['name']}")
+        sums.set_level(_COUNTERS[event["name"]], begin, held)
 
 
 def _take_unit(sums: TimelineSums, event: Mapping[str, Any], begin: float, end: float) -> None:
     track = event["tid"]
     if track in (STREAMS, WAITS):
-        sums.add_charge(event["args"]["cause"], event["args"]["layer"], begin, end)
+        cause, layer = event["args"]["cause"], event["args"]["layer"]
+        if cause not in CAUSES or not isinstance(layer, str):
+            raise ValueError(f"cause '{cause}' of layer {layer!r:.80}")
+        sums.add_charge(cause, layer, begin, end)
     else:
         sums.add_unit(DRAM if track >= FIRST_BUS else _UNITS[track], begin, end)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _lines(path: Path, tell: Tell) -> Iterator[bytes]:
     """The lines of a file that may be compressed; raises ``FormatError``."""
     try:
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
+            packed, size = file.read(2) == b"\x1f\x8b", max(path.stat().st_size, 1)
             file.seek(0)
             reader = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
-            while line := reader.readline(_LONGEST_LINE):
+            for number in itertools.count():
+                if number % _LINES_BETWEEN_REPORTS == 0:
+                    tell(file.tell(), size, f"reading {path}")
+                if not (line := reader.readline(_LONGEST_LINE)):
+                    return
                 if len(line) == _LONGEST_LINE:
                     raise FormatError(f"trace '{path}': not one event a line: not a timeline of accel sim --trace")
                 yield line

@@ -2,15 +2,17 @@
 
 Two questions: do other tools, given the same layers, find the same cycles, at what cost? And how small do 8-bit weights
 get without vector quantisation, so that our baseline is not made of straw? A peer that cannot be installed or run is
-listed with its reason. The page says what may be compared with what.
+listed with its reason. The page says what may be compared with what. What was measured is kept until a whole run has
+ended well, so a killed run goes on where it ended.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.peers_kept import drop_kept, kept
 from benchmarks.peers_ladder import Ladder, Rung
 from benchmarks.peers_page import write_page
 from benchmarks.peers_rows import TOOLS, tool_rows
@@ -32,13 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> bool:
     """Measure, print, write the page and CSV files; whether every peer could be run."""
     rows = [row for name in options.networks for row in tool_rows(name, options.peers)]
-    ladders = {name: list(_rungs(name)) for name in options.ladders}
+    ladders = {name: _rungs(name) for name in options.ladders}
     for path in write_page(rows, ladders, options.output):
         tell(f"wrote {path}")
     rungs = [rung for ladder in ladders.values() for rung in ladder]
-    return not any(each.problem for each in (*rows, *rungs))
+    failed = any(each.problem for each in (*rows, *rungs))
+    if not failed:
+        drop_kept()
+    return not failed
 
 
-def _rungs(name: str) -> Iterator[Rung]:
+def _rungs(name: str) -> list[Rung]:
     tell(f"{name}: weights in every form")
-    return Ladder(load_model(name, progress=tell), tell).rungs()
+    fields = kept(
+        f"{name} ladder", lambda: [asdict(rung) for rung in Ladder(load_model(name, progress=tell), tell).rungs()]
+    )
+    return [Rung(**each) for each in fields]

@@ -37,8 +37,9 @@ COMPARABLE = (
         "layer; activations in SRAM, weights in DRAM with 500 cycles of latency and a read buffer per channel, so that "
         "weights of matrix products arrive below the port's 8 B/cycle. A convolution over a large map reads its kernel "
         "again for each band of rows, and waits that latency each time",
-        "cycles": "with the array-only row: no softmax, norms or residuals are in it. Each layer takes the longer of "
-        "array and DRAM time; ours fetches weights while the layer before computes, which hides most of the latter",
+        "cycles": "with the array-only row: no softmax, norms or residuals are in it. Each layer takes at least the "
+        "longer of array and DRAM time (some products of activations more, for SRAM); ours fetches weights while the "
+        "layer before computes, which hides most of the latter",
         "bytes": "yes: stored weights, padded to its blocks, and DRAM reads, which include biases and scales. Only "
         "trained weights show what its lossless code saves; those of resnet18 and deit_tiny are random",
         "cost": "all layers in one process; patch embeddings are given as the matrix products they are, since as "
@@ -121,7 +122,10 @@ def row_tables(rows: Sequence[Row]) -> Iterator[Table]:
         mine = [asdict(row) for row in rows if row.network == network]
         failed = any(row["problem"] for row in mine)
         columns = ROW_COLUMNS if failed else ROW_COLUMNS[:-1]
-        note = f"Accel: `-m {MACHINE} {settings}`, int8, a scale a channel."
+        note = (
+            f"Accel: `-m {MACHINE} {settings}`, int8, a scale a channel. Stored weights: without scales and biases, "
+            "which the tables of weights in every form count."
+        )
         yield Table(f"{network}: int8, 32x32 multipliers, 8 B/cycle", columns, tuple(mine), (note,))
 
 

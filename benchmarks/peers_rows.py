@@ -6,7 +6,8 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from accel.machine import Machine, load_machine
 from accel.systolic import ArrayShape, GemmShape, gemm_cost
 from benchmarks.children import ChildError, python
 from benchmarks.peers_environments import PEERS, Result
+from benchmarks.peers_kept import kept
 from benchmarks.peers_scalesim import scalesim
 from benchmarks.peers_vela import vela
 from benchmarks.peers_zigzag import zigzag
@@ -66,14 +68,19 @@ def tool_rows(name: str, peers: Sequence[str]) -> Iterator[Row]:
     network = _network(name, model)
     machine = load_machine(MACHINE, OVERRIDES)
     for what, overrides in (("whole network", ()), ("array only: vector work free", (ARRAY_ONLY,))):
-        yield _ours(network, what, (*OVERRIDES, *overrides))
+        yield _kept(network, what, partial(_ours, network, what, (*OVERRIDES, *overrides)))
     yield _closed_form(network, machine)
     for peer in peers:
         tell(f"{name}: {PEERS[peer].name}")
         try:
-            yield TOOLS[peer](network, machine)
+            yield _kept(network, PEERS[peer].name, partial(TOOLS[peer], network, machine))
         except ChildError as error:
             yield Row(name, PEERS[peer].name, "-", problem=str(error))
+
+
+def _kept(network: Network, what: str, measure: Callable[[], Row]) -> Row:
+    (fields,) = kept(f"{network.name} {what}", lambda: [asdict(measure())])
+    return Row(**fields)
 
 
 def _network(name: str, model: LoadedModel) -> Network:
@@ -102,7 +109,7 @@ def _ours(network: Network, what: str, overrides: Sequence[str]) -> Row:
         what,
         len(network.layers),
         document["total_cycles"],
-        document["dram_bytes"]["weights"],
+        sum(report.bytes_by_kind["weights"] for report in network.coded.reports),
         document["dram_bytes_total"],
         sum(bill.cpu_seconds for bill in bills),
         max(bill.peak_bytes for bill in bills),

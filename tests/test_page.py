@@ -204,6 +204,15 @@ def test_every_figure_can_be_plotted_and_the_page_written(tmp_path: Path, capsys
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_timeline_of_one_of_several_runs_is_shown(tmp_path: Path, capsys: Captured) -> None:
+    files, plot = _written(tmp_path, _run(), _run("int4")), tmp_path / "timeline.svg"
+    trace = str(write_sample_trace(_run("int4"), tmp_path / "b.trace.json"))
+    assert main(["report", *files, "--trace", trace, "--format", "html", "--plot", f"timeline={plot}"]) == 0
+    out = capsys.readouterr().out
+    assert "accel sim --trace FILE" not in out and "what the array does, or waits for" in out
+    assert plot.exists()
+
+
 def test_a_page_without_curves_says_how_to_get_them(tmp_path: Path, capsys: Captured) -> None:
     (file,) = _written(tmp_path, replace(_run(), occupancy=()))
     assert main(["report", file, "--format", "html"]) == 0
@@ -264,6 +273,7 @@ def test_arrays_of_as_many_multipliers_stand_side_by_side() -> None:
     first, low, high = panel.curves[0].swept
     assert first == 256 and low < 2048 < high and low * high == pytest.approx(2048**2)
     assert panel.names == ("16x16", "32x64", "64x32")
+    assert "side by side" in panel.order and "side by side" not in array_panels(comparison())[0].order
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

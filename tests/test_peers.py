@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,6 +121,48 @@ def test_a_peer_that_fails_is_listed_with_its_reason(monkeypatch: pytest.MonkeyP
     assert (tmp_path / "peers.csv").read_text().count("\n") == 5  # header, three of ours, the peer
 
 
+def test_a_run_that_is_cut_short_goes_on_where_it_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What failed is measured again, what was measured is not, and a run that ends well leaves nothing behind."""
+    measured, working = [], []
+
+    def ours(network: peers_rows.Network, what: str, overrides: object) -> Row:
+        measured.append(what)
+        return Row(network.name, "Accel", what, 1, 2, 3, 4, 0.5, 6)
+
+    def rungs() -> Iterator[Rung]:
+        measured.append("ladder")
+        yield RUNGS[0]
+        if not working:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("ACCEL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(peers_rows, "_ours", ours)
+    monkeypatch.setattr(peers, "Ladder", lambda model, say: SimpleNamespace(rungs=rungs))
+    monkeypatch.setattr(peers, "load_model", lambda name, progress: None)
+    options = argparse.Namespace(networks=["deit_tiny"], peers=[], ladders=["zoo:vit_s14"], output=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        peers.main(options)
+    working.append(True)
+    assert peers.main(options)
+    assert measured == ["whole network", "array only: vector work free", "ladder", "ladder"]
+    assert (tmp_path / "peers.csv").read_text().count("deit_tiny,Accel,whole network,1,2,3,4,0.5,6") == 1
+    assert not list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_stored_weights_are_those_of_the_file_and_not_what_crosses_the_bus(
+    int8: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def python(*words: object) -> Bill:
+        if "-o" in words and str(words[-1]).endswith(".json"):
+            Path(str(words[-1])).write_text(json.dumps(RUN_DOCUMENT))
+        return BILL
+
+    monkeypatch.setattr(peers_rows, "python", python)
+    row = peers_rows._ours(peers_rows.Network("net", int8, (), Counter()), "whole network", ())
+    assert (row.weight_bytes, row.dram_bytes) == (sum(math.prod(report.shape) for report in int8.reports), 640)
+
+
+RUN_DOCUMENT = {"total_cycles": 10, "dram_bytes": {"weights": 64}, "dram_bytes_total": 640}
 RUNGS = (
     Rung("int8", 1000, 1000, 0.0, 1100, 500, None, "as stored"),
     Rung("lossless", 900, 1000, 0.0, 1000, 450, 440, "bracket"),

@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from accel.errors import FormatError
 from accel.isa import QUEUES
 from accel.plots import block_name, write_figure
 from accel.program import write_program
-from accel.run import read_run, write_run
+from accel.run import MemoryLevel, read_run, write_run
 from accel.timeline import DRAM, TILE_DECODER, UNITS, VECTOR_UNIT, coverage, merged
 from accel.timeline_plot import timeline_figure
 from accel.trace_reading import open_trace_file, read_timeline
@@ -104,6 +105,24 @@ def test_two_runs_make_one_figure(tmp_path: Path, suffix: str) -> None:
     assert "cycles; steps of" in figure.axes[1].get_xlabel() and not figure.axes[0].get_xlabel()
 
 
+def test_peaks_are_those_of_the_run_where_the_counters_of_a_file_miss_them(tmp_path: Path) -> None:
+    level = MemoryLevel("activation", 1 << 18, (0.0,), (5120,))
+    run = replace(sample_run(blocks=1), occupancy=(level,))
+    trace = open_trace_file(write_sample_trace(run, tmp_path / "a.trace.json"))
+    for window, peak in ((trace.cycles, "5 of"), ((0, trace.cycles[1] - 1), "4 of")):
+        figure = timeline_figure([(run, read_timeline(trace, run.machine, window))])
+        assert any(text.get_text().startswith(peak) for text in figure.axes[1].texts), peak
+
+
+def test_a_large_file_shows_how_far_it_is_read(simulated: Path) -> None:
+    told: list[tuple[float, float, str]] = []
+    trace = open_trace_file(simulated / "net.trace.json.gz", lambda *at: told.append(at))
+    read_timeline(trace, read_run(simulated / "net.run.json").machine, trace.cycles, tell=lambda *at: told.append(at))
+    size = trace.path.stat().st_size
+    assert len(told) > 1 and {(total, what) for _, total, what in told} == {(size, f"reading {trace.path}")}
+    assert all(0 <= done <= size for done, _, _ in told)
+
+
 def test_blocks_are_what_precedes_the_first_number() -> None:
     names = ["blocks.3.attn.qkv", "layer1.0.conv1", "head", "/encoder/layer.0/attention/MatMul"]
     assert [block_name(name) for name in names] == ["blocks.3", "layer1.0", "head", "encoder.layer.0"]
@@ -119,6 +138,21 @@ DAMAGE: dict[str, tuple[Edit, str]] = {
     "no cause": (lambda data: data.replace(b'"cause"', b'"course"', 1), "damaged: KeyError 'cause'"),
     "endless": (lambda data: data.replace(b'"dur":', b'"dur":1e999,"was":', 1), "damaged: ValueError a slice from"),
     "no track": (lambda data: data.replace(b'"pid":1,"tid":1000,', b'"pid":1,"tid":99999,', 1), "damaged: KeyError 99"),
+    "endless run": (
+        lambda data: data.replace(b'"total_cycles":', b'"total_cycles":1e999,"was":'),
+        "damaged: OverflowError",
+    ),
+    "endless bytes": (lambda data: data.replace(b'{"bytes":4096}', b'{"bytes":1e999}', 1), "damaged: OverflowError"),
+    "less than empty": (
+        lambda data: data.replace(b'{"bytes":4096}', b'{"bytes":-1}', 1),
+        "damaged: ValueError -1 bytes",
+    ),
+    "nested": (lambda data: data.replace(b'"args":{', b'"args":{"x":' + b"[" * 200_000, 1), "damaged: RecursionError"),
+    "other cause": (lambda data: data.replace(b'"compute"', b'"leisure"', 1), "damaged: ValueError cause 'leisure' of"),
+    "no name": (
+        lambda data: data.replace(b'"layer":"', b'"layer":5,"was":"', 1),
+        "damaged: ValueError cause 'compute' of layer 5",
+    ),
     "no unit": (lambda data: data.replace(b'"tid":11,', b'"tid":0,', 1), "damaged: KeyError 0"),
 }
 
@@ -139,6 +173,10 @@ MISTAKES = {
     "unused": (["--trace", "a.trace.json"], "--trace a.trace.json: nothing shows it; allowed with --format html or"),
     "no trace": (["--trace-window", "1:2"], "--trace-window is about the files of --trace, which are not given"),
     "none given": (["--plot", "timeline=a.png"], "--plot timeline: runs do not hold it: accel sim --trace FILE"),
+    "a run twice": (
+        ["--plot", "timeline=a.png", "--trace", "a.trace.json", "--trace", "a2.trace.json"],
+        "--trace a2.trace.json: of the same run as 'a.trace.json'; allowed: one of each run",
+    ),
     "another run": (["--plot", "timeline=a.png", "--trace", "b.trace.json"], "none of the runs is"),
     "window": (
         ["--plot", "timeline=a.png", "--trace", "a.trace.json", "--trace-window", "900000:900001"],
@@ -153,6 +191,7 @@ def test_mistakes_leave_nothing(name: str, tmp_path: Path, capsys: Captured, mon
     monkeypatch.chdir(tmp_path)
     write_run(sample_run(blocks=1), tmp_path / "a.run.json")
     write_sample_trace(sample_run(blocks=1), tmp_path / "a.trace.json")
+    write_sample_trace(sample_run(blocks=1), tmp_path / "a2.trace.json")
     write_sample_trace(sample_run(blocks=2), tmp_path / "b.trace.json")
     before = set(tmp_path.iterdir())
     arguments, message = MISTAKES[name]

@@ -55,4 +55,4 @@ def _write_plots(folder: Path, evidence: Evidence) -> None:
 
     for name, file in PLOTS.items():
         if FIGURES[name].drawable(evidence):
-            write_figure(FIGURES[name].draw(evidence, evidence.detailed), folder / file)
+            write_figure(FIGURES[name].figure(evidence), folder / file)

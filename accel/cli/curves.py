@@ -67,11 +67,13 @@ def array_panels(document: Mapping[str, Any]) -> tuple[SpeedupPanel, ...]:
         arrays = machine["arrays"]
         if len(arrays["macs_per_cycle"]) < 2:
             continue
-        swept = _side_by_side(_numbers(arrays["macs_per_cycle"]))
+        sizes = _numbers(arrays["macs_per_cycle"])
+        swept, alike = _side_by_side(sizes), len(set(sizes)) < len(sizes)
+        order = f"log scale of multipliers{' (shapes of as many side by side)' if alike else ''}"
         curves = [Curve(str(codec), swept, _numbers(row)) for codec, row in arrays["speedup"].items()]
         own = float(machine["machine"]["array"]["rows"] * machine["machine"]["array"]["columns"])
         panel = _panel(document, machine, curves, own, arrays["crossover_macs_per_cycle"], "below")
-        panels.append(replace(panel, sweep=ARRAY, names=tuple(map(str, arrays["names"]))))
+        panels.append(replace(panel, sweep=ARRAY, names=tuple(map(str, arrays["names"])), order=order))
     return tuple(panels)
 
 

@@ -59,8 +59,8 @@ class Evidence:
 class ReportFigure:
     """One row: what it shows, how to read it, and how it is drawn of some evidence and the runs to detail.
 
-    ``of_each_run`` figures have a panel a run. ``drawable`` says whether the evidence suffices; ``missing`` what to do
-    where it does not.
+    ``of_each_run`` figures have a panel for each of the runs that ``shown`` picks. ``drawable`` says whether the
+    evidence suffices; ``missing`` what to do where it does not.
     """
 
     name: str
@@ -70,6 +70,11 @@ class ReportFigure:
     of_each_run: bool = False
     drawable: Callable[[Evidence], bool] = lambda evidence: True
     missing: str = ""
+    shown: Callable[[Evidence], Sequence[Run]] = lambda evidence: evidence.detailed
+
+    def figure(self, evidence: Evidence) -> Figure:
+        """All of it in one figure."""
+        return self.draw(evidence, self.shown(evidence))
 
 
 def _split(name: str) -> Callable[[Evidence, Sequence[Run]], Figure]:
@@ -102,8 +107,11 @@ def _occupancy(_: Evidence, runs: Sequence[Run]) -> Figure:
 def _timeline(evidence: Evidence, runs: Sequence[Run]) -> Figure:
     from accel.timeline_plot import timeline_figure
 
-    found = [(run, evidence.timeline_of(run)) for run in runs]
-    return timeline_figure([(run, timeline) for run, timeline in found if timeline])
+    return timeline_figure([(run, timeline) for run in runs if (timeline := evidence.timeline_of(run))])
+
+
+def _with_timeline(evidence: Evidence) -> Sequence[Run]:
+    return [run for run in evidence.detailed if evidence.timeline_of(run)]
 
 
 def _bandwidth(evidence: Evidence, _: Sequence[Run]) -> Figure:
@@ -189,12 +197,14 @@ FIGURES: Mapping[str, ReportFigure] = MappingProxyType(
                 "Timeline",
                 "A lane is as high as the share of each step in which a unit is busy, or an instruction of a queue is "
                 "under way; the array's is split by what it does or waits for, and its mean is that of compute. Below, "
-                "the most each memory holds in a step, full at its capacity. Shading and names: the layer, or block of "
-                "layers, that the array works for or waits for.",
+                "the most each memory holds in a step, full at its capacity; of the weight memory, a file has the "
+                "level only every so many cycles. Shading and names: the layer, or block of layers, that the array "
+                "works for or waits for.",
                 _timeline,
                 of_each_run=True,
-                drawable=lambda evidence: all(evidence.timeline_of(run) for run in evidence.detailed),
+                drawable=lambda evidence: bool(_with_timeline(evidence)),
                 missing=GET_TIMELINE,
+                shown=_with_timeline,
             ),
             ReportFigure(
                 "occupancy",

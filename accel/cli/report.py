@@ -170,7 +170,7 @@ def _figure(evidence: Evidence, name: str) -> Figure:
     row = FIGURES[name or "layers"]
     if not row.drawable(evidence):
         raise ConfigError(f"--plot {row.name}: {row.missing}")
-    return row.draw(evidence, evidence.detailed)
+    return row.figure(evidence)
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from accel.cli.progress import Report, progress
 from accel.errors import ConfigError
 from accel.run import Run
 from accel.timeline import Timeline
@@ -15,9 +16,17 @@ def timelines_of(
 ) -> tuple[tuple[Run, Timeline], ...]:
     """The timeline of every run that a file is of, over ``window`` or all that is in the file.
 
-    Raises ``ConfigError`` for a file that is of none of the runs, or that does not hold the window.
+    Raises ``ConfigError`` for a file that is of none of the runs or of the same as another, or that does not hold the
+    window.
     """
-    traces = [open_trace_file(path) for path in paths]
+    with progress() as tell:
+        return _timelines(runs, paths, window, tell)
+
+
+def _timelines(
+    runs: Sequence[Run], paths: Sequence[str], window: tuple[int, int] | None, tell: Report
+) -> tuple[tuple[Run, Timeline], ...]:
+    traces = [open_trace_file(path, tell) for path in paths]
     for trace in traces:
         if not any(trace.is_of(run) for run in runs):
             about = trace.description
@@ -25,8 +34,18 @@ def timelines_of(
                 f"--trace {trace.path}: of program {str(about['program']['digest'])[:16]} on "
                 f"{about['machine'].get('name')} in {about['total_cycles']} cycles; none of the runs is"
             )
+    _check_different(traces)
     pairs = [(run, next((trace for trace in traces if trace.is_of(run)), None)) for run in runs]
-    return tuple((run, read_timeline(trace, run.machine, _window(trace, window))) for run, trace in pairs if trace)
+    return tuple(
+        (run, read_timeline(trace, run.machine, _window(trace, window), tell=tell)) for run, trace in pairs if trace
+    )
+
+
+def _check_different(traces: Sequence[TraceFile]) -> None:
+    first: dict[tuple[object, ...], TraceFile] = {}
+    for trace in traces:
+        if (other := first.setdefault(trace.identity, trace)) is not trace:
+            raise ConfigError(f"--trace {trace.path}: of the same run as '{other.path}'; allowed: one of each run")
 
 
 def _window(trace: TraceFile, wanted: tuple[int, int] | None) -> tuple[int, int]:

@@ -138,7 +138,8 @@ def _drawn(evidence: Evidence, name: str) -> Drawn:
     row = FIGURES[name]
     if not row.drawable(evidence):
         return Drawn(row, (), row.missing)
-    runs, step = evidence.detailed, _ABREAST if row.of_each_run else len(evidence.detailed)
+    runs = row.shown(evidence)
+    step = _ABREAST if row.of_each_run else len(runs)
     pieces = [runs[i : i + step] for i in range(0, len(runs), step)]
     images = [
         svg_element(row.draw(evidence, piece), f"{name}{i}", f"{row.title}. {row.caption}")
