@@ -81,7 +81,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             "rtl.core", "self.blocked.eq(self.output.valid & ~self.output.ready)", "self.blocked.eq(self.output.valid)"
         ),
         "output changes while it waits": Mutant(
-            "rtl.queue", "fetch.eq((head != tail) & (~self.valid | self.take))", "fetch.eq(head != tail)"
+            "rtl.queue", "read.en.eq(~self.valid | self.take)", "read.en.eq(1)"
         ),
         "place in a codebook kept by a reset": Mutant(
             "rtl.codebook",

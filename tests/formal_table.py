@@ -23,6 +23,7 @@ QUEUE = {
     "no place for late writes": Mutant("rtl.queue", "_depth - 1 - LATE_WRITES", "_depth - LATE_WRITES"),
     "replaces its output": Mutant("rtl.queue", "(head != tail) & (~self.valid | self.take)", "head != tail"),
     "reads over its output": Mutant("rtl.queue", "read.en.eq(~self.valid | self.take)", "read.en.eq(1)"),
+    "shows what an empty queue reads": Mutant("rtl.queue", "(head != tail) & (~", "1 & (~"),
     "repeats an entry": Mutant("rtl.queue", "with m.If(fetch)", "with m.If(self.take)"),
     "output never ends": Mutant("rtl.queue", "fetch | (self.valid & ~self.take)", "fetch | self.valid"),
 }

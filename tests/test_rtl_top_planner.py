@@ -73,9 +73,18 @@ def extreme_plan(config: DecoderConfig, edge: bool) -> LayerPlan:
     return LayerPlan(next(iter(config.formats)), 3, *((low, low) if edge else (high, high)))
 
 
-@pytest.mark.parametrize(("spelling", "lookups"), [("ssvq:k=256,d=8", 4), ("ssvq:k=16,d=8", 1), ("vq:k=64,d=9", 2)])
-def test_jobs_are_those_of_the_twin(spelling: str, lookups: int) -> None:
-    config = DecoderConfig(parse_codec(spelling), lookups)
+@pytest.mark.parametrize(
+    ("spelling", "lookups", "input_bits"),
+    [
+        ("ssvq:k=256,d=8", 4, 64),
+        ("ssvq:k=16,d=8", 1, 64),
+        ("vq:k=64,d=9", 2, 64),
+        ("ssvq:k=256,d=8", 4, 128),
+        ("vq:k=64,d=9", 2, 128),
+    ],
+)
+def test_jobs_are_those_of_the_twin(spelling: str, lookups: int, input_bits: int) -> None:
+    config = DecoderConfig(parse_codec(spelling), lookups, input_bits)
     rng = np.random.default_rng(3)
     plans = [random_plan(config, rng, int(rng.choice(list(config.formats))), 4000) for _ in range(8)]
     plans += [extreme_plan(config, edge) for edge in (False, True)]
