@@ -58,6 +58,9 @@ _FIELDS_HEAD = """
 |---|---|---|---|"""
 
 _RECIPE = """
+ID, VERSION and BUILD tell which decoder this is; the header has their values (`ACCEL_DECODER_VERSION_RESET`). A driver
+compares them first: registers may mean something else in another major version (1 counted beats where 2 has words).
+
 To decode a layer: write CODE_BITS to EDGE_SIDE_WORDS, then 1 to START; send its codebook as one packet and each of its
 strips as one packet. START takes a copy: the next layer can be written, started and sent at once, as long as STATUS
 says there is room. The counts follow from the shape of the weight stream: `accel_decoder_plan` in `accel_decoder.h`.

@@ -22,7 +22,7 @@ from rtl.layer import LayerPlan, StripPlan, limits
 ADDRESS_BITS = 7
 WORD_BYTES = 4
 ID = 0x41434C44  # "ACLD"
-VERSION = (1, 0)  # of this map
+VERSION = (2, 0)  # of this map; 1 counted codes and side bits in beats, not in 64-bit words
 
 Access = Literal["RO", "RW", "WO", "W1C"]
 Storage = Literal["constant", "live", "counter", "sticky", "plain", "layer", "pulse"]

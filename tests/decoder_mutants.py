@@ -80,9 +80,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
         "blocked cycles of all kinds": Mutant(
             "rtl.core", "self.blocked.eq(self.output.valid & ~self.output.ready)", "self.blocked.eq(self.output.valid)"
         ),
-        "output changes while it waits": Mutant(
-            "rtl.queue", "read.en.eq(~self.valid | self.take)", "read.en.eq(1)"
-        ),
+        "output changes while it waits": Mutant("rtl.queue", "read.en.eq(~self.valid | self.take)", "read.en.eq(1)"),
         "place in a codebook kept by a reset": Mutant(
             "rtl.codebook",
             "bank = Signal(range(entries)), Signal()",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
 import subprocess
@@ -19,12 +21,22 @@ from rtl.export import description
 from rtl.layer import Geometry, layer_plan
 from rtl.queue import Queue, most_held
 from rtl.register_text import c_header, markdown
-from rtl.registers import EVENTS, layer_values, register_map
+from rtl.registers import EVENTS, VERSION, layer_values, register_map
 from rtl.tools import require
 
 pytestmark = pytest.mark.rtl
 
-BUILDS = [("ssvq:k=256,d=8", 4), ("ssvq:k=16,d=8", 1), ("vq:k=4096,d=4", 2), ("mvq:k=64,d=8,nm=2:4", 4), ("int8", 8)]
+BUILDS = [
+    ("ssvq:k=256,d=8", 4, 64),
+    ("ssvq:k=16,d=8", 1, 64),
+    ("vq:k=4096,d=4", 2, 64),
+    ("mvq:k=64,d=8,nm=2:4", 4, 64),
+    ("int8", 8, 64),
+    ("ssvq:k=256,d=8", 8, 128),
+    ("vq:k=64,d=9", 2, 128),
+]
+# By version of the register map: a digest of its registers and fields. To one that has changed belongs a new row.
+MAPS = {(1, 0): "ee49c1ff0c867a30", (2, 0): "303f885fce4fbf00"}
 # Small counters: shapes that do not fit are as likely as those that do.
 COUNTERS = {"beat_count_bits": 8, "tile_count_bits": 4, "group_count_bits": 6}
 
@@ -47,13 +59,13 @@ int main(void) {
 """
 
 
-def config_of(spelling: str, lookups: int, **counters: int) -> DecoderConfig:
-    return DecoderConfig(parse_codec(spelling), lookups, **counters)
+def config_of(spelling: str, lookups: int, input_bits: int = 64, **counters: int) -> DecoderConfig:
+    return DecoderConfig(parse_codec(spelling), lookups, input_bits, **counters)
 
 
-@pytest.mark.parametrize(("spelling", "lookups"), BUILDS)
-def test_map_is_sound(spelling: str, lookups: int) -> None:
-    registers = register_map(config_of(spelling, lookups)).registers
+@pytest.mark.parametrize("build", BUILDS)
+def test_map_is_sound(build: tuple[str, int, int]) -> None:
+    registers = register_map(config_of(*build)).registers
     assert [r.offset for r in registers] == sorted({r.offset for r in registers})
     assert len({r.name for r in registers}) == len(registers)
     for register in registers:
@@ -62,6 +74,13 @@ def test_map_is_sound(spelling: str, lookups: int) -> None:
         assert sum(masks) < 1 << 32 and sum(masks) == sum(set(masks))
         for field in register.fields:
             assert field.reset < 1 << field.width and field.doc
+
+
+def test_version_is_that_of_the_map() -> None:
+    """A driver tells by it what registers mean."""
+    registers = register_map(config_of("ssvq:k=256,d=8", 1)).registers
+    rows = [(r.offset, r.name, r.access, [(field.lsb, field.name) for field in r.fields]) for r in registers]
+    assert hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16] == MAPS[VERSION]
 
 
 def test_words_from_fields_and_back() -> None:
@@ -106,10 +125,10 @@ def expected(config: DecoderConfig, shape: tuple[int, ...]) -> list[int]:
     return words
 
 
-@pytest.mark.parametrize(("spelling", "lookups"), BUILDS)
-def test_c_header_plans_as_python_does(spelling: str, lookups: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("build", BUILDS)
+def test_c_header_plans_as_python_does(build: tuple[str, int, int], tmp_path: Path) -> None:
     require(["g++"])
-    config = config_of(spelling, lookups, **COUNTERS)
+    config = config_of(*build, **COUNTERS)
     (tmp_path / "accel_decoder.h").write_text(c_header(config))
     (tmp_path / "main.c").write_text(MAIN)
     flags = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
