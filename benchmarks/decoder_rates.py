@@ -9,7 +9,6 @@ import numpy as np
 
 from accel.codecs import parse_codec
 from accel.codecs.records import RecordLayout
-from accel.decoder_timing import TIMING
 from rtl.configuration import DecoderConfig
 from sim.front_end import Times, decode
 from sim.words import Strip, flow_of, front_of
@@ -40,19 +39,11 @@ class Rate:
     latency_cycles: int
 
 
-def window_stages(config: DecoderConfig) -> int:
-    """Register stages of a build's slower barrel."""
-    rows = config.formats.values()
-    code = TIMING.window([row.code_length for row in rows], [row.code_bits for row in rows])
-    side = TIMING.window([row.side_length for row in rows], [config.side_bits]) if config.side_bits else 0
-    return max(code, side)
-
-
 def strip_times(config: DecoderConfig, code_bits: int, vectors: list[int]) -> Times:
     """One strip of tiles of ``vectors``, with beats always there and the output always taken."""
     layout = RecordLayout(code_bits, config.vector_length, config.side_bits)
     front = front_of(layout, config.input_bits, config.lookups)
-    return decode(flow_of([Strip(front, vectors, ends_layer=True)]), window_stages(config))
+    return decode(flow_of([Strip(front, vectors, ends_layer=True)]), config.barrel_stages)
 
 
 def bubbles(times: Times) -> int:
@@ -70,6 +61,5 @@ def _rate(config: DecoderConfig) -> Rate:
     times = strip_times(config, config.codec.code_bits, [vectors])
     cycles = int(times.issued[-1] - times.issued[0]) + 1
     bits = config.lookups * (config.codec.code_bits + config.side_bits)
-    latency = TIMING.beat_to_issue + TIMING.issue_to_output(window_stages(config))
     ports = (config.lookups, config.input_bits)
-    return Rate(str(config.codec), *ports, bits, vectors / cycles, bubbles(times), latency)
+    return Rate(str(config.codec), *ports, bits, vectors / cycles, bubbles(times), config.latency_cycles)

@@ -15,6 +15,7 @@ from typing import Literal
 
 from accel.codecs import Codec
 from accel.codecs.records import BEAT_BITS, RecordLayout
+from accel.decoder_timing import TIMING
 from accel.errors import ConfigError, listed
 
 LOOKUPS = (1, 2, 4, 8)
@@ -151,6 +152,20 @@ class DecoderConfig:
     def sustained_vectors_per_cycle(self) -> float:
         """What the input allows of ``lookups``, with codes of full width and records without padding."""
         return min(self.lookups, self.input_bits / (self.codec.code_bits + self.side_bits))
+
+    @property
+    def barrel_stages(self) -> int:
+        """Register stages of the slower barrel."""
+        rows = self.formats.values()
+        code = TIMING.window([row.code_length for row in rows], [row.code_bits for row in rows])
+        side = TIMING.window([row.side_length for row in rows], [self.side_bits]) if self.side_bits else 0
+        return max(code, side)
+
+    @property
+    def latency_cycles(self) -> int:
+        """From the cycle in which the beat that completes a group is taken to the one in which its weights are offered,
+        with nothing in between them."""
+        return TIMING.beat_to_issue + TIMING.issue_to_output(self.barrel_stages)
 
     @property
     def code_width_bits(self) -> int:

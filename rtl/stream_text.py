@@ -68,6 +68,7 @@ def stream_markdown(config: DecoderConfig) -> str:
         "lookups": config.lookups,
         "d": config.vector_length,
         "output_bytes": config.output_bytes,
+        "latency": config.latency_cycles,
         "example": "\n\n".join(_example(config, layer)),
     }
     return "\n\n".join(map(_filled, _TEXT.substitute(values).split("\n\n")))
@@ -242,6 +243,9 @@ last beat of a tile, where it marks the vectors that are left; other bytes are u
 strip: a strip is as many packets as it has tiles. Tiles come in the order of the strip, from row 0 down. Within a
 tile of r rows and c columns, `axis_in` 0: for each row ceil(c/$d) vectors of $d adjacent columns; `axis_in` 1: for
 each $d adjacent rows one vector a column. Vectors that hang over the edge come out whole; drop what is beyond it.
+
+A beat of weights is offered $latency cycles after the beat of the stream that brings the last of its bits was taken, if
+the output is taken and neither the beats before it nor its codebook are waited for.
 
 ### Layers ahead
 

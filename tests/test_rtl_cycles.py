@@ -12,7 +12,6 @@ from cycle_bench import CycleCase, Observed, observe, random_case
 from accel.codecs import parse_codec
 from accel.codecs.records import RecordLayout
 from accel.decoder_timing import TIMING, DecoderTiming
-from benchmarks.decoder_rates import window_stages
 from rtl import core, credit_queue, words
 from rtl.configuration import DecoderConfig
 from sim.front_end import Times, decode
@@ -61,7 +60,7 @@ def flow_of_case(case: CycleCase) -> Flow:
 
 def simulated(case: CycleCase, timing: DecoderTiming = TIMING) -> Observed:
     flow = flow_of_case(case)
-    times: Times = decode(flow, window_stages(case.config), timing)
+    times: Times = decode(flow, case.config.barrel_stages, timing)
     left = times.left.tolist()
     ends = times.left[flow.end != INSIDE].tolist()
     return Observed(times.taken.tolist(), times.issued.tolist(), left, ends, times.starved, times.blocked)
@@ -85,7 +84,7 @@ def test_simulator_and_hardware_take_the_same_cycles(build: tuple[str, int, int]
 def test_barrels_have_the_stages_of_the_table(build: tuple[str, int, int]) -> None:
     config = DecoderConfig(parse_codec(build[0]), *build[1:])
     names = ("code", "side") if config.side_bits else ("code",)
-    assert max(len(core.barrel_shape(config, name).stages) for name in names) == window_stages(config)
+    assert max(len(core.barrel_shape(config, name).stages) for name in names) == config.barrel_stages
 
 
 CHANGES = [

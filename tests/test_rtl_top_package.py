@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from accel.codecs import parse_codec
+from accel.codecs.records import BEAT_BITS
 from accel.errors import FormatError, ToolError
 from rtl.configuration import DecoderConfig
 from rtl.generate import DecoderRequest, decoder_verilog
@@ -22,6 +23,7 @@ from rtl.stream_text import plan_arguments, stream_markdown
 from rtl.testbench import bench_layers, example_geometry
 from rtl.tools import run_tool
 from rtl.verilog import ports_of
+from rtl.waves import stream_waves
 
 pytestmark = pytest.mark.rtl
 CONFIG = DecoderConfig(parse_codec("ssvq:k=16,d=8"), 2)
@@ -83,6 +85,23 @@ def test_readme_names_every_port_and_file(package: Path) -> None:
     assert {tuple(row[:3]) for row in table(text, "Port")} == {(p.name, p.direction, str(p.width)) for p in verilog}
     for path in package.iterdir():
         assert path.suffix == ".log" or path.name == "README.md" or f"`{path.name}{'/' * path.is_dir()}`" in text
+
+
+def first_high(config: DecoderConfig, name: str) -> int:
+    """The first cycle of the diagram in which a signal is high."""
+    lanes = [lane for group in stream_waves(config)["signal"] if isinstance(group, list) for lane in group[1:]]
+    return int(next(lane["wave"].index("1") for lane in lanes if lane["name"] == name))
+
+
+@pytest.mark.parametrize("config", [CONFIG, *OTHERS], ids=lambda config: f"{config.codec}-{config.input_bits}")
+def test_latency_at_the_pins_is_the_stated_one(config: DecoderConfig) -> None:
+    """From the beat with the last bit of the first group: in superblocks, of its side bits."""
+    row = config.formats[min(config.formats)]
+    last = row.code_words * BEAT_BITS + config.lookups * config.side_bits - 1 if row.kind == "superblock" else 0
+    beat = first_high(config, "s_axis_tvalid") + last // config.input_bits
+    assert first_high(config, "m_axis_tvalid") - beat == config.latency_cycles
+    told = f"A beat of weights is offered {config.latency_cycles} cycles after the beat"
+    assert told in " ".join(stream_markdown(config).split())
 
 
 def test_readme_decodes_by_its_own_numbers(package: Path) -> None:
