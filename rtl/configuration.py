@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from accel.codecs import Codec
-from accel.codecs.records import BEAT_BITS, RecordLayout
+from accel.codecs.records import WORD_BITS, RecordLayout
 from accel.decoder_timing import TIMING
 from accel.errors import ConfigError, listed
 
@@ -59,7 +59,7 @@ def word_format(layout: RecordLayout, input_bits: int) -> WordFormat:
         records = input_bits // (code + side)
         return WordFormat("aligned", code, code + side, 1, 1, records * code, records * side)
     vectors = layout.vectors_per_record
-    words = (vectors * code // BEAT_BITS, vectors * side // BEAT_BITS)
+    words = (vectors * code // WORD_BITS, vectors * side // WORD_BITS)
     return WordFormat("superblock", code, vectors * (code + side), *words, input_bits, input_bits)
 
 
@@ -129,7 +129,7 @@ class DecoderConfig:
     @cached_property
     def halves(self) -> bool:
         """Whether codes and side bits may change amid a beat: superblocks of 64-bit words in beats of 128."""
-        return self.input_bits > BEAT_BITS and any(row.kind == "superblock" for row in self.formats.values())
+        return self.input_bits > WORD_BITS and any(row.kind == "superblock" for row in self.formats.values())
 
     def reach(self, row: WordFormat, name: str) -> int:
         """Bits of the next word that a group of the fields ``name`` (``code``, ``side``) can want."""

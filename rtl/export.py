@@ -2,7 +2,7 @@
 
 For each stream, three files named after its weight:
 
-- ``NAME.stream.memh``: the stream in 64-bit beats, one a line; the first byte in DRAM is the lowest of the first beat.
+- ``NAME.stream.memh``: the stream in 64-bit words, one a line; the first byte in DRAM is the lowest of the first word.
 - ``NAME.codebook.memh``: one codeword a line, its first weight (int8) in the lowest byte; folded for ``lr2vq``. None
   for integer codecs.
 - ``NAME.json``: what a decoder must be told to turn one into the other, and the SHA-256 of the expected weights.
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from accel.atomic import write_bytes, write_text
 from accel.codecs import Codec, parse_codec
-from accel.codecs.records import BEAT_BITS
+from accel.codecs.records import WORD_BITS
 from accel.errors import ConfigError, FormatError, listed, nearest
 from accel.fold import loaded_codebook
 from accel.isa import BLOCK_BYTES, Instruction, decode_program
@@ -76,7 +76,7 @@ def _export(program: Program, stream: WeightStream, folder: Path, name: str) -> 
     codec = parse_codec(stream.codec)
     data = program.image[stream.address : stream.address + stream.blocks * BLOCK_BYTES]
     paths = [folder / f"{name}.stream.memh"]
-    write_bytes(paths[0], memh(data.reshape(-1, BEAT_BITS // 8)))
+    write_bytes(paths[0], memh(data.reshape(-1, WORD_BITS // 8)))
     if codec.codebook_entries:
         paths.append(folder / f"{name}.codebook.memh")
         write_bytes(paths[1], memh(_codebook(program, stream, codec)))

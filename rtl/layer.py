@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from accel.codecs import parse_codec
-from accel.codecs.records import BEAT_BITS, RecordLayout
+from accel.codecs.records import WORD_BITS, RecordLayout
 from accel.errors import ConfigError, listed
 from accel.isa import BLOCK_BYTES
 from accel.program import WeightStream
@@ -120,7 +120,7 @@ def strip_plan(config: DecoderConfig, code_bits: int, tiles: int, vectors: int, 
     code_end, side_end = _ends(layout, total)
     beat = config.input_bits
     beats = blocks * BLOCK_BYTES * 8 // beat
-    return StripPlan(tiles, vectors, last_vectors, beats, ceil_div(code_end, BEAT_BITS), ceil_div(side_end, BEAT_BITS))
+    return StripPlan(tiles, vectors, last_vectors, beats, ceil_div(code_end, WORD_BITS), ceil_div(side_end, WORD_BITS))
 
 
 def _ends(layout: RecordLayout, vectors: int) -> tuple[int, int]:
@@ -144,7 +144,7 @@ def limits(config: DecoderConfig) -> Mapping[str, int]:
         "tiles": 1 << config.tile_count_bits,
         **dict.fromkeys(("vectors", "last_vectors"), vectors),
         "beats": beats,
-        **dict.fromkeys(("code_words", "side_words"), beats * config.input_bits // BEAT_BITS),
+        **dict.fromkeys(("code_words", "side_words"), beats * config.input_bits // WORD_BITS),
     }
 
 
@@ -186,7 +186,7 @@ def _job(config: DecoderConfig, code_bits: int, strip: StripPlan) -> dict[str, A
 
 
 def _extent(config: DecoderConfig, words: int) -> dict[str, int]:
-    beats = ceil_div(words * BEAT_BITS, config.input_bits)
+    beats = ceil_div(words * WORD_BITS, config.input_bits)
     halves = {"short": int(words == 0 or words % 2)} if config.halves else {}
     return {"less_2": max(0, beats - 2), "single": int(beats <= 1), "double": int(beats == 2), **halves}
 

@@ -9,7 +9,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.codecs.records import BEAT_BITS
+from accel.codecs.records import WORD_BITS
 from rtl.axi_lite import DATA_BITS
 from rtl.configuration import MOST_CODE_BITS, DecoderConfig
 from rtl.jobs import extent_layout, job_layout, run_layout, turns, turns_layout
@@ -112,7 +112,7 @@ class LayerRegisters(wiring.Component):
         return whole, groups, less_1[:lanes], self._extent(m, whole, less_1)
 
     def _extent(self, m: Module, whole: data.View, less_1: Value) -> Mapping[str, Value]:
-        halvings = (self._config.input_bits // BEAT_BITS).bit_length() - 1
+        halvings = (self._config.input_bits // WORD_BITS).bit_length() - 1
         beats = self._count(m, less_1[halvings:], "extent") if halvings else whole
         short = Signal()
         if self._config.halves:

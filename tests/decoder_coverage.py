@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from accel.codecs.records import BEAT_BITS
+from accel.codecs.records import WORD_BITS
 from rtl.configuration import DecoderConfig, WordFormat
 from rtl.layer import LayerPlan
 from rtl.vectors import LayerVectors
@@ -147,7 +147,7 @@ def _half_bins(config: DecoderConfig, row: WordFormat, name: str, sizes: Iterabl
 def strip_half(config: DecoderConfig, row: WordFormat, name: str, vectors: int) -> tuple[int, int]:
     """In which half of a beat, and of a word, the last field of a superblock strip of so many vectors ends."""
     start, words = (row.code_words, row.side_words) if name == "side" else (0, row.code_words)
-    last = (vectors * row.field(name, config.side_bits)[0] - 1) // BEAT_BITS
+    last = (vectors * row.field(name, config.side_bits)[0] - 1) // WORD_BITS
     record, within = divmod(last, words)
     return (record * (row.code_words + row.side_words) + start + within) % 2, last % 2
 
@@ -170,8 +170,8 @@ def _beat(config: DecoderConfig, row: WordFormat, vector: int) -> int:
         return ((vector + 1) * row.code_bits - 1) // beat
     if row.kind == "aligned":
         return vector // (row.code_length // row.code_bits)
-    record, within = divmod(vector, row.code_words * BEAT_BITS // row.code_bits)
-    start = record * row.record_bits + row.code_words * BEAT_BITS
+    record, within = divmod(vector, row.code_words * WORD_BITS // row.code_bits)
+    start = record * row.record_bits + row.code_words * WORD_BITS
     return (start + (within + 1) * config.side_bits - 1) // beat
 
 

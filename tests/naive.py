@@ -75,7 +75,7 @@ def is_aligned(i):
 
 
 def vectors_and_bytes_of_record(i):
-    """Smallest group of vectors whose codes and side bits each fill whole 64-bit beats, unless one vector is a word."""
+    """Smallest group of vectors whose codes and side bits each fill whole 64-bit words, or one aligned vector."""
     bits, side = i["code_bits"], side_bits(i)
     if is_aligned(i):
         return 1, (bits + side) // 8

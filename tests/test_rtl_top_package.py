@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from accel.codecs import parse_codec
-from accel.codecs.records import BEAT_BITS
+from accel.codecs.records import WORD_BITS
 from accel.errors import FormatError, ToolError
 from rtl.configuration import DecoderConfig
 from rtl.generate import DecoderRequest, decoder_verilog
@@ -97,7 +97,7 @@ def first_high(config: DecoderConfig, name: str) -> int:
 def test_latency_at_the_pins_is_the_stated_one(config: DecoderConfig) -> None:
     """From the beat with the last bit of the first group: in superblocks, of its side bits."""
     row = config.formats[min(config.formats)]
-    last = row.code_words * BEAT_BITS + config.lookups * config.side_bits - 1 if row.kind == "superblock" else 0
+    last = row.code_words * WORD_BITS + config.lookups * config.side_bits - 1 if row.kind == "superblock" else 0
     beat = first_high(config, "s_axis_tvalid") + last // config.input_bits
     assert first_high(config, "m_axis_tvalid") - beat == config.latency_cycles
     told = f"A beat of weights is offered {config.latency_cycles} cycles after the beat"

@@ -8,8 +8,8 @@ Beside its code a vector may have ``side_bits``: its d signs (``ssvq``) or its m
 - ``code_bits + side_bits`` is 8, 16, 32 or 64: a record is one vector: code in the low bits, above it the side bits
   (``ssvq:k=256,d=8``: aligned 16-bit records).
 - Otherwise a record is a superblock of G vectors, G the smallest count for which both all codes and all side bits fill
-  whole 64-bit beats: the G codes packed LSB first, then G*side_bits bits LSB first (``ssvq:k=16,d=8``: 16 vectors in
-  three beats; ``mvq:k=512,d=16,nm=4:16``: 64 vectors in nine beats of codes and eleven of masks).
+  whole 64-bit words: the G codes packed LSB first, then G*side_bits bits LSB first (``ssvq:k=16,d=8``: 16 vectors in
+  three words; ``mvq:k=512,d=16,nm=4:16``: 64 vectors in nine words of codes and eleven of masks).
 
 A stream of n vectors takes ``ceil(n/G)`` records; the last is padded with code 0 and side bits 0: positive signs, masks
 of index 0.
@@ -28,7 +28,7 @@ from accel.codecs.bits import MAX_BITS, Bytes, pack_bits, unpack_bits
 from accel.codecs.masks import Mask
 from accel.errors import CodecError
 
-BEAT_BITS = 64
+WORD_BITS = 64
 ALIGNED_RECORD_BITS = (8, 16, 32, 64)
 MAX_VECTOR_LENGTH = 64
 MAX_STAGES = 8  # of 8 codebooks: no published format has more
@@ -77,7 +77,7 @@ class RecordLayout:
             return 1
         if not self.side_bits:
             return 8 // math.gcd(8, self.code_bits)
-        return math.lcm(*(BEAT_BITS // math.gcd(BEAT_BITS, bits) for bits in (self.code_bits, self.side_bits)))
+        return math.lcm(*(WORD_BITS // math.gcd(WORD_BITS, bits) for bits in (self.code_bits, self.side_bits)))
 
     @property
     def record_bytes(self) -> int:
@@ -192,15 +192,15 @@ def _unpack_aligned(records: Bytes, layout: RecordLayout) -> tuple[npt.NDArray[n
 
 
 def _copy_columns(data: Bytes, packed: Bytes, columns: slice) -> None:
-    """Put dense beats beside others; superblocks hold whole beats, so whole 64-bit words are moved."""
-    target = packed.view("<u8")[:, _beats(columns)]
+    """Put dense words beside others: superblocks hold whole 64-bit words."""
+    target = packed.view("<u8")[:, _words(columns)]
     target[...] = data.view("<u8").reshape(target.shape)
 
 
 def _columns(records: Bytes, columns: slice) -> Bytes:
-    return np.ascontiguousarray(records.view("<u8")[:, _beats(columns)]).view(np.uint8).reshape(-1)
+    return np.ascontiguousarray(records.view("<u8")[:, _words(columns)]).view(np.uint8).reshape(-1)
 
 
-def _beats(columns: slice) -> slice:
-    beat = BEAT_BITS // 8
-    return slice(columns.start // beat, None if columns.stop is None else columns.stop // beat)
+def _words(columns: slice) -> slice:
+    word = WORD_BITS // 8
+    return slice(columns.start // word, None if columns.stop is None else columns.stop // word)
