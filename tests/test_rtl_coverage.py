@@ -26,13 +26,14 @@ pytestmark = pytest.mark.rtl
 
 # Codec, lookups a cycle, bits of the input, simulator: codes alone of 1 to 12 bits; superblocks of 1 to 7 bits and
 # aligned records of 8; superblocks and aligned records beside masks; in wide beats, superblocks of odd numbers of half
-# beats, and beside them aligned records of 4.
+# beats, the same beside masks and aligned records whose words have 80 and 48 bits, and codes alone.
 BUILDS = [
     ("vq:k=4096,d=4", 2, 64, "verilator"),
     ("ssvq:k=256,d=8", 4, 64, "verilator"),
     ("mvq:k=16,d=8,nm=2:4", 2, 64, "icarus"),
     ("ssvq:k=16,d=8", 8, 128, "verilator"),
-    ("ssvq:k=16,d=4", 2, 128, "icarus"),
+    ("mvq:k=32,d=4,nm=2:4", 2, 128, "icarus"),
+    ("vq:k=8,d=4", 2, 128, "icarus"),
 ]
 
 
@@ -42,7 +43,7 @@ def places_layer(
     """Tiles of ``size`` vectors, an odd number, that together begin at each place ``visits`` times or more."""
     tiles = config.input_bits
     strip = strip_plan(config, code_bits, tiles, size, size)
-    strips = max(2, visits // math.gcd(code_bits, tiles))
+    strips = max(2, visits // math.gcd(code_bits, config.side_bits, tiles))
     return random_layer(config, LayerPlan(code_bits, strips, strip, strip), rng)
 
 
