@@ -144,6 +144,14 @@ def test_bars_carry_the_numbers_of_the_runs() -> None:
     assert "weights" not in drawn
 
 
+def test_panels_of_a_figure_share_a_scale() -> None:
+    """A bar twice as long is twice as much, whichever machine's panel it is in."""
+    slow, fast = sample_run("int8", blocks=4), sample_run("int8", blocks=2)
+    for split in SPLITS.values():
+        above, below = split_figure({"slow": {"int8": slow}, "fast": {"int8": fast}}, split).axes
+        assert above.get_xlim() == below.get_xlim(), split.field
+
+
 def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
     for suffix in ("svg", "pdf", "png"):
         first, second = tmp_path / f"1.{suffix}", tmp_path / f"2.{suffix}"
