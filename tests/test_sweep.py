@@ -281,6 +281,8 @@ def test_workers_that_die_between_two_rounds_are_replaced(monkeypatch: pytest.Mo
         (["-o", "r.parquet", "--plot", "f.bmp"], "suffix '.bmp'; allowed: .png, .svg, .pdf"),
         (["-o", "r.parquet", "--workers", "0"], "allowed: a whole number of at least 1"),
         (["-o", "spec.toml"], "is the input"),
+        (["-o", "r.csv"], "-o r.csv: suffix '.csv'; allowed: .parquet"),
+        (["-o", "r.parquet", "--plot", "f.jpg"], "suffix '.jpg'; allowed: .png, .svg, .pdf"),
     ],
 )
 def test_bad_arguments(
@@ -292,6 +294,44 @@ def test_bad_arguments(
     except SystemExit as error:
         code = error.code
     assert code == 2 and part in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_told_before_any_work(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("the sweep began")
+
+    monkeypatch.setattr("accel.cli.sweep_run.Sweep.explore", work)
+    write_case(here, SPEC + "\n[objectives]\ntotal_cycles = 'minimize'\n")
+    for output, plot, part in (("r.parquet", "f.png", "one objective"), ("r.csv", "f.png", "suffix '.csv'")):
+        assert main(["sweep", str(here / "spec.toml"), "-o", str(here / output), "--plot", str(here / plot)]) == 2
+        assert part in capsys.readouterr().err
+
+
+def test_an_interrupted_sweep_says_what_is_kept(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, rows = sweep_pool.work, len(run(here))
+    write_case(here, SPEC.replace("8, 16", "8, 16, 32"))
+
+    def interrupted(task: object) -> object:
+        if interrupted.calls:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        interrupted.calls = 1  # type: ignore[attr-defined]
+        return work(task)
+
+    interrupted.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(sweep_pool, "work", interrupted)
+    capsys.readouterr()
+    command = ["sweep", str(here / "spec.toml"), "-o", str(here / "r.parquet"), "--workers", "1"]
+    assert main(command) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    before = kept(here / "cache")
+    assert last.startswith("accel: interrupted: ") and last.endswith(" results are kept; the same command goes on")
+    assert rows < int(last.split()[2]) < rows * 3 // 2
+    monkeypatch.setattr(sweep_pool, "work", work)
+    assert main(command) == 0 and kept(here / "cache") > before
 
 
 def test_objectives_are_columns_of_numbers() -> None:

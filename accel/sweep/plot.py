@@ -24,11 +24,17 @@ _LOG_FROM = 8.0  # largest over smallest value, from which on an axis is logarit
 _SIZES: Mapping[str, tuple[str, float]] = {"sram_bytes": ("KiB", 1 / 1024)}
 
 
-def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
-    """Panels for each model, one a pair of objectives; raises ``ConfigError`` for a single objective."""
+def plotted_pairs(objectives: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What the panels of a model show; raises ``ConfigError`` for a single objective."""
     pairs = list(combinations(objectives, 2))
     if not pairs:
         raise ConfigError(f"--plot with one objective ({next(iter(objectives))}); allowed: two or more in [objectives]")
+    return pairs
+
+
+def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
+    """Panels for each model, one a pair of objectives; raises ``ConfigError`` for a single objective."""
+    pairs = plotted_pairs(objectives)
     models = list(dict.fromkeys(row["model"] for row in rows))
     codecs = list(dict.fromkeys(row["codec"] for row in rows))
     columns = min(len(pairs), PANELS_A_ROW)
