@@ -18,8 +18,10 @@ from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import Locator, NullFormatter
 
 from accel.atomic import write_bytes
 from accel.energy import COMPONENTS
@@ -87,6 +89,15 @@ def _saved(figure: Figure, form: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, dpi=DPI, metadata={"CreationDate": None} if form == "pdf" else {})
     return buffer.getvalue()
+
+
+def log_axis(axis: Axis, locator: Locator | None = None) -> None:
+    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which these figures do not have."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    if locator:
+        axis.set_major_locator(locator)
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def bar_style(index: int) -> dict[str, Any]:

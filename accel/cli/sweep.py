@@ -79,9 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_suffixes(arguments: argparse.Namespace, spec: SweepSpec) -> None:
     """Raise ``ConfigError`` before any work for a file whose name promises another format, and a plot of nothing."""
     if arguments.output.suffix.lower() != SUFFIX:
-        found = arguments.output.suffix
         raise ConfigError(
-            f"-o {arguments.output}: suffix '{found}'; allowed: {SUFFIX} (results are an Apache Parquet file)"
+            f"-o {arguments.output}: suffix '{arguments.output.suffix}'; allowed: {SUFFIX} (Apache Parquet)"
         )
     if arguments.plot:
         from accel.plots import plot_format
