@@ -18,7 +18,7 @@ from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import Locator, NullFormatter
@@ -91,7 +91,7 @@ def _saved(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def log_axis(axis: Axis, locator: Locator | None = None) -> None:
+def log_axis(axis: XAxis | YAxis, locator: Locator | None = None) -> None:
     """A logarithmic axis with plain numbers: matplotlib's own are formulas, which these figures do not have."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     if locator:
