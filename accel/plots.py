@@ -18,8 +18,10 @@ from typing import Any, ParamSpec
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import Locator, NullFormatter
 
 from accel.atomic import write_bytes
 from accel.energy import COMPONENTS
@@ -87,6 +89,15 @@ def _saved(figure: Figure, form: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, dpi=DPI, metadata={"CreationDate": None} if form == "pdf" else {})
     return buffer.getvalue()
+
+
+def log_axis(axis: XAxis | YAxis, locator: Locator | None = None) -> None:
+    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which these figures do not have."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    if locator:
+        axis.set_major_locator(locator)
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def bar_style(index: int) -> dict[str, Any]:
@@ -248,24 +259,30 @@ def comparison_figure(runs: Sequence[Run]) -> Figure:
 
 @in_style
 def split_figure(groups: Mapping[str, Mapping[str, Run]], split: Split) -> Figure:
-    """A total in its parts, one labelled bar a run, the total beside it; one titled panel a group."""
+    """A total in its parts, one labelled bar a run, the total beside it; one titled panel a group, all of one scale."""
     rows = sum(map(len, groups.values()))
     figure = new_figure(9, 1.8 + 0.9 * len(groups) + 0.42 * rows)
     ratios = [len(runs) + 1 for runs in groups.values()]
-    panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": ratios})[:, 0]
-    for axes, (title, labelled) in zip(panels, groups.items(), strict=True):
-        parts = [getattr(run, split.field) for run in labelled.values()]
-        _stacked(axes, list(labelled), parts, split)
+    grid = {"height_ratios": ratios}
+    panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, gridspec_kw=grid)[:, 0]
+    totals = [[_total(run, split) for run in labelled.values()] for labelled in groups.values()]
+    widest = max(max(row) for row in totals) or 1
+    panels[0].set_xlim(0, widest * 1.14)
+    for axes, (title, labelled), row in zip(panels, groups.items(), totals, strict=True):
+        _stacked(axes, list(labelled), [getattr(run, split.field) for run in labelled.values()], split)
         axes.set_title(plain(title), fontsize=10)
-        axes.set_xlabel(f"{split.unit} a run")
-        _label_totals(axes, [sum(part.values()) * split.scale for part in parts])
+        axes.set_xlabel(f"{split.unit} a run{' (same scale for every machine)' if len(groups) > 1 else ''}")
+        axes.tick_params(axis="x", labelbottom=True)
+        _label_totals(axes, row, widest)
     shared_legend(figure, panels, split.legend)
     return figure
 
 
-def _label_totals(axes: Axes, totals: Sequence[float]) -> None:
-    widest = max(totals) or 1
-    axes.set_xlim(0, widest * 1.14)
+def _total(run: Run, split: Split) -> float:
+    return float(sum(getattr(run, split.field).values()) * split.scale)
+
+
+def _label_totals(axes: Axes, totals: Sequence[float], widest: float) -> None:
     for row, total in enumerate(totals):
         axes.text(
             total + widest * 0.01, row, f"{total:,.3f}" if total < 100 else f"{total:,.1f}", va="center", fontsize=8

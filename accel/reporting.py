@@ -217,15 +217,30 @@ def change(value: float | None, reference: float | None) -> float | None:
 
 
 def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
-    """A short, unique name for each run: its codec, with machine and a number where that is not enough."""
+    """A short, unique name for each run: its codec, with machine, its settings and a number where needed to differ."""
     names = [str(run.program.get("codec", "?")) for run in runs]
     if len(set(names)) < len(names) or len({run.machine.name for run in runs}) > 1:
         names = [f"{name}@{run.machine.name}" for name, run in zip(names, runs, strict=True)]
+    alike = [[other for other, label in zip(runs, names, strict=True) if label == name] for name in names]
+    names = [name + _settings(run, group) for name, run, group in zip(names, runs, alike, strict=True)]
     seen: dict[str, int] = {}
     for i, name in enumerate(names):
         seen[name] = seen.get(name, 0) + 1
         names[i] = f"{name}#{seen[name]}" if seen[name] > 1 else name
     return tuple(names)
+
+
+def _settings(run: Run, alike: Sequence[Run]) -> str:
+    """``", vector.lanes=0"``: what its machine has otherwise than the preset of its name, where ``alike`` differ."""
+    from accel.machine import changes_from_preset, preset_names
+
+    if len(alike) < 2:
+        return ""
+    keys = [each.machine.flat() for each in alike]
+    own = changes_from_preset(run.machine) if run.machine.name in preset_names() else run.machine.flat()
+    told = [f"{key}={value}" for key, value in own.items() if any(other.get(key) != value for other in keys)]
+    more = f" and {len(told) - 2} more" if len(told) > 2 else ""
+    return "".join(f", {text}" for text in told[:2]) + more
 
 
 def int8_baseline(runs: Sequence[Run], run: Run) -> Run | None:

@@ -1,4 +1,4 @@
-"""The roofline: what each layer attains of the array against the work it does for a byte of DRAM traffic."""
+"""The roofline: what each layer attains of the array against its arithmetic intensity, MAC for a byte of DRAM."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from accel.metrics import CAUSES
-from accel.plots import COLOURS, MARKERS, in_style, new_figure, run_title, shared_legend, short_labels
+from accel.plots import COLOURS, MARKERS, in_style, log_axis, new_figure, run_title, shared_legend, short_labels
 from accel.reporting import plain, ratio
 from accel.run import LayerRun, Run
 from accel.svg import add_hover
 
+ABOVE_THE_ROOF = (
+    "Weights are fetched while earlier layers still compute: a layer may\n"
+    "lie above the slope of DRAM; the whole network cannot."
+)
 _LABELLED = 5
 _APART = 0.25  # decades between two labelled points
 _MARGIN = 3.0  # times the widest point: where layers without DRAM traffic stand
@@ -127,18 +130,15 @@ def _label_costliest(axes: Axes, points: Sequence[RooflinePoint], high: float) -
 
 
 def _describe(axes: Axes, run: Run, points: Sequence[RooflinePoint], low: float, high: float) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
-        axis.set_minor_formatter(NullFormatter())
+        log_axis(axis)
     axes.set_xlim(low, high * _MARGIN**0.5)
     if any(point.intensity is None for point in points):
         axes.axvline(high / _MARGIN**0.5, color="black", linestyle=":", linewidth=0.8)
         axes.text(high, 1.01, "no DRAM traffic", transform=axes.get_xaxis_transform(), fontsize=7, ha="center")
     elsewhere = sum(layer.cycles for layer in run.layers if not layer.macs)
     rest = f"\nlayers without MACs, not shown: {elsewhere / run.total_cycles:.0%} of cycles" if elsewhere else ""
-    axes.set_xlabel(f"work for DRAM traffic [MAC/B], log scale{rest}", fontsize=9)
+    axes.set_xlabel(f"arithmetic intensity [MAC/B of DRAM traffic], log scale{rest}\n{ABOVE_THE_ROOF}", fontsize=9)
     axes.set_ylabel("attained [MAC/cycle], log scale")
     axes.set_title(plain(run_title(run)), fontsize=9, pad=14)
     axes.grid(alpha=0.3)

@@ -59,7 +59,8 @@ def _figure(shown: Sequence[tuple[Run, Timeline]]) -> Figure:
     scale, unit = (1e-3, "thousand cycles") if max(each[-1] for each in edges) > _FEW_CYCLES else (1.0, "cycles")
     longest = max(float(each[-1] - each[0]) for each in edges)
     notes = itertools.cycle(("mean", "peak"))
-    for axes, rows, at in zip(panels[:, 0], lanes, np.repeat(edges, 2, axis=0) * scale, strict=True):
+    pairs = (each * scale for each in edges for _ in range(2))  # what is busy, and memories
+    for axes, rows, at in zip(panels[:, 0], lanes, pairs, strict=True):
         _draw(axes, rows, at, next(notes))
         axes.set_xlim(at[0], at[0] + longest * scale)
     for (run, timeline), axes in zip(shown, panels.reshape(-1, 2), strict=True):
@@ -67,9 +68,13 @@ def _figure(shown: Sequence[tuple[Run, Timeline]]) -> Figure:
         above = max(map(len, names), default=0) * _LETTER_POINTS
         axes[0].set_title(_title(run, timeline), fontsize=9, loc="left", pad=8 + above)
         axes[0].tick_params(axis="x", labelbottom=False)
-        axes[1].set_xlabel(f"{unit}; steps of {timeline.step_cycles:,.4g} cycles", fontsize=8)
+        axes[1].set_xlabel(f"{unit}; steps of {_cycles(timeline.step_cycles)}", fontsize=8)
     shared_legend(figure, panels[:, 0], "what the array does, or waits for")
     return figure
+
+
+def _cycles(count: float) -> str:
+    return f"{count:,.4g} cycle{'' if count == 1 else 's'}"
 
 
 def _title(run: Run, timeline: Timeline) -> str:
@@ -99,13 +104,14 @@ def _busy(timeline: Timeline) -> Iterator[_Lane]:
 
 
 def _memories(run: Run, timeline: Timeline) -> Iterator[_Lane]:
-    """A lane a memory that is used, full at its capacity."""
+    """A lane a memory that is used, full at its capacity; all memories where none is used yet."""
     peaks = _peaks(run) if (timeline.edges[0], timeline.edges[-1]) == (0, run.total_cycles) else {}
-    for memory, size in memory_bytes(run.machine).items():
+    sizes = {memory: size for memory, size in memory_bytes(run.machine).items() if size}
+    used = {memory: size for memory, size in sizes.items() if timeline.held_bytes[memory].any()}
+    for memory, size in (used or sizes).items():
         held = timeline.held_bytes[memory]
-        if size and held.any():
-            note = f"{max(held.max(), peaks.get(memory, 0)) / 1024:,.4g} of {size / 1024:,.4g} KiB"
-            yield _Lane(f"{memory} memory", [(held / size, {"color": _MEMORY})], note)
+        note = f"{max(held.max(), peaks.get(memory, 0)) / 1024:,.4g} of {size / 1024:,.4g} KiB"
+        yield _Lane(f"{memory} memory", [(held / size, {"color": _MEMORY})], note)
 
 
 def _peaks(run: Run) -> Mapping[str, int]:

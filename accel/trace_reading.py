@@ -101,9 +101,9 @@ def open_trace_file(path: str | Path, tell: Tell = _quiet) -> TraceFile:
 def read_timeline(
     trace: TraceFile, machine: Machine, window: tuple[int, int], steps: int = STEPS, tell: Tell = _quiet
 ) -> Timeline:
-    """The cycles of ``window`` in equal steps; raises ``FormatError`` if the file is damaged."""
+    """The cycles of ``window`` in equal steps of at least one; raises ``FormatError`` if the file is damaged."""
     buses = machine.dram.channels * (machine.dram_standard.pseudo_channels if machine.is_banked else 1)
-    sums = TimelineSums(np.linspace(*window, steps + 1), buses)
+    sums = TimelineSums(np.linspace(*window, min(steps, window[1] - window[0]) + 1), buses)
     try:
         for line in _lines(trace.path, tell):
             if line.startswith((b'{"ph":"X"', b'{"ph":"C"')):

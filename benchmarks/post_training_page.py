@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel.atomic import write_text
-from accel.plots import new_figure, write_figure
+from accel.plots import log_axis, new_figure, write_figure
 from accel.reporting import Table, to_csv
 from benchmarks.markdown import command, markdown
 from benchmarks.post_training_tables import bits, layer_table
@@ -88,7 +88,9 @@ def _panel(axes: Axes, found: Findings) -> None:
     for index, each in enumerate(found.uniform):
         look = {"marker": _MARKERS[index % len(_MARKERS)], "markeredgecolor": "black", "markersize": 7}
         axes.plot(bits(each), each.output_error, linestyle="", color=f"C{index}", label=each.codec, **look)
-    axes.set(xscale="log", yscale="log", title=found.model)
+    axes.set_title(found.model)
+    for axis in (axes.xaxis, axes.yaxis):
+        log_axis(axis)
     axes.set_xticks([1.5, 2, 3, 4, 6, 8], labels=["1.5", "2", "3", "4", "6", "8"])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("stored bits a weight", fontsize=8)

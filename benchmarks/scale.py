@@ -184,7 +184,7 @@ def _plot(series: Mapping[str, Sequence[Point]], path: Path) -> None:
     """Seconds against bytes moved, both logarithmic, with the lines over what they were fitted to."""
     from matplotlib.figure import Figure
 
-    from accel.plots import write_figure
+    from accel.plots import log_axis, write_figure
 
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
@@ -196,7 +196,9 @@ def _plot(series: Mapping[str, Sequence[Point]], path: Path) -> None:
         axes.plot(
             moved, factor * moved**exponent, dash, color=colour, label=f"fitted: bytes to the power {exponent:.3f}"
         )
-    axes.set(xscale="log", yscale="log", xlabel="DRAM bytes moved by the step", ylabel="CPU seconds in simulate()")
+    for axis in (axes.xaxis, axes.yaxis):
+        log_axis(axis)
+    axes.set(xlabel="DRAM bytes moved by the step", ylabel="CPU seconds in simulate()")
     axes.set_title(f"Decode steps of 1 M to {LAYERS[-1] * WIDTH**2 / 1e9:.2f} G weights on {MACHINE_LABEL}")
     axes.grid(alpha=0.4)
     axes.legend()

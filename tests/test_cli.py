@@ -70,6 +70,12 @@ def test_lists(capsys: Captured) -> None:
 
 MISTAKES = {
     "verb": (["compres"], "invalid choice: 'compres'"),
+    "misspelt verb": (["rpeort", "a"], "did you mean 'report'?"),
+    "option of another verb": (
+        ["sim", "a.prog.safetensors", "-m", "edge32"],
+        "accel sim: unrecognized arguments: -m edge32 (see accel sim --help)",
+    ),
+    "folder nobody can make": (["compare", "deit_tiny", "-o", "/proc/x"], "cannot write '/proc/x': No such file"),
     "no argument": (["compress"], "required: MODEL"),
     "model": (["compress", "deit_tin", "--codec", "int8", "-o", "a"], "did you mean 'deit_tiny'"),
     "codec": (["compress", "deit_tiny", "--codec", "svq:k=16,d=8", "-o", "a"], "did you mean 'ssvq'"),

@@ -56,6 +56,23 @@ def test_report_in_every_format(capsys: Captured, tmp_path: Path) -> None:
     assert capsys.readouterr().out == ""
 
 
+def test_a_wrong_suffix_of_a_plot_is_told_before_any_work(
+    capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(_: str) -> None:
+        raise AssertionError("runs were read")
+
+    monkeypatch.setattr("accel.run.read_run", work)
+    assert "'.jpg'; allowed: .png" in refused(capsys, "report", "a.run.json", "--plot", str(tmp_path / "a.jpg"))
+
+
+def test_report_says_what_it_wrote(capsys: Captured, tmp_path: Path) -> None:
+    (path,) = files_of_runs(tmp_path, sample_run(blocks=1))
+    page, plot = tmp_path / "a.html", tmp_path / "a.svg"
+    assert main(["report", path, "--format", "html", "-o", str(page), "--plot", f"roofline={plot}"]) == 0
+    assert capsys.readouterr() == ("", f"wrote {plot}\nwrote {page}\n")
+
+
 def test_report_plots(capsys: Captured, tmp_path: Path) -> None:
     files = files_of_runs(tmp_path, sample_run("int8", blocks=1), sample_run("int4", blocks=1))
     for count in (1, 2):

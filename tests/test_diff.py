@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_calls import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_samples import sample_run
 
 from accel.cli import main
+from accel.cli.diff import tolerance
 from accel.errors import FormatError
 from accel.machine import load_machine
 from accel.metrics import CAUSES, METRICS, TRAFFIC
@@ -202,3 +204,13 @@ def test_tolerances(text: str, capsys: Captured) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["diff", "a", "b", f"--tolerance={text}"])
     assert "allowed: a share of at least 0, e.g. 0.01 or 1%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "spellings"), [("5", "5% or 0.05"), ("1", "1% or 0.01"), ("2.5", "2.5% or 0.025")])
+def test_a_tolerance_that_may_mean_per_cent_is_refused(text: str, spellings: str, capsys: Captured) -> None:
+    assert f"'{text}' without a unit; write {spellings}" in refused(capsys, "diff", "a", "b", "--tolerance", text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("0", 0), ("0.999", 0.999), ("5%", 0.05), ("100%", 1), ("250 %", 2.5)])
+def test_tolerances_that_are_clear(text: str, share: float) -> None:
+    assert tolerance(text) == pytest.approx(share)

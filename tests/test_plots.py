@@ -16,7 +16,7 @@ from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
 from accel.occupancy_plot import occupancy_figure
 from accel.plots import SPLITS, comparison_figure, layers_figure, split_figure, write_figure
-from accel.roofline_plot import roofline_figure, roofline_points
+from accel.roofline_plot import ABOVE_THE_ROOF, roofline_figure, roofline_points
 from accel.run import MemoryLevel, Run
 from accel.speedup_plot import ARRAY, Curve, SpeedupPanel, curve_style, speedup_figure
 
@@ -142,6 +142,30 @@ def test_bars_carry_the_numbers_of_the_runs() -> None:
     assert drawn["compute"] == pytest.approx(run.cycles_by_cause["compute"] / 1e3)
     assert drawn["signs"] == pytest.approx(run.dram_bytes["signs"] / 1e6)
     assert "weights" not in drawn
+
+
+def test_panels_of_a_figure_share_a_scale() -> None:
+    """A bar twice as long is twice as much, whichever machine's panel it is in."""
+    slow, fast = sample_run("int8", blocks=4), sample_run("int8", blocks=2)
+    for split in SPLITS.values():
+        above, below = split_figure({"slow": {"int8": slow}, "fast": {"int8": fast}}, split).axes
+        assert above.get_xlim() == below.get_xlim(), split.field
+
+
+def test_log_axes_have_plain_numbers() -> None:
+    figure = plots.new_figure(3, 3)
+    axes = figure.subplots()
+    axes.plot([1e-3, 2e7], [0.02, 0.5])
+    for axis in (axes.xaxis, axes.yaxis):
+        plots.log_axis(axis)
+    figure.canvas.draw()
+    ticks = [label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()]
+    assert not [text for text in ticks if "$" in text] and {"0.001", "0.1", "1,000"} <= set(ticks)
+
+
+def test_a_roofline_explains_layers_above_its_roof() -> None:
+    label = roofline_figure([sample_run(blocks=1)]).axes[0].get_xlabel()
+    assert label.startswith("arithmetic intensity [MAC/B") and ABOVE_THE_ROOF in label
 
 
 def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:

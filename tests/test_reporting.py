@@ -151,6 +151,14 @@ def test_labels_are_unique_and_as_short_as_that_allows() -> None:
     assert run_labels(same) == ("int8@edge64-ideal", "int8@edge64-ideal#2", "int8@edge32")
 
 
+def test_labels_say_which_settings_of_a_machine_differ() -> None:
+    free = sample_run("int8", load_machine("edge64-ideal", ["vector.lanes=0"]))
+    whole, labels = sample_run("int8"), ("int8@edge64-ideal, vector.lanes=0", "int8@edge64-ideal")
+    assert run_labels([free, whole]) == labels
+    assert run_labels([free, free]) == ("int8@edge64-ideal", "int8@edge64-ideal#2")
+    assert run_labels([whole, free, sample_run("int4")]) == (*reversed(labels), "int4@edge64-ideal")
+
+
 def test_what_bounds_a_run() -> None:
     causes = dict.fromkeys(CAUSES, 0) | {"compute": 1, "weight_dma": 3}
     assert dominant(causes) == ("weight_dma", 0.75)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from strategies import Coding, pack_randomly
 from sweep_cases import ROOT, SPEC, command, environment, rows_of, sweep, write_case
 from tiny_models import attention, cnn
@@ -237,7 +238,7 @@ def test_fronts_as_json_and_plot(here: Path, capsys: pytest.CaptureFixture[str])
     assert {row["codec"] for row in front} == {"int8", "vq:k=4,d=4"} and front[0]["accuracy"] in (0.9, 0.5)
     figure = fronts_figure(rows, {"seconds": "minimize", "sram_bytes": "minimize", "accuracy": "maximize"})
     labels = {axes.get_xlabel() + "|" + axes.get_ylabel() for axes in figure.axes}
-    assert "seconds [ms], less is better|sram bytes [KiB], less is better" in labels and len(figure.axes) == 3
+    assert "time of a run [ms], less is better|memory on chip [KiB], less is better" in labels and len(figure.axes) == 3
     assert (here / "front.svg").read_bytes().startswith(b"<?xml")
     with pytest.raises(ConfigError, match="two or more"):
         fronts_figure(rows, {"seconds": "minimize"})
@@ -281,6 +282,8 @@ def test_workers_that_die_between_two_rounds_are_replaced(monkeypatch: pytest.Mo
         (["-o", "r.parquet", "--plot", "f.bmp"], "suffix '.bmp'; allowed: .png, .svg, .pdf"),
         (["-o", "r.parquet", "--workers", "0"], "allowed: a whole number of at least 1"),
         (["-o", "spec.toml"], "is the input"),
+        (["-o", "r.csv"], "-o r.csv: suffix '.csv'; allowed: .parquet"),
+        (["-o", "r.parquet", "--plot", "f.jpg"], "suffix '.jpg'; allowed: .png, .svg, .pdf"),
     ],
 )
 def test_bad_arguments(
@@ -292,6 +295,62 @@ def test_bad_arguments(
     except SystemExit as error:
         code = error.code
     assert code == 2 and part in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_told_before_any_work(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("the sweep began")
+
+    monkeypatch.setattr("accel.cli.sweep_run.Sweep.explore", work)
+    write_case(here, SPEC + "\n[objectives]\ntotal_cycles = 'minimize'\n")
+    for output, plot, part in (("r.parquet", "f.png", "one objective"), ("r.csv", "f.png", "suffix '.csv'")):
+        assert main(["sweep", str(here / "spec.toml"), "-o", str(here / output), "--plot", str(here / plot)]) == 2
+        assert part in capsys.readouterr().err
+
+
+def _fronts(*objectives: str) -> Figure:
+    rows = [
+        {"model": "m", "codec": "int8", "status": "done", "machine": "edge64", "pareto": True}
+        | {name: (i + 1) * 10.0**j for j, name in enumerate(objectives)}
+        for i in range(12)
+    ]
+    return fronts_figure(rows, dict.fromkeys(objectives, "minimize"))
+
+
+def test_axes_of_fronts_say_what_they_show_in_the_units_and_keys_of_the_product() -> None:
+    figure = _fronts("seconds", "machine.decoder.lookups_per_cycle", "sram_bytes")
+    shown = [(axes.get_xlabel().split(",")[0], axes.get_ylabel().split(",")[0]) for axes in figure.axes]
+    time, memory = "time of a run [ms]", "memory on chip [KiB]"
+    assert shown == [(time, "decoder.lookups_per_cycle"), (time, memory)]  # two inputs have no panel
+    assert {axes.get_title() for axes in figure.axes} == {"m on edge64: 12 points"}
+    assert len(_fronts("multipliers", "sram_bytes").axes) == 1
+
+
+def test_an_interrupted_sweep_says_what_is_kept(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, rows = sweep_pool.work, len(run(here))
+    write_case(here, SPEC.replace("8, 16", "8, 16, 32"))
+
+    def interrupted(task: object) -> object:
+        if interrupted.calls:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        interrupted.calls = 1  # type: ignore[attr-defined]
+        return work(task)  # type: ignore[arg-type]
+
+    interrupted.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(sweep_pool, "work", interrupted)
+    capsys.readouterr()
+    command = ["sweep", str(here / "spec.toml"), "-o", str(here / "r.parquet"), "--workers", "1"]
+    assert main(command) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    before = kept(here / "cache")
+    assert last.startswith("accel: interrupted: ") and last.endswith(" results are kept; the same command goes on")
+    assert rows < int(last.split()[2]) < rows * 3 // 2
+    monkeypatch.setattr(sweep_pool, "work", work)
+    assert main(command) == 0 and kept(here / "cache") > before
 
 
 def test_objectives_are_columns_of_numbers() -> None:

@@ -105,6 +105,21 @@ def test_two_runs_make_one_figure(tmp_path: Path, suffix: str) -> None:
     assert "cycles; steps of" in figure.axes[1].get_xlabel() and not figure.axes[0].get_xlabel()
 
 
+@pytest.mark.parametrize("stop", [1, 10, 399])
+def test_a_few_cycles_are_steps_of_whole_ones_without_a_warning(
+    stop: int, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Nothing is held yet in the first cycles: there is no memory to show."""
+    run = sample_run(blocks=1)
+    trace = open_trace_file(write_sample_trace(run, tmp_path / "a.trace.json"))
+    timeline = read_timeline(trace, run.machine, (0, stop))
+    assert timeline.step_cycles == 1 and len(timeline.edges) == stop + 1
+    figure = timeline_figure([(run, timeline)])
+    write_figure(figure, tmp_path / "a.png")
+    assert not [str(warning.message) for warning in recwarn]
+    assert "steps of 1 cycle" in figure.axes[-1].get_xlabel() and "cycles" not in figure.axes[-1].get_xlabel()[8:]
+
+
 def test_peaks_are_those_of_the_run_where_the_counters_of_a_file_miss_them(tmp_path: Path) -> None:
     level = MemoryLevel("activation", 1 << 18, (0.0,), (5120,))
     run = replace(sample_run(blocks=1), occupancy=(level,))

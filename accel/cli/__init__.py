@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Never
+from typing import Any, Never
 
 from accel import __version__
 from accel.cli import (
@@ -35,7 +35,7 @@ from accel.cli import (
     sweep,
     validate,
 )
-from accel.errors import AccelError
+from accel.errors import AccelError, nearest
 
 VERBS: tuple[ModuleType, ...] = (
     *(compress, finetune, import_, compile, run, sim, compare, sweep, report, diff),
@@ -49,6 +49,13 @@ READER_LEFT = 141  # and for a program whose reader (head, less) went away
 
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line instead of the whole usage."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            guess = nearest(str(value), map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"{error.message}{guess}") from error
 
     def error(self, message: str) -> Never:
         self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -79,21 +86,23 @@ def build_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         verb.add_arguments(added)
-        added.set_defaults(run=verb.run)
+        added.set_defaults(run=verb.run, parser=added)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors a user can cause become one line on stderr."""
-    arguments = build_parser().parse_args(argv)
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()  # a full disk behind a redirect must be noticed here, not at exit
         return code
     except AccelError as error:
         return _failed(str(error))
-    except KeyboardInterrupt:
-        _failed("interrupted")
+    except KeyboardInterrupt as stop:  # a verb says what is kept, Python nothing
+        _failed(f"interrupted: {stop}" if str(stop) else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # usual with head or less, and nothing to complain about
         _settle_stdout()

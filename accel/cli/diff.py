@@ -32,20 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         type=tolerance,
         default=0.0,
-        help="largest change that counts as none, as a share (0.01) or in per cent (1%%); default 0",
+        help="largest change that counts as none, as a share below 1 (0.01) or in per cent (1%%); default 0",
     )
     parser.add_argument("--only-worse", action="store_true", help="let changes for the better pass, however large")
     add_json(parser)
 
 
 def tolerance(text: str) -> float:
-    """``0.01`` or ``1%``: a share of at least 0."""
+    """``0.01`` or ``1%``: a share of at least 0, 1 or more of it only in per cent, as ``5`` may mean either."""
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
     if not 0 <= share < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}'; allowed: a share of at least 0, e.g. 0.01 or 1%")
+    if share >= 1 and not text.endswith("%"):
+        raise argparse.ArgumentTypeError(f"'{text}' without a unit; write {text}% or {share / 100:g}")
     return share
 
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,16 @@ def output_folder(text: str) -> Path:
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise argparse.ArgumentTypeError(f"cannot write into '{text}': no permission to write in '{existing}'")
+    _try_to_write(text, existing)
     return path
+
+
+def _try_to_write(text: str, folder: Path) -> None:
+    """Permissions alone do not tell: not what a file system is for (/proc), nor what root may do."""
+    try:
+        Path(tempfile.mkdtemp(prefix=".accel-", suffix=".tmp", dir=folder)).rmdir()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write '{text}': {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

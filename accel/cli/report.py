@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel.cli.options import check_outputs, output_file
+from accel.cli.options import check_outputs, output_file, say
 from accel.cli.trace_options import window_cycles
 from accel.errors import ConfigError, listed
 
@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         _write(figure, path)
     if arguments.output:
         write_text(arguments.output, text)
+        say(f"wrote {arguments.output}")
     else:
         print(text, end="")
     return 0
@@ -96,6 +97,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     plots = [path for _, path in arguments.plots]
     inputs = [*arguments.runs, *arguments.traces, *filter(None, [arguments.curves])]
     check_outputs([arguments.output, *plots], inputs)
+    if plots:
+        _check_formats(plots)
     taken = [arguments.output.resolve()] if arguments.output else []
     for path in plots:
         if path.resolve() in taken:
@@ -108,6 +111,14 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         _check_shown(arguments, f"--trace {arguments.traces[0]}", _TIMELINE)
     elif arguments.trace_window:
         raise ConfigError("--trace-window is about the files of --trace, which are not given")
+
+
+def _check_formats(plots: Sequence[Path]) -> None:
+    """Raise ``ConfigError`` for a suffix no figure can be written in, before any work."""
+    from accel.plots import plot_format
+
+    for path in plots:
+        plot_format(path)
 
 
 def _check_shown(arguments: argparse.Namespace, option: str, figures: Sequence[str]) -> None:
@@ -150,13 +161,7 @@ def _content(arguments: argparse.Namespace, evidence: Evidence) -> str:
 
 
 def _figures(arguments: argparse.Namespace, evidence: Evidence) -> list[tuple[Figure, Path]]:
-    """Every figure drawn, and the file it goes to, once all are known to be possible."""
-    if not arguments.plots:
-        return []
-    from accel.plots import plot_format
-
-    for _, path in arguments.plots:
-        plot_format(path)
+    """Every figure drawn, and the file it goes to."""
     return [(_figure(evidence, name), path) for name, path in arguments.plots]
 
 
@@ -177,6 +182,7 @@ def _write(figure: Figure, path: Path) -> None:
     from accel.plots import write_figure
 
     write_figure(figure, path)
+    say(f"wrote {path}")
 
 
 def print_report(runs: Sequence[Run]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.cli.options import add_json, check_outputs, energy_table, output_file, positive_integer, print_json, say
-from accel.errors import ToolError
+from accel.errors import ConfigError, ToolError
 
 if TYPE_CHECKING:
     from accel.sweep.spec import SweepSpec
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HELP = "explore designs: many machines and formats, cached and resumable"
 EXAMPLE = "accel sweep docs/deit_tiny_sweep.toml -o results.parquet --plot front.png"
 STORE_FILE = "results.sqlite"
+SUFFIX = ".parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,19 +49,19 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.sweep.spec import load_spec
     from accel.sweep.store import Store
 
-    if arguments.plot:
-        from accel.plots import plot_format
-
-        plot_format(arguments.plot)
     spec = load_spec(arguments.spec)
     check_outputs([arguments.output, arguments.plot], [arguments.spec, *spec.files])
+    _check_suffixes(arguments, spec)
     energy = energy_table(spec.energy)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(_store_path()))
         execute = stack.enter_context(pool(arguments.workers or _cores(), arguments.scheduler))
         report = stack.enter_context(progress())
         sweep = Sweep(spec, store, execute, energy, report, lambda rows: write(rows, spec, False))
-        rows = sweep.explore()
+        try:
+            rows = sweep.explore()
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(f"{len(sweep.results):,} results are kept; the same command goes on") from stop
     write(rows, spec, True)
     if arguments.plot:
         from accel.plots import write_figure
@@ -73,6 +74,20 @@ def run(arguments: argparse.Namespace) -> int:
         print(fronts_text(rows, spec), end="")
     say(f"wrote {arguments.output} ({summary(rows)}; {sweep.computed:,} simulated now)")
     return 0
+
+
+def _check_suffixes(arguments: argparse.Namespace, spec: SweepSpec) -> None:
+    """Raise ``ConfigError`` before any work for a file whose name promises another format, and a plot of nothing."""
+    if arguments.output.suffix.lower() != SUFFIX:
+        raise ConfigError(
+            f"-o {arguments.output}: suffix '{arguments.output.suffix}'; allowed: {SUFFIX} (Apache Parquet)"
+        )
+    if arguments.plot:
+        from accel.plots import plot_format
+        from accel.sweep.plot import plotted_pairs
+
+        plot_format(arguments.plot)
+        plotted_pairs(spec.objectives)
 
 
 def _writer(path: Path) -> Any:

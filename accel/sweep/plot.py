@@ -8,27 +8,44 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator
 
 from accel.errors import ConfigError
-from accel.plots import new_figure
-from accel.reporting import STYLES
+from accel.plots import in_style, log_axis, new_figure
+from accel.reporting import STYLES, plain
 from accel.speedup_plot import point_style
 from accel.sweep.columns import DONE, MACHINE_PREFIX, POINT_METRICS
 from accel.sweep.pareto import costs_of, pareto_mask
 
 Rows = Sequence[Mapping[str, Any]]
 PANELS_A_ROW = 3
+MOST_MACHINES = 2  # named in a title
 MOST_CODECS = 10  # of a colour and marker of their own
 _LOG_FROM = 8.0  # largest over smallest value, from which on an axis is logarithmic
+_TITLES = {"seconds": "time of a run", "sram_bytes": "memory on chip", "dram_bytes_total": "DRAM traffic"}
 _SIZES: Mapping[str, tuple[str, float]] = {"sram_bytes": ("KiB", 1 / 1024)}
 
 
-def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
-    """Panels for each model, one a pair of objectives; raises ``ConfigError`` for a single objective."""
+def plotted_pairs(objectives: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What the panels of a model show: nothing of the machine against something else of it, unless there is no more.
+
+    Raises ``ConfigError`` for a single objective.
+    """
     pairs = list(combinations(objectives, 2))
     if not pairs:
         raise ConfigError(f"--plot with one objective ({next(iter(objectives))}); allowed: two or more in [objectives]")
+    return [pair for pair in pairs if not all(map(_is_given, pair))] or pairs
+
+
+def _is_given(name: str) -> bool:
+    """Whether an objective is what the spec asks of the machine, which no simulation tells."""
+    return name.startswith(MACHINE_PREFIX) or name in ("sram_bytes", "multipliers")
+
+
+@in_style
+def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
+    """Panels for each model, one a pair of objectives; raises ``ConfigError`` for a single objective."""
+    pairs = plotted_pairs(objectives)
     models = list(dict.fromkeys(row["model"] for row in rows))
     codecs = list(dict.fromkeys(row["codec"] for row in rows))
     columns = min(len(pairs), PANELS_A_ROW)
@@ -42,12 +59,18 @@ def fronts_figure(rows: Rows, objectives: Mapping[str, str]) -> Figure:
                 axes.remove()
                 continue
             _draw(axes, mine, {name: objectives[name] for name in pair}, codecs)
-            axes.set_title(f"{model}: {len(mine):,} points", fontsize=10)
+            axes.set_title(plain(f"{model} on {_machines(mine)}: {len(mine):,} points"), fontsize=10)
     handles = {
         label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), fontsize=8)
     return figure
+
+
+def _machines(rows: Rows) -> str:
+    """The names of the machines that points start from, or how many they are."""
+    names = list(dict.fromkeys(str(row.get("machine")) for row in rows))
+    return ", ".join(names) if len(names) <= MOST_MACHINES else f"{len(names)} machines"
 
 
 def _draw(axes: Axes, rows: Rows, pair: Mapping[str, str], codecs: Sequence[str]) -> None:
@@ -59,15 +82,12 @@ def _draw(axes: Axes, rows: Rows, pair: Mapping[str, str], codecs: Sequence[str]
         x, y = ([row[name] * _shown(name)[1] for row in mine] for name in (x_name, y_name))
         axes.plot(x, y, label=label, **point_style(min(index, MOST_CODECS)))
     _draw_front(axes, known, pair)
-    for name, axis, scale in ((x_name, axes.xaxis, axes.set_xscale), (y_name, axes.yaxis, axes.set_yscale)):
+    for name, axis in ((x_name, axes.xaxis), (y_name, axes.yaxis)):
         direction = "less is better" if pair[name] == "minimize" else "more is better"
         axis.set_label_text(f"{_label(name)}, {direction}", fontsize=9)
         values = [row[name] for row in known]
         if values and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
-            scale("log")
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.set_minor_formatter(NullFormatter())
+            log_axis(axis, LogLocator(subs=(1, 2, 5)))
     axes.grid(alpha=0.4)
     axes.set_axisbelow(True)
 
@@ -99,5 +119,9 @@ def _shown(name: str) -> tuple[str, float]:
 
 
 def _label(name: str) -> str:
+    """A metric in words, a key of the machine as it is typed; units that the words hold already are not repeated."""
+    if name.startswith(MACHINE_PREFIX):
+        return name.removeprefix(MACHINE_PREFIX)
     unit = _shown(name)[0]
-    return name.removeprefix(MACHINE_PREFIX).replace("_", " ") + (f" [{unit}]" if unit not in ("", "1") else "")
+    words = _TITLES.get(name, name.replace("_", " "))
+    return f"{words} [{unit}]" if unit not in ("", "1") else words
