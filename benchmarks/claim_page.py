@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from accel.atomic import write_text
+from accel.cli.pipeline_reference import MODEL
 from accel.codecs import parse_codec
 from accel.plots import in_style, new_figure, write_figure
 from accel.reporting import Column, Table, to_csv, to_text
@@ -21,7 +22,6 @@ from benchmarks.claim_findings import (
     CLAIM,
     CODECS,
     LOOKUPS,
-    MODEL,
     PRESET,
     REAL_PRESET,
     SETTINGS,
