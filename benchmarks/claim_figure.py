@@ -45,7 +45,9 @@ def claim_figure(found: Findings) -> Figure:
 def _mark(axes: Axes, crossings: Sequence[float | None]) -> None:
     """A ring where the tables say that 3x ends: lines join points an octave apart and pass it by a little."""
     held = [bandwidth for bandwidth in crossings if bandwidth is not None]
-    axes.plot(held, [CLAIM] * len(held), "o", fillstyle="none", color="black", markersize=9, label=f"{CLAIM:g}x ends (tables)")
+    axes.plot(
+        held, [CLAIM] * len(held), "o", fillstyle="none", color="black", markersize=9, label=f"{CLAIM:g}x ends (tables)"
+    )
     axes.legend(fontsize=8, handlelength=4, loc="upper right")
 
 
