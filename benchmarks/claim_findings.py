@@ -13,6 +13,7 @@ from accel.program import Program
 from benchmarks.quality_data import tell
 from compiler import compile_model
 from sim import simulate
+from sim.levels import simulate_with_levels
 
 ARRAYS = (16, 32, 64, 128)
 BASELINE, CODECS = "int8", ("ssvq:k=16,d=8", "ssvq:k=256,d=8", "vq:k=256,d=4", "int4")
@@ -25,6 +26,7 @@ RESOLUTION = 1.005  # of the bandwidth at which a speed-up is lost
 PRESET = "edge64-ideal"
 ROOMY = ("sram.weight_bytes=1048576", "decoder.input_bits=512")  # as accel.cli.pipeline_reference, and wide records
 FREE_VECTOR = "vector.lanes=0"
+REAL_PRESET = "edge64"  # every handicap at once: vector work, four look-ups, its own weight ring, LPDDR4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,20 @@ class Bench:
             machine = self.machine(array, 1.0, setting, lookups)
             self.programs[key] = compile_model(self.packed[codec], machine)
         return self.programs[key]
+
+    def peak_activation_bytes(self) -> int:
+        """The most that activations hold at once in the baseline's run on ``PRESET``, where all are on chip."""
+        self.program(BASELINE, ARRAYS[0])  # compresses it
+        run = simulate_with_levels(compile_model(self.packed[BASELINE], load_machine(PRESET)))
+        return next(max(level.held_bytes) for level in run.occupancy if level.memory == "activation")
+
+    def as_is(self, codec: str, preset: str = REAL_PRESET) -> float:
+        """Speed-up on a preset that nothing is changed of."""
+        for each in (BASELINE, codec):
+            self.program(each, ARRAYS[0])  # compresses it
+        machine = load_machine(preset)
+        cycles = (simulate(compile_model(self.packed[each], machine)).total_cycles for each in (BASELINE, codec))
+        return next(cycles) / next(cycles)
 
     def speedup(
         self, codec: str, array: int, bandwidth: float, setting: Setting = CHIP, lookups: int = AMPLE_LOOKUPS

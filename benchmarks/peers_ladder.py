@@ -31,6 +31,8 @@ from sim import simulate
 LADDER_MACHINE = "edge64"
 TABLE_LOOKUPS = ("decoder.lookups_per_cycle=64", "decoder.input_bits=512")  # for palettes: a look-up is one weight
 PALETTE_BITS = 4
+SMALLEST = "ssvq:k=16,d=8"
+TENSOR_LOSSLESS = "int8, one scale a tensor, lossless"  # the rung vector quantisation must be held against
 MIN_WIDTH = 2  # of a signed integer of symmetric range
 AS_STORED = "as stored"
 BRACKET = "integers of the layer's whole bits above and below"
@@ -66,18 +68,21 @@ class Ladder:
         """From raw int8 down."""
         channel = self._coded("int8")
         tensor = self._coded("int8", scale="tensor")
-        yield self._stored("int8, a scale a channel (the baseline)", channel)
-        yield self._lossless("the same through Arm's lossless code", channel)
+        yield (baseline := self._stored("int8, a scale a channel (the baseline)", channel))
+        yield no_worse(self._lossless("the same through Arm's lossless code", channel), baseline)
         yield self._entropy("the same at its zeroth-order entropy", channel)
-        yield self._lossless("int8, one scale a tensor, lossless", tensor)
+        yield self._lossless(TENSOR_LOSSLESS, tensor)
         four = self._coded("int4")
-        yield self._stored("int4", four)
-        yield self._lossless("int4, lossless", four)
+        yield (uncoded := self._stored("int4", four))
+        yield no_worse(self._lossless("int4, lossless", four), uncoded)
         palette = self._coded(f"vq:k={2**PALETTE_BITS},d=1")
-        yield self._stored("16-entry palettes, one a layer", palette, TABLE_LOOKUPS, "as stored; 64 look-ups a cycle")
-        yield self._lossless("16-entry palettes, lossless", palette)
+        uncoded = self._stored(
+            "16-entry palettes, one a layer", palette, TABLE_LOOKUPS, "as stored; 64 look-ups a cycle"
+        )
+        yield uncoded
+        yield no_worse(self._lossless("16-entry palettes, lossless", palette), uncoded)
         yield self._coreml()
-        for codec in ("vq:k=256,d=4", "ssvq:k=256,d=8", "ssvq:k=16,d=8"):
+        for codec in ("vq:k=256,d=4", "ssvq:k=256,d=8", SMALLEST):
             coded = self._coded(codec)
             yield self._stored(codec, coded)
         yield self._lossless(f"{codec}, decoded to int8, lossless (what Vela is given)", coded, timed=False)
@@ -121,6 +126,18 @@ class Ladder:
         except ChildError as error:
             return Rung(name, None, 0, problem=str(error))
         return Rung(name, found.stored_bytes, sum(each.size for each in floats.values()))
+
+
+def no_worse(lossless: Rung, uncoded: Rung) -> Rung:
+    """A compressor can leave weights as they are, so bits rounded up may not cost more than the uncoded ones."""
+    if lossless.problem or lossless.cycles is None or lossless.dram_bytes is None:
+        return lossless
+    assert uncoded.cycles is not None and uncoded.dram_bytes is not None, "ours, always simulated"
+    return replace(
+        lossless,
+        cycles=min(lossless.cycles, uncoded.cycles),
+        dram_bytes=min(lossless.dram_bytes, uncoded.dram_bytes),
+    )
 
 
 def _matrix(weights: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ from accel.atomic import write_text
 from accel.reporting import Column, Table, to_csv, to_text
 from benchmarks.markdown import command, markdown
 from benchmarks.peers_environments import PEERS
-from benchmarks.peers_ladder import LADDER_MACHINE, TABLE_LOOKUPS, Rung
+from benchmarks.peers_ladder import LADDER_MACHINE, SMALLEST, TABLE_LOOKUPS, TENSOR_LOSSLESS, Rung
 from benchmarks.peers_rows import MACHINE, OVERRIDES, Row
 
 NAME = "peers"
@@ -27,21 +27,29 @@ COMPARABLE = (
     {
         "tool": "Accel",
         "models": "every DRAM transfer, weight tile and stall of the whole network, from its instructions",
-        "cycles": "with Vela and ZigZag to within what they model: same multipliers a cycle, same DRAM bytes a cycle",
-        "bytes": "yes",
+        "cycles": "with Vela and ZigZag to within what they model: same multipliers a cycle, a DRAM port of the "
+        "same width; "
+        "Vela gets fewer bytes a cycle through it, as its rows say",
+        "bytes": "stored weights: yes. DRAM: see Vela; beside weights ours holds the input image, the answer, "
+        "instructions, "
+        "biases, scales and other parameters",
         "cost": "compile and sim, start-up included",
     },
     {
         "tool": "Vela",
         "models": "Ethos-U85-1024, its own layout of multipliers; each layer alone, nothing prefetched from layer to "
-        "layer; activations in SRAM, weights in DRAM with 500 cycles of latency and a read buffer per channel, so that "
-        "weights of matrix products arrive below the port's 8 B/cycle. A convolution over a large map reads its kernel "
+        "layer; activations in SRAM, weights in DRAM with 500 cycles of latency and a read buffer per channel, so "
+        "that "
+        "weights of matrix products arrive below the port's 8 B/cycle. A convolution over a large map reads its "
+        "kernel "
         "again for each band of rows, and waits that latency each time",
         "cycles": "with the array-only row: no softmax, norms or residuals are in it. Each layer takes at least the "
         "longer of array and DRAM time (some products of activations more, for SRAM); ours fetches weights while the "
         "layer before computes, which hides most of the latter",
-        "bytes": "yes: stored weights, padded to its blocks, and DRAM reads, which include biases and scales. Only "
-        "trained weights show what its lossless code saves; those of resnet18 and deit_tiny are random",
+        "bytes": "stored weights: yes, padded to its blocks. DRAM: weight reads with biases and scales only; "
+        "activations, "
+        "input and answer are in its SRAM, instructions are not counted. Only trained weights show what its "
+        "lossless code saves; those of resnet18 and deit_tiny are random",
         "cost": "all layers in one process; patch embeddings are given as the matrix products they are, since as "
         "convolutions Vela fetches their kernel once a patch",
     },
@@ -54,7 +62,8 @@ COMPARABLE = (
     },
     {
         "tool": "ZigZag",
-        "models": "its tpu_like: 32x32, 2 MiB SRAM, 8 B/cycle of DRAM; activations of each layer come from DRAM and go "
+        "models": "its tpu_like: 32x32, 2 MiB SRAM, 8 B/cycle of DRAM; activations of each layer come from DRAM "
+        "and go "
         "back; the best mapping it finds",
         "cycles": "as a second opinion only: other memories, other mapping, every layer from and to DRAM",
         "bytes": "no: 8-bit weights as they are",
@@ -88,10 +97,10 @@ RUNG_COLUMNS = (
     Column("stored_bytes", "stored", "B"),
     Column("share", "of raw int8", "1", "percent"),
     Column("error", "weight error", "1", "error"),
-    Column("dram_bytes", "DRAM", "B"),
+    Column("dram_bytes", "DRAM (lossless: at most)", "B"),
     Column("cycles", "cycles", "cycles"),
-    Column("speedup", "speed-up", "1", "ratio"),
-    Column("speedup_at_best", "at most", "1", "ratio"),
+    Column("speedup", "speed-up (lossless: at least)", "1", "ratio"),
+    Column("speedup_at_best", "lossless: at most", "1", "ratio"),
     Column("simulated", "simulated, or why not"),
 )
 
@@ -124,7 +133,8 @@ def row_tables(rows: Sequence[Row]) -> Iterator[Table]:
         columns = ROW_COLUMNS if failed else ROW_COLUMNS[:-1]
         note = (
             f"Accel: `-m {MACHINE} {settings}`, int8, a scale a channel. Stored weights: without scales and biases, "
-            "which the tables of weights in every form count."
+            "which the tables of weights in every form count. "
+            "Layers given: those of the network, or, where a tool says the same of equal ones, the distinct ones."
         )
         yield Table(f"{network}: int8, 32x32 multipliers, 8 B/cycle", columns, tuple(mine), (note,))
 
@@ -154,20 +164,43 @@ def ladder_table(network: str, rungs: Sequence[Rung]) -> Table:
             }
         )
     notes = (
+        *_conclusion(base, rungs),
         f"Cycles: whole network on `{LADDER_MACHINE}`. Stored bytes include scales, codebooks and palettes. Weight "
         "error: squared error over squares of the weights; `-`: not measured.",
         "DRAM bytes exceed the stored ones: spilled activations are among them, and weights that `sram.weight_bytes` "
-        "cannot hold once for every part of their output rows (`accel compile` lists both). Fewer bits shrink only the "
+        "cannot hold once for every part of their output rows (`accel compile` lists both). Fewer bits shrink only "
+        "the "
         "weights, so traffic and time shrink by less than what is stored.",
         "Lossless: `mlw_codec` of Arm's package on each layer's int8 values row by row, decoded again and compared; "
         "a layer it does not shrink stays as it is. Vela's own order and padding are not in it. We build no such "
-        "decoder, so its time is bracketed: the program is compiled and simulated with every layer as integers of its "
-        "stored bits rounded up (*speed-up*; DRAM bytes are this one's) and down (*at most*), streams and buffers that "
-        "size, and a decoder that never limits.",
+        "decoder, so its time is bracketed: the program is compiled and simulated with every layer as integers of "
+        "its "
+        "stored bits rounded up (*at least*; DRAM bytes and cycles are this one's, but no more than those of the "
+        "same weights "
+        "uncoded, as a layer can be left as it is) and down (*at most*), streams and buffers that size, and a "
+        "decoder that "
+        "never limits.",
         f"Palettes: simulated with `{' '.join(TABLE_LOOKUPS)}`, as an entry is one weight only; all else with the "
         "preset's own decoder.",
     )
     return Table(f"{network}: trained weights in every form", RUNG_COLUMNS, tuple(rows), notes)
+
+
+def _conclusion(base: Rung, rungs: Sequence[Rung]) -> Iterator[str]:
+    """What lossless int8 leaves for the smallest format, and at which errors of weights."""
+    plain = next((rung for rung in rungs if rung.name == TENSOR_LOSSLESS), None)
+    small = next((rung for rung in rungs if rung.name == SMALLEST), None)
+    if plain and small and plain.cycles and plain.cycles_at_best and small.cycles and base.cycles:
+        assert plain.error is not None and small.error is not None, "what is simulated was compressed"
+        yield (
+            f"**Side by side**: {plain.name}, gains {base.cycles / plain.cycles:.2f}x to "
+            f"{base.cycles / plain.cycles_at_best:.2f}x with {100 * plain.error:.3f} % of weight error and no "
+            f"training; "
+            f"{small.name} {base.cycles / small.cycles:.2f}x with {100 * small.error:.1f} %. So {small.name} is "
+            f"{plain.cycles_at_best / small.cycles:.2f}x to {plain.cycles / small.cycles:.2f}x as fast as 8-bit "
+            f"weights "
+            "coded without loss, and has to earn its error back by training."
+        )
 
 
 def pins_table() -> Table:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from accel.machine import load_machine
+from benchmarks.claim_figure import claim_figure
 from benchmarks.claim_findings import ARRAYS, CHIP, CODECS, SETTINGS, Bench, Findings, Setting
-from benchmarks.claim_page import claim_figure, curve_table, decoder_table, harm_table, holds_table, summary
+from benchmarks.claim_page import curve_table, decoder_table, harm_table, holds_table, summary
 
 BEST = CODECS[0]
 RATIO = {"int8": 1.0, "int4": 2.0}  # of bytes; every other format moves a quarter

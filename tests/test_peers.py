@@ -168,3 +168,11 @@ RUNGS = (
     Rung("lossless", 900, 1000, 0.0, 1000, 450, 440, "bracket"),
     Rung("palettes", None, 0, problem="no room"),
 )
+
+
+def test_a_lossless_row_costs_no_more_than_the_same_weights_uncoded() -> None:
+    uncoded = Rung("int4", 100, 200, dram_bytes=50, cycles=1000)
+    coded = peers_ladder.no_worse(Rung("lossless", 90, 200, dram_bytes=49, cycles=1001, cycles_at_best=900), uncoded)
+    assert (coded.dram_bytes, coded.cycles, coded.cycles_at_best) == (49, 1000, 900)
+    failed = Rung("lossless", None, 0, problem="no package")
+    assert peers_ladder.no_worse(failed, uncoded) == failed
