@@ -58,7 +58,7 @@ MUTANTS: Mapping[str, Mutant] = MappingProxyType(
             "rtl.configuration", "1, 1, records * code, ", "1, 1, records * code - code, "
         ),
         "TLAST a group early": Mutant(
-            "rtl.sequencer", "last.eq(index == tile.run.groups_less_2)", "last.eq(index + 1 == tile.run.groups_less_2)"
+            "rtl.sequencer", "(index == tile.run.groups_less_2)", "(index + 1 == tile.run.groups_less_2)"
         ),
         "TKEEP a vector short": Mutant("rtl.decoder", "output.p.extra >= lane", "output.p.extra > lane"),
         "credit for one more": Mutant("rtl.credit_queue", "promised <= self._depth - 3", "promised <= self._depth - 2"),

@@ -185,4 +185,4 @@ def test_constants_are_those_of_the_code() -> None:
     aligned, superblock = RecordLayout(8, 8, 8), RecordLayout(4, 8, 8)
     assert aligned.record_bytes == 2 and "`ssvq:k=256,d=8`: 16 bits a vector" in FORMATS
     assert (superblock.vectors_per_record, superblock.record_bytes) == (16, 24)
-    assert "`ssvq:k=16,d=8`: G = 16, one beat of codes and two of signs" in FORMATS
+    assert "`ssvq:k=16,d=8`: G = 16, one word of codes and two of signs" in FORMATS

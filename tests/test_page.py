@@ -201,7 +201,9 @@ def test_every_figure_can_be_plotted_and_the_page_written(tmp_path: Path, capsys
     assert (tmp_path / "a.html").read_text().startswith("<!DOCTYPE html>")
     for name in FIGURE_NAMES:
         assert (tmp_path / f"{name}.svg").read_bytes().startswith(b"<?xml")
-    assert capsys.readouterr() == ("", "")
+    out, err = capsys.readouterr()
+    assert out == "" and all(line.startswith("wrote ") for line in err.splitlines())
+    assert len(err.splitlines()) == len(FIGURE_NAMES) + 1
 
 
 def test_a_timeline_of_one_of_several_runs_is_shown(tmp_path: Path, capsys: Captured) -> None:
