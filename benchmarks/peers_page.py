@@ -33,7 +33,8 @@ COMPARABLE = (
         "bytes": "stored weights: yes. DRAM: see Vela; beside weights ours holds the input image, the answer, "
         "instructions, "
         "biases, scales and other parameters",
-        "cost": "compile and sim, start-up included",
+        "cost": "compile and sim, start-up included; kernels, which are compiled once after an installation, had been "
+        "(`python -m benchmarks simulate` says how long that takes)",
     },
     {
         "tool": "Vela",
