@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accel.plots import COLOURS, in_style, new_figure, run_title
+from accel.plots import COLOURS, in_style, new_figure, plain_number, run_title
 from accel.reporting import plain
 from accel.run import MemoryLevel, Run
 
@@ -23,8 +23,9 @@ def occupancy_figure(runs: Sequence[Run]) -> Figure:
     panels = figure.subplots(rows, len(runs), squeeze=False, sharex=True)
     panels[0, 0].set_xlim(0, max(run.total_cycles for run in runs) / 1e3)
     for column, run in enumerate(runs):
-        panels[0, column].set_title(plain(run_title(run)), fontsize=9, pad=18)
+        panels[0, column].set_title(run_title(run), fontsize=9, pad=18)
         panels[-1, column].set_xlabel("thousand cycles")
+        panels[-1, column].xaxis.set_major_formatter(plain_number)
         for axes, level in zip(panels[:, column], run.occupancy, strict=False):
             _draw(axes, level, run.total_cycles)
     return figure

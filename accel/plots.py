@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +23,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import Locator, NullFormatter
+from matplotlib.ticker import Locator, LogLocator, NullFormatter
 
 from accel.atomic import write_bytes
 from accel.energy import COMPONENTS
 from accel.errors import ConfigError, listed
+from accel.machine import changes_from_preset
 from accel.metrics import CAUSES, TRAFFIC
 from accel.reporting import plain, run_labels
 from accel.run import Run
@@ -41,7 +44,10 @@ MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2, 1, 2)))
 LINE_COLOURS = (*COLOURS[:6], *COLOURS[7:])  # yellow is too pale for a line
 _LARGEST_NAME = 30
-_MOST_LAYERS = 120
+_MOST_COLUMNS, _LEGEND_MARGIN = 5, 0.05  # of a legend below a figure; inches at either side
+_MOST_CHANGES = 2  # of a machine, in a title
+_LETTERS_PER_INCH, _LABEL_LETTERS_PER_INCH = 13.5, 12.0  # of titles, of 9 points, and of labels of an axis, of 10
+_FEW_DECADES = 2.5  # of a logarithmic axis
 
 
 P = ParamSpec("P")
@@ -91,12 +97,21 @@ def _saved(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
+def plain_number(value: float, _: object = None) -> str:
+    """A tick's number as tables show it."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:g}"
+
+
 def log_axis(axis: XAxis | YAxis, locator: Locator | None = None) -> None:
-    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which these figures do not have."""
+    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which these figures do not have.
+
+    A short one has numbers between powers of ten too: one number alone says nothing of the scale.
+    """
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    if locator:
-        axis.set_major_locator(locator)
-    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if 1000 <= value < 1e6 else f"{value:g}")
+    low, high = sorted(axis.get_view_interval())
+    between = (1.0, 2.0, 5.0) if math.log10(high / low) < _FEW_DECADES else (1.0,)
+    axis.set_major_locator(locator or LogLocator(subs=between))
+    axis.set_major_formatter(plain_number)
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -125,7 +140,7 @@ SPLITS: Mapping[str, Split] = MappingProxyType(
 )
 
 
-def _stacked(axes: Axes, names: Sequence[str], parts: Sequence[Mapping[str, float]], split: Split) -> None:
+def stacked_bars(axes: Axes, names: Sequence[str], parts: Sequence[Mapping[str, float]], split: Split) -> None:
     """Horizontal bars, first name on top, one segment a key; keys that are nowhere used stay out of the legend."""
     left = [0.0] * len(names)
     for index, key in enumerate(split.keys):
@@ -137,6 +152,7 @@ def _stacked(axes: Axes, names: Sequence[str], parts: Sequence[Mapping[str, floa
             left = [a + b for a, b in zip(left, values, strict=True)]
     axes.set_yticks(range(len(names)), [plain(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.xaxis.set_major_formatter(plain_number)
     axes.grid(axis="x", alpha=0.4)
     axes.set_axisbelow(True)
 
@@ -182,67 +198,36 @@ def _abbreviated(parts: tuple[str, ...]) -> str:
     return f"{index}…{tail[len(index) + 1 - _LARGEST_NAME :]}"
 
 
-def _layer_rows(runs: Sequence[Run]) -> tuple[list[str], list[list[Mapping[str, int]]]]:
-    """Names of the bars and, for each run, the causes of each, so that rows line up across runs.
-
-    Layers that are free in every run are left out; the cheapest of a very deep network become one last bar.
-    """
-    tables = [{layer.name: layer.cycles_by_cause for layer in run.layers} for run in runs]
-    peak: dict[str, int] = {}
-    for layer in (layer for run in runs for layer in run.layers if layer.cycles):
-        peak[layer.name] = max(peak.get(layer.name, 0), layer.cycles)
-    ranked = sorted(peak, key=lambda name: -peak[name])
-    kept, rest = set(ranked[:_MOST_LAYERS]), ranked[_MOST_LAYERS:]
-    names = [name for name in dict.fromkeys(name for table in tables for name in table) if name in kept]
-    bars = [[table.get(name, {}) for name in names] for table in tables]
-    if rest:
-        names.append(f"({len(rest)} cheaper layers)")
-        for table, row in zip(tables, bars, strict=True):
-            row.append({cause: sum(table.get(name, {}).get(cause, 0) for name in rest) for cause in CAUSES})
-    return names, bars
-
-
-@in_style
-def layers_figure(runs: Sequence[Run], longest: int = 0) -> Figure:
-    """What bounds each layer: cycles by cause, stacked, one column a run, one bar a layer (free layers left out).
-
-    Axes reach to ``longest`` cycles at least, so that several figures can have one scale.
-    """
-    names, bars = _layer_rows(runs)
-    figure = new_figure(2.5 + 4.6 * len(runs), max(3.0, 1.6 + 0.16 * len(names)))
-    panels = figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0]
-    split, ends = SPLITS["cycles"], [sum(causes.values()) for row in bars for causes in row]
-    panels[0].set_xlim(0, (max(longest, *ends, 1) if ends else 1) * split.scale * 1.03)
-    for axes, run, causes in zip(panels, runs, bars, strict=True):
-        _stacked(axes, names, causes, split)
-        axes.set_yticks(range(len(names)), short_labels(names))
-        axes.set_title(plain(f"{run_title(run)}: {run.total_cycles:,} cycles"), fontsize=9)
-        axes.set_xlabel(f"{split.unit}{' (same scale for every run)' if len(runs) > 1 or longest else ''}")
-        axes.tick_params(axis="y", labelsize=7)
-    shared_legend(figure, panels, split.legend)
-    return figure
-
-
-def longest_layer(runs: Sequence[Run]) -> int:
-    """Cycles of the longest bar ``layers_figure`` draws for any of the runs."""
-    return max(sum(causes.values()) for run in runs for row in _layer_rows([run])[1] for causes in row or [{}])
-
-
 def run_title(run: Run) -> str:
-    """What stands above a panel that shows one run."""
-    return f"{run.program.get('codec')} on {run.machine.name}"
+    """What stands above a panel that shows one run: of what, in which format, on what; a long one in several lines.
+
+    A machine that has a preset's name is told apart by what it has otherwise: two runs could have one title.
+    """
+    changes = [f"{key} = {value}" for key, value in changes_from_preset(run.machine).items()]
+    more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
+    settings = f" with {', '.join(changes[:_MOST_CHANGES])}{more}" if changes else ""
+    return wrapped(f"{run.program.get('model')}, {run.program.get('codec')} on {run.machine.name}{settings}")
+
+
+def wrapped(text: str, inches: float = 4.6) -> str:
+    """A title in lines that panels of a width are wide enough for."""
+    return textwrap.fill(plain(text), max(20, int(inches * _LETTERS_PER_INCH)))
 
 
 def shared_legend(figure: Figure, panels: Iterable[Axes], title: str) -> None:
-    """One legend below all panels, each key once."""
+    """One legend below all panels, each key once, in as many columns as the figure is wide enough for."""
     handles: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 5) or 1, title=title,
-        fontsize=8, handleheight=1.4, handlelength=2.4,
-    )  # fmt: skip
+    for columns in range(min(len(handles), _MOST_COLUMNS), 0, -1):
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=columns, title=title,
+            fontsize=8, handleheight=1.4, handlelength=2.4,
+        )  # fmt: skip
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width - 2 * _LEGEND_MARGIN * figure.dpi:
+            return
+        legend.remove()
 
 
 @in_style
@@ -251,7 +236,7 @@ def comparison_figure(runs: Sequence[Run]) -> Figure:
     figure = new_figure(10, 3.4 + 0.5 * len(runs))
     labels = run_labels(runs)
     for axes, split in zip(figure.subplots(2, 1), (SPLITS["cycles"], SPLITS["traffic"]), strict=True):
-        _stacked(axes, labels, [getattr(run, split.field) for run in runs], split)
+        stacked_bars(axes, labels, [getattr(run, split.field) for run in runs], split)
         axes.set_xlabel(f"{split.unit}, by {split.legend}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, handleheight=1.4, handlelength=2.4)
     return figure
@@ -261,6 +246,7 @@ def comparison_figure(runs: Sequence[Run]) -> Figure:
 def split_figure(groups: Mapping[str, Mapping[str, Run]], split: Split) -> Figure:
     """A total in its parts, one labelled bar a run, the total beside it; one titled panel a group, all of one scale."""
     rows = sum(map(len, groups.values()))
+    longest = max(len(label) for runs in groups.values() for label in runs)
     figure = new_figure(9, 1.8 + 0.9 * len(groups) + 0.42 * rows)
     ratios = [len(runs) + 1 for runs in groups.values()]
     grid = {"height_ratios": ratios}
@@ -269,8 +255,8 @@ def split_figure(groups: Mapping[str, Mapping[str, Run]], split: Split) -> Figur
     widest = max(max(row) for row in totals) or 1
     panels[0].set_xlim(0, widest * 1.14)
     for axes, (title, labelled), row in zip(panels, groups.items(), totals, strict=True):
-        _stacked(axes, list(labelled), [getattr(run, split.field) for run in labelled.values()], split)
-        axes.set_title(plain(title), fontsize=10)
+        stacked_bars(axes, list(labelled), [getattr(run, split.field) for run in labelled.values()], split)
+        axes.set_title(wrapped(title, 8.7 - longest / _LABEL_LETTERS_PER_INCH), fontsize=9)
         axes.set_xlabel(f"{split.unit} a run{' (same scale for every machine)' if len(groups) > 1 else ''}")
         axes.tick_params(axis="x", labelbottom=True)
         _label_totals(axes, row, widest)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from accel.metrics import CAUSES
 from accel.plots import COLOURS, MARKERS, in_style, log_axis, new_figure, run_title, shared_legend, short_labels
+from accel.point_labels import PointLabel, place_labels
 from accel.reporting import plain, ratio
 from accel.run import LayerRun, Run
 from accel.svg import add_hover
@@ -20,6 +21,7 @@ ABOVE_THE_ROOF = (
     "Weights are fetched while earlier layers still compute: a layer may\n"
     "lie above the slope of DRAM; the whole network cannot."
 )
+NAMED = "Named: the costliest layers, one of those in one place, where there is room"
 _LABELLED = 5
 _APART = 0.25  # decades between two labelled points
 _MARGIN = 3.0  # times the widest point: where layers without DRAM traffic stand
@@ -60,9 +62,11 @@ def roofline_figure(runs: Sequence[Run]) -> Figure:
         for index, cause in enumerate(CAUSES):
             _draw_points(axes, [point for point in row if point.bound == cause], index, cause, high)
         _draw_network(axes, run)
-        _label_costliest(axes, row, high)
+    for axes, run, row in zip(panels, runs, points, strict=True):
         _describe(axes, run, row, low, high)
     shared_legend(figure, panels, "a layer is bound by")
+    for axes, row in zip(panels, points, strict=True):
+        _label_costliest(axes, row, high)
     return figure
 
 
@@ -114,31 +118,29 @@ def _draw_network(axes: Axes, run: Run) -> None:
 
 def _label_costliest(axes: Axes, points: Sequence[RooflinePoint], high: float) -> None:
     """Names of the layers with most cycles; of several in one place, the costliest."""
-    labels = dict(zip(points, short_labels([point.name for point in points]), strict=True))
-    placed: list[tuple[float, float]] = []
+    texts = dict(zip(points, short_labels([point.name for point in points]), strict=True))
+    apart: dict[tuple[float, float], RooflinePoint] = {}
     for point in sorted(points, key=lambda each: -each.cycles):
         at = (math.log10(point.intensity or high), math.log10(point.attained))
-        if all(abs(at[0] - x) > _APART or abs(at[1] - y) > _APART / 2 for x, y in placed):
-            placed.append(at)
-            side = "right" if at[0] > math.log10(high) - 1 else "left"
-            axes.annotate(
-                labels[point], (10 ** at[0], point.attained), (-7 if side == "right" else 7, -3),
-                textcoords="offset points", fontsize=7, ha=side, va="top",
-            )  # fmt: skip
-        if len(placed) == _LABELLED:
-            return
+        if all(abs(at[0] - x) > _APART or abs(at[1] - y) > _APART / 2 for x, y in apart):
+            apart[at] = point
+    labels = [PointLabel(texts[point], point.intensity or high, point.attained) for point in apart.values()]
+    place_labels(axes, labels, _LABELLED)
 
 
 def _describe(axes: Axes, run: Run, points: Sequence[RooflinePoint], low: float, high: float) -> None:
+    axes.set_xlim(low, high * _MARGIN**0.5)
     for axis in (axes.xaxis, axes.yaxis):
         log_axis(axis)
-    axes.set_xlim(low, high * _MARGIN**0.5)
     if any(point.intensity is None for point in points):
         axes.axvline(high / _MARGIN**0.5, color="black", linestyle=":", linewidth=0.8)
         axes.text(high, 1.01, "no DRAM traffic", transform=axes.get_xaxis_transform(), fontsize=7, ha="center")
     elsewhere = sum(layer.cycles for layer in run.layers if not layer.macs)
-    rest = f"\nlayers without MACs, not shown: {elsewhere / run.total_cycles:.0%} of cycles" if elsewhere else ""
-    axes.set_xlabel(f"arithmetic intensity [MAC/B of DRAM traffic], log scale{rest}\n{ABOVE_THE_ROOF}", fontsize=9)
+    rest = f"; layers without MACs, {100 * elsewhere / run.total_cycles:.1f} % of cycles, are not" if elsewhere else ""
+    axes.set_xlabel(
+        f"arithmetic intensity [MAC/B of DRAM traffic], log scale\n{len(points)} layers are shown{rest}\n{NAMED}\n"
+        f"{ABOVE_THE_ROOF}", fontsize=9,
+    )  # fmt: skip
     axes.set_ylabel("attained [MAC/cycle], log scale")
-    axes.set_title(plain(run_title(run)), fontsize=9, pad=14)
+    axes.set_title(run_title(run), fontsize=9, pad=14)
     axes.grid(alpha=0.3)

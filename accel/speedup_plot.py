@@ -46,7 +46,8 @@ class SpeedupPanel:
 
     ``own`` is what the machine has of the swept quantity and ``crossover`` where the gain ends or begins; ``caption``
     explains the latter and is left out without it. ``names`` are shown at the values of the first curve instead of
-    these, and ``order`` says how they are placed.
+    these, and ``order`` says how they are placed; ``own_text`` and ``crossover_text`` then say what the two marks are
+    at, which their places do not.
     """
 
     title: str
@@ -57,6 +58,8 @@ class SpeedupPanel:
     sweep: Sweep = BANDWIDTH
     names: Sequence[str] = ()
     order: str = ""
+    own_text: str = ""
+    crossover_text: str = ""
 
 
 @in_style
@@ -73,9 +76,11 @@ def _draw(axes: Axes, panel: SpeedupPanel) -> None:
     unit = panel.sweep.unit
     for index, curve in enumerate(panel.curves):
         axes.plot(curve.swept, curve.speedups, label=plain(curve.label), **curve_style(index, curve.reference))
-    _mark(axes, panel.own, f"this machine: {_number(panel.own)} {unit}", "-", 1.01)
+    own = panel.own_text or f"{_number(panel.own)} {unit}"
+    _mark(axes, panel.own, f"this machine: {own}", "-", 1.01)
     if panel.crossover is not None:
-        _mark(axes, panel.crossover, f"crossover: {_number(panel.crossover)} {unit}", "--", 1.05)
+        crossover = panel.crossover_text or f"{_number(panel.crossover)} {unit}"
+        _mark(axes, panel.crossover, f"crossover: {crossover}", "--", 1.05)
     _ticks(axes, panel)
     axes.set_ylim(0, max(max(curve.speedups) for curve in panel.curves) * 1.18)
     caption = f"\n{plain(panel.caption)}" if panel.crossover is not None else ""

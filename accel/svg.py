@@ -38,19 +38,19 @@ def svg_file(figure: Figure) -> bytes:
 def svg_element(figure: Figure, name: str, label: str) -> str:
     """An ``<svg>`` for an HTML page: letters are text, ``name`` keeps ids of several figures apart, and ``label`` is
     what screen readers say."""
-    root = _drawn(figure, {"svg.fonttype": "none", "svg.hashsalt": name})
+    root = _drawn(figure, {"svg.fonttype": "none", "svg.hashsalt": name}, transparent=True)
     _drop_unused_ids(root)
     _adopt_theme(root)
     width = root.attrib.pop("width").removesuffix("pt")
     root.attrib.pop("height")
-    root.attrib |= {"role": "img", "aria-label": label, "style": f"max-width: {float(width):.0f}pt"}
+    root.attrib |= {"role": "img", "aria-label": label, "style": f"--width: {float(width):.0f}pt"}
     return ElementTree.tostring(root, "unicode")
 
 
-def _drawn(figure: Figure, settings: dict[str, Any]) -> ElementTree.Element:
+def _drawn(figure: Figure, settings: dict[str, Any], *, transparent: bool = False) -> ElementTree.Element:
     buffer = io.BytesIO()
     with rc_context(settings):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=transparent)
     root = ElementTree.fromstring(buffer.getvalue())
     for element in root.iter():
         if element.get("id", "").startswith(_HOVER):

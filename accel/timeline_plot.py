@@ -14,10 +14,18 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accel.machine import changes_from_preset
 from accel.metrics import CAUSES
 from accel.occupancy import memory_bytes
-from accel.plots import bar_style, block_name, in_style, new_figure, run_title, shared_legend, short_labels
+from accel.plots import (
+    bar_style,
+    block_name,
+    in_style,
+    new_figure,
+    plain_number,
+    run_title,
+    shared_legend,
+    short_labels,
+)
 from accel.reporting import plain
 from accel.run import Run
 from accel.svg import add_hover
@@ -30,7 +38,6 @@ _DIGITS = 2  # of a share: finer than its lane can show
 _UNIT, _QUEUE, _MEMORY = "#000000", "#888888", "#56B4E9"
 _LETTER_POINTS = 3.6  # of a layer's name
 _NAMES_PER_INCH, _MOST_NAMES = 9.0, 40  # of layers; more than that are shown as blocks
-_MOST_CHANGES = 2  # of a machine, in a title
 _FEW_CYCLES = 20_000  # that need no thousands
 
 
@@ -74,21 +81,14 @@ def _figure(shown: Sequence[tuple[Run, Timeline]]) -> Figure:
 
 
 def _cycles(count: float) -> str:
-    return f"{count:,.4g} cycle{'' if count == 1 else 's'}"
+    return f"{count:,.{0 if count >= 1000 else 1}f} cycle{'' if count == 1 else 's'}".replace(".0 ", " ")
 
 
 def _title(run: Run, timeline: Timeline) -> str:
     first, stop = timeline.edges[0], timeline.edges[-1]
     part = "" if (first, stop) == (0, run.total_cycles) else f"cycles {first:,.0f} to {stop:,.0f} of "
     clock = f"{run.total_cycles:,} cycles at {run.machine.clock.hz / 1e6:g} MHz"
-    return f"{plain(str(run.program.get('model')))}, {plain(run_title(run))}{_changes(run)}\n{part}{clock}"
-
-
-def _changes(run: Run) -> str:
-    """What a machine that has a preset's name has otherwise: without it two runs could have one title."""
-    changes = [f"{key} = {value}" for key, value in changes_from_preset(run.machine).items()]
-    more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
-    return plain(f" with {', '.join(changes[:_MOST_CHANGES])}{more}") if changes else ""
+    return f"{run_title(run)}\n{part}{clock}"
 
 
 def _busy(timeline: Timeline) -> Iterator[_Lane]:
@@ -132,6 +132,7 @@ def _draw(axes: Axes, lanes: Sequence[_Lane], edges: Steps, note: str) -> None:
     axes.set_yticks(ticks, [lane.name for lane in lanes], fontsize=7)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=7)
+    axes.xaxis.set_major_formatter(plain_number)
 
 
 def _draw_lane(axes: Axes, lane: _Lane, base: float, edges: Steps) -> None:

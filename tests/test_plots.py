@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from run_samples import BITS, sample_run
 
 from accel import plots
 from accel.errors import ConfigError, FormatError
+from accel.layers_plot import layers_figure
 from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
 from accel.occupancy_plot import occupancy_figure
-from accel.plots import SPLITS, comparison_figure, layers_figure, split_figure, write_figure
+from accel.plots import SPLITS, comparison_figure, split_figure, write_figure
 from accel.roofline_plot import ABOVE_THE_ROOF, roofline_figure, roofline_points
 from accel.run import MemoryLevel, Run
 from accel.speedup_plot import ARRAY, Curve, SpeedupPanel, curve_style, speedup_figure
@@ -64,33 +64,6 @@ def test_other_suffixes_and_missing_folders_leave_nothing_behind(tmp_path: Path)
     with pytest.raises(FormatError):
         write_figure(figure, tmp_path / "missing" / "plot.png")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("blocks", [1, 12, 60])
-def test_layer_names_do_not_overlap(blocks: int) -> None:
-    figure = layers_figure([sample_run(blocks=blocks), sample_run("int4", blocks=blocks)])
-    figure.canvas.draw()
-    labels = figure.axes[0].get_yticklabels()
-    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
-    assert len(boxes) > 4
-    assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
-
-
-def test_a_very_deep_network_keeps_every_cycle_in_its_bars() -> None:
-    runs = [sample_run(blocks=60), sample_run("int4", blocks=60)]
-    names, bars = plots._layer_rows(runs)
-    assert [sum(sum(causes.values()) for causes in row) for row in bars] == [run.total_cycles for run in runs]
-    assert {len(row) for row in bars} == {len(names)}
-    assert names[-1] == f"({len(runs[0].layers) - 120} cheaper layers)"
-
-
-def test_rows_of_layers_line_up_although_a_layer_is_free_in_one_run() -> None:
-    free = load_machine("edge64-ideal", ["vector.lanes=0"])
-    names, (first, second) = plots._layer_rows([sample_run(blocks=2), sample_run(machine=free, blocks=2)])
-    norm = names.index("transformer.encoder.blocks.0.norm")
-    assert sum(first[norm].values()) > sum(second[norm].values()) == 0
-    assert first[norm + 1] == second[norm + 1]
-    assert len(plots._layer_rows([sample_run(machine=free, blocks=2)])[0]) == 8
 
 
 def test_long_names_keep_block_and_last_components() -> None:
@@ -160,12 +133,41 @@ def test_log_axes_have_plain_numbers() -> None:
         plots.log_axis(axis)
     figure.canvas.draw()
     ticks = [label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()]
-    assert not [text for text in ticks if "$" in text] and {"0.001", "0.1", "1,000"} <= set(ticks)
+    assert not [text for text in ticks if "$" in text] and {"0.01", "0.1", "10,000", "1,000,000"} <= set(ticks)
 
 
 def test_a_roofline_explains_layers_above_its_roof() -> None:
     label = roofline_figure([sample_run(blocks=1)]).axes[0].get_xlabel()
     assert label.startswith("arithmetic intensity [MAC/B") and ABOVE_THE_ROOF in label
+
+
+@pytest.mark.parametrize(("high", "numbers"), [(90, {"1", "2", "5", "10", "50"}), (9e4, {"1", "10", "10,000"})])
+def test_a_short_log_axis_has_more_numbers(high: float, numbers: set[str]) -> None:
+    axes = plots.new_figure(6, 3).subplots()
+    axes.set_xlim(0.9, high)
+    plots.log_axis(axes.xaxis)
+    axes.figure.canvas.draw()
+    shown = {label.get_text() for label in axes.get_xticklabels()}
+    assert numbers <= shown and ("2" in shown) == (high < 100)
+
+
+def test_legends_and_titles_stay_inside_the_figure() -> None:
+    long = sample_run("ssvq:k=16,d=8", load_machine("edge64-ideal", ["vector.lanes=1", "array.rows=32"]), blocks=2)
+    title = "edge64: 64x64 ws, LPDDR4-3200 x16 bank by bank (bgLow), peak 6.4 B/cycle (6.4 GB/s)"
+    figures = [
+        layers_figure([long]), roofline_figure([long, long]), occupancy_figure([_filled(long)]),
+        split_figure({title: {"ssvq:k=256,d=8 (mixed)@edge64, vector.lanes=0": long}}, SPLITS["cycles"]),
+    ]  # fmt: skip
+    for figure in figures:
+        figure.canvas.draw()
+        boxes = [each.get_window_extent() for each in (*figure.legends, *(axes.title for axes in figure.axes))]
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_runs_on_machines_of_one_name_have_titles_of_their_own() -> None:
+    plain, changed = sample_run(), sample_run(machine=load_machine("edge64-ideal", ["vector.lanes=0"]))
+    assert plots.run_title(plain) == "sample, int8 on edge64-ideal"
+    assert plots.run_title(changed) == "sample, int8 on edge64-ideal with vector.lanes = 0"
 
 
 def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:

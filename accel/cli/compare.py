@@ -114,8 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     with progress() as report:
         results = compare_formats(arguments, model, codecs, keep, machines, energy, calibrating, reference, report)
     curve = str(arguments.output / CURVE_FILE)
-    verdicts = [verdict(result, curve) for result in results]
-    document = comparison_document(results, model.source, arguments.batch, verdicts)
+    document = comparison_document(results, model.source, arguments.batch, [verdict(result) for result in results])
     text = _text(results, curve)
     write_comparison(arguments.output, results, document, text)
     if arguments.json:

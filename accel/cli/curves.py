@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +72,34 @@ def array_panels(document: Mapping[str, Any]) -> tuple[SpeedupPanel, ...]:
         swept, alike = _side_by_side(sizes), len(set(sizes)) < len(sizes)
         order = f"log scale of multipliers{' (shapes of as many side by side)' if alike else ''}"
         curves = [Curve(str(codec), swept, _numbers(row)) for codec, row in arrays["speedup"].items()]
-        own = float(machine["machine"]["array"]["rows"] * machine["machine"]["array"]["columns"])
-        panel = _panel(document, machine, curves, own, arrays["crossover_macs_per_cycle"], "below")
-        panels.append(replace(panel, sweep=ARRAY, names=tuple(map(str, arrays["names"])), order=order))
+        names, crossover = tuple(map(str, arrays["names"])), arrays["crossover_macs_per_cycle"]
+        own_name, own = _own_place(machine["machine"]["array"], names, swept)
+        place = None if crossover is None else _place(float(crossover), sizes, swept)
+        panel = _panel(document, machine, curves, own, place, "below")
+        told = "" if crossover is None else f"{float(crossover):,.0f} {ARRAY.unit}"
+        panels.append(
+            replace(panel, sweep=ARRAY, names=names, order=order, own_text=own_name, crossover_text=told)
+        )  # fmt: skip
     return tuple(panels)
+
+
+def _own_place(array: Mapping[str, Any], names: Sequence[str], swept: Sequence[float]) -> tuple[str, float]:
+    """The machine's own shape and where it stands: among shapes of as many multipliers, only one of them is its own."""
+    name = f"{array['rows']}x{array['columns']}"
+    return name, swept[names.index(name)] if name in names else float(array["rows"] * array["columns"])
+
+
+def _place(size: float, sizes: Sequence[float], swept: Sequence[float]) -> float:
+    """Where a number of multipliers stands between ascending ``sizes`` that stand at ``swept``."""
+    if size in sizes:
+        alike = [place for each, place in zip(sizes, swept, strict=True) if each == size]
+        return math.sqrt(alike[0] * alike[-1])
+    last = dict(zip(sizes, swept, strict=True))
+    first = dict(zip(reversed(sizes), reversed(swept), strict=True))
+    below = max((each for each in sizes if each < size), default=sizes[0])
+    above = min((each for each in sizes if each > size), default=sizes[-1])
+    share = math.log(size / below) / math.log(above / below) if above > below else 0.0
+    return float(last[below] * (first[above] / last[below]) ** share)
 
 
 def _panel(

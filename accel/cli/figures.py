@@ -87,9 +87,10 @@ def _split(name: str) -> Callable[[Evidence, Sequence[Run]], Figure]:
 
 
 def _layers(evidence: Evidence, runs: Sequence[Run]) -> Figure:
-    from accel.plots import layers_figure, longest_layer
+    from accel.layers_plot import layer_bars, layers_figure
 
-    return layers_figure(runs, longest_layer(evidence.detailed))
+    several = len(evidence.detailed) > 1
+    return layers_figure(runs, layer_bars(evidence.detailed).longest if several else 0)
 
 
 def _roofline(_: Evidence, runs: Sequence[Run]) -> Figure:
@@ -178,15 +179,17 @@ FIGURES: Mapping[str, ReportFigure] = MappingProxyType(
             ReportFigure(
                 "layers",
                 "Cycles by cause, layer by layer",
-                "In order of execution; layers that cost nothing are left out.",
+                "In order of execution. Of a large network the costliest layers, and how much the others cost; the "
+                "table of layers has all. Layers that cost nothing are left out.",
                 _layers,
                 of_each_run=True,
             ),
             ReportFigure(
                 "roofline",
                 "Roofline",
-                "One marker a layer. Weights are fetched while earlier layers still compute, so a layer may lie above "
-                "the slope of DRAM; the whole network cannot.",
+                "One marker a layer; equal layers lie on top of one another. The costliest are named where there is "
+                "room, one of those in one place; the table of layers has all. Weights are fetched while earlier "
+                "layers still compute, so a layer may lie above the slope of DRAM; the whole network cannot.",
                 _roofline,
                 of_each_run=True,
                 drawable=lambda evidence: any(layer.macs for run in evidence.detailed for layer in run.layers),

@@ -57,7 +57,9 @@ def machines_table(runs: Sequence[Run]) -> Table:
 
 
 def _key_text(value: Any) -> str | None:
-    return None if value is None else f"{value:,}" if isinstance(value, int) else f"{value}"
+    """Whole numbers with their thousands, whatever their type: ``1,000,000,000`` Hz."""
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return None if value is None else f"{value:,.0f}" if whole else f"{value}"
 
 
 def definitions_table() -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,16 +63,27 @@ def _other_models(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def metrics_text(run: Run) -> str:
     """The metrics of one run, one a line, each with unit and definition."""
-    table = metrics_table([run])
-    columns = [column for column in table.columns if column.key in METRICS and table.rows[0][column.key] is not None]
-    cells = [(METRICS[c.key].name, c.cell(table.rows[0][c.key]), c.shown.unit if c.shown else "") for c in columns]
-    wide = max(len(value) for _, value, _ in cells)
-    lines = [f"{name:18}{value:>{wide}} {unit:7}{METRICS[name].definition}" for name, value, unit in cells]
-    return "\n".join(["Metrics", *lines, f"{'dram_busy':18}{_busy(run):>{wide}} {'':7}{dram_busy.__doc__}"]) + "\n"
+    cells = list(_metric_cells(run))
+    wide = max(len(value) for _, value, _, _ in cells)
+    lines = [f"{name:18}{value:>{wide}} {unit:7}{definition}" for name, value, unit, definition in cells]
+    return "\n".join(["Metrics", *lines]) + "\n"
 
 
-def _busy(run: Run) -> str:
-    return Column("", "", "1", "share").cell(dram_busy(run))
+def _metric_cells(run: Run) -> Iterator[tuple[str, str, str, str]]:
+    """Name, value, unit and definition of every metric that a run alone has."""
+    (row,) = (table := metrics_table([run])).rows
+    for column in table.columns:
+        if column.key in METRICS and row[column.key] is not None:
+            unit = column.shown.unit if column.shown else ""
+            yield column.key, column.cell(row[column.key]), unit, METRICS[column.key].definition
+    yield "dram_busy", Column("", "", "1", "share").cell(dram_busy(run)), "", str(dram_busy.__doc__)
+
+
+def metrics_list(run: Run) -> Table:
+    """The metrics of one run as a table that is narrow: one row a metric."""
+    keys = ("metric", "value", "unit", "definition")
+    rows = tuple(dict(zip(keys, cells, strict=True)) for cells in _metric_cells(run))
+    return Table("Metrics", tuple(Column(key, key) for key in keys), rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,11 @@ from accel.reporting import dominant, dram_busy, times_less
 from accel.run import Run
 
 
-def verdict(result: MachineResult, curve_file: str) -> str:
-    """One paragraph: what the best format gains on this machine, why, and up to which bandwidth."""
+def verdict(result: MachineResult, curve_file: str = "") -> str:
+    """One paragraph: what the best format gains on this machine, why, and up to which bandwidth.
+
+    ``curve_file`` is where to find the curve; a document goes elsewhere without the files beside it.
+    """
     sentences = (
         _gain(result),
         _answers(result),
@@ -83,24 +86,25 @@ def _slower(result: MachineResult) -> str:
 
 
 def _why(result: MachineResult) -> str:
-    return "; ".join(f"{each.codec} is {_bound_sentence(each.whole)}" for each in result.highlights) + "."
+    return "; ".join(f"{each.codec} is {bound_sentence(each.whole)}" for each in result.highlights) + "."
 
 
-def _bound_sentence(run: Run) -> str:
+def bound_sentence(run: Run) -> str:
     """``bound by compute (87 % of cycles: the array streams ...; DRAM is busy 20 %)``, from the table of causes."""
     cause, share = dominant(run.cycles_by_cause)
     name = cause.replace("_", " ")
-    return f"bound by {name} ({_percent(share)} of cycles: {CAUSES[cause]}; DRAM is busy {_percent(dram_busy(run))})"
+    return f"bound by {name} ({percent(share)} of cycles: {CAUSES[cause]}; DRAM is busy {percent(dram_busy(run))})"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """``50 %``."""
     return f"{100 * share:.0f} %"
 
 
 def _vector(result: MachineResult) -> str:
     if not result.machine.vector.lanes:
         return "The vector unit is free on this machine (vector.lanes = 0)."
-    shares = " and ".join(f"{_percent(each.vector_share)} of the cycles of {each.codec}" for each in result.highlights)
+    shares = " and ".join(f"{percent(each.vector_share)} of the cycles of {each.codec}" for each in result.highlights)
     return f"What the vector unit costs: a free one would save {shares}."
 
 
@@ -119,7 +123,7 @@ def _reloaded_bytes(run: Run) -> int:
     return max(0, moved - int(once)) if once else 0
 
 
-def crossover_text(result: MachineResult, curve_file: str) -> str:
+def crossover_text(result: MachineResult, curve_file: str = "") -> str:
     """Where on the curve this machine stands, and where the gain ends; never a number without its curve."""
     if result.best is result.baseline:
         return ""
@@ -132,7 +136,8 @@ def crossover_text(result: MachineResult, curve_file: str) -> str:
         where = f"Crossover: below {low:.3g} B/cycle, the lowest tried; {codec} never gains {WORTHWHILE_GAIN}x"
     else:
         where = f"Crossover: above {high:.3g} B/cycle, the highest tried; {codec} gains {WORTHWHILE_GAIN}x throughout"
-    return f"{where}; {own}; the speed-up is one point of the curve in {curve_file}."
+    curve = f"the curve in {curve_file}" if curve_file else "the curve of speed-up against bandwidth"
+    return f"{where}; {own}; the speed-up is one point of {curve}."
 
 
 def _caveats(result: MachineResult) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from accel import __version__
 from accel.cli.figures import FIGURES, Evidence, ReportFigure
 from accel.cli.origin_tables import definitions_table, identity_table, machines_table
-from accel.cli.run_tables import BREAKDOWNS, breakdown_table, layers_table, metrics_table
+from accel.cli.run_tables import BREAKDOWNS, breakdown_table, layers_table, metrics_list, metrics_table
+from accel.cli.run_verdict import run_verdicts
 from accel.metrics import METRICS
 from accel.reporting import Table, plain, run_labels
 from accel.svg import svg_element
@@ -28,11 +29,10 @@ _TILES = ("total_cycles", "seconds", "dram_bytes_total", "energy_total", "utilis
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A figure as ``<svg>`` elements, or why it is ``missing``."""
+    """A figure as ``<svg>`` elements; none if the evidence for it is missing."""
 
     row: ReportFigure
     images: tuple[Markup, ...]
-    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def html_page(evidence: Evidence) -> str:
         script=_markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         tiles=_tiles(evidence),
-        sections=list(_sections(evidence)),
+        sections=_shown(_sections(evidence)),
     )
 
 
@@ -98,9 +98,24 @@ def _tiles(evidence: Evidence) -> list[tuple[str, str, str]]:
     ]
 
 
+def _shown(sections: Iterable[Section]) -> list[Section]:
+    """Sections without the figures that cannot be drawn; a last one says how to get these."""
+    shown, missing = [], dict[str, list[str]]()
+    for section in sections:
+        drawn = tuple(each for each in section.figures if each.images)
+        for each in section.figures:
+            if not each.images:
+                missing.setdefault(each.row.missing, []).append(each.row.title)
+        if drawn or section.tables:
+            shown.append(replace(section, figures=drawn))
+    paragraphs = tuple(f"{', '.join(titles)}: {reason}." for reason, titles in missing.items())
+    return [*shown, Section("missing", "Not in this report", paragraphs=paragraphs)] if missing else shown
+
+
 def _sections(evidence: Evidence) -> Iterator[Section]:
     runs = evidence.runs
-    yield Section("summary", "Summary", tables=(*_comparison_tables(evidence), metrics_table(runs)),
+    metrics = _filled(metrics_table(runs)) if len(runs) > 1 else metrics_list(runs[0])
+    yield Section("summary", "Summary", tables=(*_comparison_tables(evidence), metrics),
                   paragraphs=_verdicts(evidence))  # fmt: skip
     yield Section("speedup", "Speed-up", tuple(_drawn(evidence, name) for name in ("bandwidth", "arrays")))
     for name, breakdown in zip(("cycles", "traffic", "energy"), BREAKDOWNS, strict=True):
@@ -114,8 +129,16 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
     yield Section("definitions", "Definitions", tables=(definitions_table(),))
 
 
+def _filled(table: Table) -> Table:
+    """Without the columns in which no row has a value."""
+    used = tuple(column for column in table.columns if any(row.get(column.key) is not None for row in table.rows))
+    return replace(table, columns=used)
+
+
 def _verdicts(evidence: Evidence) -> tuple[str, ...]:
-    return tuple(str(machine["verdict"]) for machine in (evidence.comparison or {"machines": ()})["machines"])
+    if evidence.comparison is None:
+        return run_verdicts(evidence.runs)
+    return tuple(str(machine["verdict"]) for machine in evidence.comparison["machines"])
 
 
 def _comparison_tables(evidence: Evidence) -> tuple[Table, ...]:
@@ -137,7 +160,7 @@ def _notes(runs: Sequence[Run]) -> Iterator[str]:
 def _drawn(evidence: Evidence, name: str) -> Drawn:
     row = FIGURES[name]
     if not row.drawable(evidence):
-        return Drawn(row, (), row.missing)
+        return Drawn(row, ())
     runs = row.shown(evidence)
     step = _ABREAST if row.of_each_run else len(runs)
     pieces = [runs[i : i + step] for i in range(0, len(runs), step)]

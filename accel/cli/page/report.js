@@ -1,5 +1,6 @@
 "use strict";
-// Sorting and filtering of tables; without this script they are complete and in the order of execution.
+// Sorting and filtering of tables; without this script they are complete and in the order of execution. And the Tab key
+// stops at figures and tables only where arrow keys have something to scroll.
 
 function cellKey(row, column) {
   const cell = row.cells[column];
@@ -49,3 +50,9 @@ for (const input of document.querySelectorAll("input[data-filters]")) {
   const table = document.getElementById(input.dataset.filters);
   input.addEventListener("input", () => filterBy(table, input.value));
 }
+
+function stopWhereItScrolls() {
+  for (const each of document.querySelectorAll(".wide")) each.tabIndex = each.scrollWidth > each.clientWidth ? 0 : -1;
+}
+stopWhereItScrolls();
+window.addEventListener("resize", stopWhereItScrolls);

@@ -1,0 +1,64 @@
+"""Bars of layers: names never collide, rows line up, and of a large network what has no bar is told."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from run_samples import sample_run
+
+from accel.layers_plot import _shown, layer_bars, layers_figure
+from accel.machine import load_machine
+
+
+@pytest.mark.parametrize("blocks", [1, 12, 60])
+def test_names_do_not_overlap(blocks: int) -> None:
+    figure = layers_figure([sample_run(blocks=blocks), sample_run("int4", blocks=blocks)])
+    figure.canvas.draw()
+    labels = figure.axes[0].get_yticklabels()
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.y0)
+    assert 4 < len(boxes) <= 48
+    assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(boxes))
+
+
+def test_what_has_no_bar_is_told() -> None:
+    runs = [sample_run(blocks=60), sample_run("int4", blocks=60)]
+    shown = layer_bars(runs)
+    for run, bars, rest in zip(runs, shown.bars, shown.rest_cycles, strict=True):
+        assert sum(sum(causes.values()) for causes in bars) + rest == run.total_cycles
+        by_cycles = sorted((layer.cycles for layer in run.layers), reverse=True)
+        assert len(bars) + shown.left_out == len(run.layers)
+        assert sorted((sum(causes.values()) for causes in bars), reverse=True) == by_cycles[: len(bars)]
+    label = layers_figure(runs).axes[1].get_xlabel()
+    share = 100 * shown.rest_cycles[1] / runs[1].total_cycles
+    assert f"not shown: {shown.left_out} cheaper layers, {share:.1f} % of cycles" in label
+    assert "not shown" not in layers_figure([sample_run(blocks=2)]).axes[0].get_xlabel()
+
+
+def test_equal_layers_of_blocks_are_shown_of_all_or_none() -> None:
+    assert _shown([9] * 10) == 10
+    assert _shown([100] * 12 + [60] * 12 + [40] * 12 + [12, *[11] * 12, *[1] * 50]) == 36
+    assert _shown([100] * 12 + [60] * 12 + [50] * 16 + [1] * 50) == 40
+
+
+def test_rows_line_up_although_a_layer_is_free_in_one_run() -> None:
+    free = load_machine("edge64-ideal", ["vector.lanes=0"])
+    names, (first, second), *_ = layer_bars([sample_run(blocks=2), sample_run(machine=free, blocks=2)])
+    norm = names.index("transformer.encoder.blocks.0.norm")
+    assert sum(first[norm].values()) > sum(second[norm].values()) == 0
+    assert first[norm + 1] == second[norm + 1]
+    assert len(layer_bars([sample_run(machine=free, blocks=2)]).names) == 8
+
+
+def test_only_several_runs_share_a_scale() -> None:
+    run = sample_run(blocks=2)
+    assert layers_figure([run]).axes[0].get_xlabel() == "thousand cycles"
+    assert "same scale" in layers_figure([run], 10**6).axes[0].get_xlabel()
+
+
+def test_a_run_of_nothing_has_no_bars() -> None:
+    none = {field: dict.fromkeys(getattr(sample_run(), field), 0) for field in ("cycles_by_cause", "dram_bytes")}
+    idle = replace(sample_run(), layers=(), total_cycles=0, macs=0, **none)
+    assert layer_bars([idle]).names == []
+    layers_figure([idle])
