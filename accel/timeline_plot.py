@@ -51,10 +51,17 @@ class _Lane(NamedTuple):
 
 
 @in_style
-def timeline_figure(shown: Sequence[tuple[Run, Timeline]]) -> Figure:
-    """Each run above the next, over the same length of time: what is busy, and below it what memories hold."""
+def timeline_figure(shown: Sequence[tuple[Run, Timeline]], missing: Sequence[str] = ()) -> Figure:
+    """Each run above the next, over the same length of time: what is busy, and below it what memories hold.
+
+    ``missing`` are the names of runs of the same report that have no timeline: the figure says so.
+    """
     with rc_context({"hatch.linewidth": 0.5}):  # lanes are low
-        return _figure(shown)
+        figure = _figure(shown)
+    if missing:
+        last = figure.axes[-1]
+        last.set_xlabel(f"{last.get_xlabel()}\nnot shown, as no trace of it is given: {', '.join(map(plain, missing))}")
+    return figure
 
 
 def _figure(shown: Sequence[tuple[Run, Timeline]]) -> Figure:

@@ -146,6 +146,7 @@ class Timeline:
         self.tracks: set[int] = set()
         self.traffic = WindowSums(len(KINDS), window.first)
         self.ring = WindowSums(1, window.first)
+        self.ring_bytes = 0  # in the weight ring when the window begins
 
     def take(self, entries: Tape) -> None:
         """Write the slices of a piece of the tape, and count what the counters need."""
@@ -260,13 +261,17 @@ class Timeline:
 
     # -- counters --------------------------------------------------------------------------------------------------
     def _count_ring(self, entries: Tape) -> None:
-        cycles = np.maximum(-(-entries[:, BEGIN] // TICKS), self.window.first)
-        inside = cycles < self.window.stop
-        self.ring.add(cycles[inside], 0, entries[inside, AMOUNT] * BLOCK_BYTES)
+        cycles, changes = -(-entries[:, BEGIN] // TICKS), entries[:, AMOUNT] * BLOCK_BYTES
+        self.ring_bytes += int(changes[cycles <= self.window.first].sum())
+        inside = (cycles > self.window.first) & (cycles < self.window.stop)
+        self.ring.add(cycles[inside], 0, changes[inside])
 
     def _ring_level(self) -> Iterator[str]:
-        """The level at the end of every window: blocks are reserved and freed out of order."""
-        level = 0
+        """The level when the trace begins and at the end of every step: blocks are reserved and freed out of order."""
+        level = self.ring_bytes
+        yield counter_event(
+            COUNTERS_PROCESS, self.window.first * MILLICYCLES, memory_counter("weight"), {"bytes": level}
+        )
         for end, change in zip(self.ring.edges()[1:], self.ring.sums[:, 0].tolist(), strict=False):
             level += change
             yield counter_event(COUNTERS_PROCESS, end * MILLICYCLES, memory_counter("weight"), {"bytes": level})

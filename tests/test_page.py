@@ -212,6 +212,7 @@ def test_a_timeline_of_one_of_several_runs_is_shown(tmp_path: Path, capsys: Capt
     assert main(["report", *files, "--trace", trace, "--format", "html", "--plot", f"timeline={plot}"]) == 0
     out = capsys.readouterr().out
     assert "accel sim --trace FILE" not in out and "what the array does, or waits for" in out
+    assert "not shown, as no trace of it is given: int8" in out
     assert plot.exists()
 
 

@@ -25,9 +25,11 @@ from accel.machine import load_machine
 from accel.metrics import CAUSES, TRAFFIC
 from accel.program import Layer, Program, write_program
 from accel.trace_events import open_trace
+from accel.trace_tracks import memory_counter
 from sim import Prepared, simulate
 from sim.counters import MOST_WINDOWS, WindowSums
 from sim.decode import decode_words
+from sim.occupancy import sram_occupancy
 from sim.timeline import WHOLE_RUN, Timeline, Window, write_timeline
 from sim.timing import time_program
 
@@ -174,6 +176,18 @@ def test_a_window_keeps_what_touches_it(tmp_path):
     assert sorted(found(part)) == expected
     assert 0 < len(expected) < len(list(found(whole)))
     assert all(event["ts"] >= 700 for event in part["traceEvents"] if event["ph"] == "C")
+
+
+@pytest.mark.parametrize("first", [0, 1, 400, 700])
+def test_counters_begin_with_what_memories_hold_then(first, tmp_path):
+    made = program()
+    write_timeline(made, tmp_path / "part.json", window=Window(first, first + 9))
+    events = trace_events.load(tmp_path / "part.json")["traceEvents"]
+    for memory, found in sram_occupancy(made).items():
+        levels = [e for e in events if e["ph"] == "C" and e["name"] == memory_counter(memory)]
+        start, *_ = sorted(levels, key=lambda event: event["ts"])
+        assert (start["ts"], start["args"]["bytes"]) == (first, found.at(first)), memory
+        assert first < 400 or found.at(first) or memory == "codebook", "nothing is held: nothing is tested"
 
 
 def test_windows_are_joined_as_a_run_grows():

@@ -108,7 +108,10 @@ def _occupancy(_: Evidence, runs: Sequence[Run]) -> Figure:
 def _timeline(evidence: Evidence, runs: Sequence[Run]) -> Figure:
     from accel.timeline_plot import timeline_figure
 
-    return timeline_figure([(run, timeline) for run in runs if (timeline := evidence.timeline_of(run))])
+    shown = [(run, timeline) for run in runs if (timeline := evidence.timeline_of(run))]
+    labels = zip(run_labels(evidence.runs), evidence.runs, strict=True)
+    untold = [label for label, run in labels if run in evidence.detailed and not evidence.timeline_of(run)]
+    return timeline_figure(shown, untold)
 
 
 def _with_timeline(evidence: Evidence) -> Sequence[Run]:
