@@ -7,7 +7,7 @@ A change is measured against the total it is a part of in the first run, so that
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -87,9 +87,22 @@ class Change:
         better = METRICS[self.metric].better
         return bool(better) and self.difference != 0 and (self.difference > 0) == (better == "lower")
 
-    def exceeds(self, tolerance: float, *, only_worse: bool = False) -> bool:
-        """Whether it is past ``tolerance``, a share of the total; with ``only_worse``, to the worse."""
-        return abs(self.share) > tolerance and (self.is_worse or not only_worse)
+    def exceeds(self, tolerance: float) -> bool:
+        """Whether it is past ``tolerance``, a share of the total."""
+        return abs(self.share) > tolerance
+
+
+def past_tolerance(found: Iterable[Change], tolerance: float, *, only_worse: bool = False) -> tuple[Change, ...]:
+    """The changes past ``tolerance``; with ``only_worse``, metrics that got worse by more, and the parts and layers
+    that made them.
+
+    A part that grew while its total did not is no loss: cycles, bytes and joules only moved.
+    """
+    past = tuple(change for change in found if change.exceeds(tolerance))
+    if not only_worse:
+        return past
+    worse = {change.metric for change in past if change.kind == METRIC and change.is_worse}
+    return tuple(change for change in past if change.is_worse and change.metric in worse)
 
 
 def changed_facts(before: Run, after: Run) -> tuple[Fact, ...]:

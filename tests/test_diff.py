@@ -19,7 +19,7 @@ from accel.machine import load_machine
 from accel.metrics import CAUSES, METRICS, TRAFFIC
 from accel.reporting import metric_values
 from accel.run import Run, read_run, run_to_document, write_run
-from accel.run_changes import METRIC, Change, changed_facts, changes
+from accel.run_changes import METRIC, Change, changed_facts, changes, past_tolerance
 
 Captured = pytest.CaptureFixture[str]
 
@@ -74,6 +74,36 @@ def test_cycles_that_only_move_are_a_change(capsys: Captured, tmp_path: Path) ->
     assert code == 1 and "Cycles by cause" in out and "Metrics" not in out
 
 
+def test_only_worse_shows_what_got_worse_past_the_tolerance_and_nothing_else(capsys: Captured, tmp_path: Path) -> None:
+    run = sample_run(blocks=1)
+    slower = _slower(_slower(run, run.total_cycles, "drain"), 1, "vector")
+    code, out = _diff(capsys, tmp_path, run, slower, "--tolerance", "10%", "--only-worse", "--json")
+    rows = {(row["kind"], row["name"]) for row in json.loads(out)["changes"] if row["past_tolerance"]}
+    first = run.layers[0].name
+    expected = {("metric", "total_cycles"), ("metric", "seconds"), ("metric", "utilisation")}
+    assert code == 1 and rows == expected | {("cycles_by_cause", "drain"), ("layer_cycles", first)}
+    code, out = _diff(capsys, tmp_path, run, slower, "--tolerance", "10%", "--only-worse")
+    assert (
+        code == 1
+        and "worse by more than 10.000%: total_cycles +100." in out
+        and "dram_bandwidth" not in out
+        and "vector" not in out
+    )
+    code, out = _diff(capsys, tmp_path, slower, run, "--tolerance", "10%", "--only-worse")
+    assert code == 0 and "no worse: no metric past 10.000%" in out and "drain" not in out
+
+
+def test_only_worse_does_not_mind_cycles_that_move(capsys: Captured, tmp_path: Path) -> None:
+    """The total says whether the run got slower; less waiting for one thing is often more for another."""
+    run = sample_run(blocks=1)
+    moved = _slower(_slower(run, 5000, "drain"), -5001, "compute")
+    assert _diff(capsys, tmp_path, run, moved, "--tolerance", "1%")[0] == 1
+    code, out = _diff(capsys, tmp_path, run, moved, "--tolerance", "1%", "--only-worse")
+    assert code == 0 and "Cycles by cause" not in out
+    code, out = _diff(capsys, tmp_path, run, _slower(moved, 2), "--only-worse")
+    assert code == 1 and "Cycles by cause" in out and "drain" in out and "compute" not in out
+
+
 def test_everything_that_differs_is_named(capsys: Captured, tmp_path: Path) -> None:
     before = sample_run("int8", blocks=1)
     machine = load_machine("edge64-ideal", ["dram.bandwidth_bytes_per_cycle=2"])
@@ -124,7 +154,7 @@ def test_only_equal_figures_are_within_no_tolerance(
 ) -> None:
     change = Change(METRIC, metric, metric, before, after, before or 0)
     assert change.exceeds(0) == (before != after)
-    assert not change.exceeds(limit, only_worse=True) or change.exceeds(limit)
+    assert set(past_tolerance([change], limit, only_worse=True)) <= set(past_tolerance([change], limit))
     if before and after is not None:
         assert change.exceeds(limit) == (abs(after - before) / abs(before) > limit)
 

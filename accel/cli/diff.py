@@ -1,7 +1,8 @@
 """What changed between two runs, for people and for continuous integration: exit code 1 past a tolerance.
 
 Everything counted is compared: each metric with itself, each part of a total and each layer as a share of the first
-run's total. Facts (versions, digests, keys of the machine) are told and do not count.
+run's total. Facts (versions, digests, keys of the machine) are told and do not count. ``--only-worse`` judges the
+metrics, in the direction that ``accel.metrics`` calls worse, and shows what made those that are past the tolerance.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="largest change that counts as none, as a share below 1 (0.01) or in per cent (1%%); default 0",
     )
-    parser.add_argument("--only-worse", action="store_true", help="let changes for the better pass, however large")
+    parser.add_argument(
+        "--only-worse",
+        action="store_true",
+        help="judge metrics alone, and let those that got better pass; show only "
+        "what got worse by more than the tolerance",
+    )
     add_json(parser)
 
 
@@ -54,30 +60,39 @@ def tolerance(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Print what changed; exit code 1 if anything counted changed by more than the tolerance."""
     from accel.run import read_run
-    from accel.run_changes import changed_facts, changes
+    from accel.run_changes import changed_facts, changes, past_tolerance
 
     before, after = read_run(arguments.before), read_run(arguments.after)
     facts, found = changed_facts(before, after), changes(before, after)
-    past = [each for each in found if each.exceeds(arguments.tolerance, only_worse=arguments.only_worse)]
-    verdict = _verdict(past, found, arguments.tolerance)
+    past = past_tolerance(found, arguments.tolerance, only_worse=arguments.only_worse)
+    verdict = _verdict(past, found, arguments.tolerance, arguments.only_worse)
     if arguments.json:
         print_json(_document(arguments, facts, found, past, verdict))
     else:
-        print(_text(arguments, facts, found, past, verdict), end="")
+        shown = past if arguments.only_worse else [each for each in found if each.share]
+        print(_text(arguments, facts, shown, past, verdict), end="")
     return 1 if past else 0
 
 
-def _verdict(past: Sequence[Change], found: Sequence[Change], limit: float) -> str:
-    from accel.run_changes import KINDS
+def _verdict(past: Sequence[Change], found: Sequence[Change], limit: float, only_worse: bool) -> str:
+    from accel.run_changes import KINDS, METRIC
 
+    if past and only_worse:
+        named = [f"{each.name} {_extent(each, '+')}" for each in past if each.kind == METRIC]
+        return f"worse by more than {limit:.3%}: {', '.join(named)}"
     if past:
         worst = max(past, key=lambda each: abs(each.share))
-        extent = f"{abs(worst.share):.3%}" if math.isfinite(worst.share) else "from nothing"
-        where = f"{worst.name} ({KINDS[worst.kind].title.lower()}) by {extent}"
+        where = f"{worst.name} ({KINDS[worst.kind].title.lower()}) by {_extent(worst).lstrip('-')}"
         return f"changed: {len(past)} of {len(found)} figures past {limit:.3%}, most {where}"
+    if only_worse and any(each.exceeds(limit) for each in found):
+        return f"no worse: no metric past {limit:.3%} (what else changed: accel diff without --only-worse)"
     if any(each.share for each in found):
         return f"same within {limit:.3%}: {len(found)} figures"
     return f"identical: {len(found)} figures"
+
+
+def _extent(change: Change, sign: str = "") -> str:
+    return f"{change.share:{sign}.3%}" if math.isfinite(change.share) else "from nothing"
 
 
 def _document(
@@ -115,20 +130,19 @@ def _document(
 
 
 def _text(
-    arguments: argparse.Namespace, facts: Sequence[Fact], found: Sequence[Change], past: Sequence[Change], verdict: str
+    arguments: argparse.Namespace, facts: Sequence[Fact], shown: Sequence[Change], past: Sequence[Change], verdict: str
 ) -> str:
     from accel.reporting import plain, to_text
     from accel.run_changes import METRIC
 
     parts: dict[str, list[Change]] = {}
-    for each in found:
+    for each in shown:
         parts.setdefault(each.kind, []).append(each)
     tables = [_facts_table(facts)] if facts else []
-    for kind, rows in parts.items():
-        changed = [each for each in rows if each.share]
+    for kind, changed in parts.items():
         if kind != METRIC:
             changed.sort(key=lambda each: -abs(each.share))
-        tables += [_table(kind, changed, past)] if changed else []
+        tables.append(_table(kind, changed, past))
     head = f"A: {plain(arguments.before)}\nB: {plain(arguments.after)}\n"
     return "\n".join([head, *map(to_text, tables), f"{plain(verdict)}\n"])
 
