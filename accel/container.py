@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from accel.atomic import open_atomic
 from accel.errors import FormatError, listed
-from accel.schemas import misplaced
+from accel.schemas import MODEL_SUFFIXES, misplaced, schema_of
 
 METADATA_KEY = "accel"
 CONTENT_KEY = "content_sha256"
@@ -97,7 +97,7 @@ def read_container(path: str | os.PathLike[str], schema: str) -> tuple[dict[str,
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = getattr(error, "strerror", None) or error
         raise FormatError(f"cannot read {where}: {reason}") from error
-    _refuse_json(data, where, schema)
+    _refuse_others(path, data, where, schema)
     header, body = _split(data, where)
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or not isinstance(metadata.get(METADATA_KEY), str):
@@ -159,23 +159,12 @@ def _mapped(path: Path, where: str) -> npt.NDArray[np.uint8]:
     return np.memmap(path, np.uint8, "r").view(np.ndarray)
 
 
-def _refuse_json(data: npt.NDArray[np.uint8], where: str, schema: str) -> None:
-    """A JSON file of ours (a run) is named for what it is; no header of a container is JSON as a whole."""
-    if data.size <= HEADER_LIMIT_BYTES and data[:1].tobytes() == b"{":
-        try:
-            document = parse_json(data.tobytes(), where)
-        except FormatError:
-            return
-        raise FormatError(f"{where}: {misplaced(document.get('schema'), schema)}")
-
-
-def schema_of(path: str | os.PathLike[str]) -> str:
-    """The schema a container states, unchecked otherwise; empty for what is no container."""
-    try:
-        header, _ = _split(_mapped(Path(path), ""), "")
-        return str(parse_json(header["__metadata__"][METADATA_KEY].encode(), "")["schema"])
-    except (FormatError, OSError, LookupError, TypeError, ValueError, AttributeError):
-        return ""
+def _refuse_others(path: str | os.PathLike[str], data: npt.NDArray[np.uint8], where: str, schema: str) -> None:
+    """A model, or a file of ours that is no container (a run, a trace), is named for what it is."""
+    if Path(path).suffix in MODEL_SUFFIXES:
+        raise FormatError(f"{where}: it is a model; accel compress takes it; expected schema '{schema}'")
+    if data[8:9].tobytes() != b"{" and (found := schema_of(path)):
+        raise FormatError(f"{where}: {misplaced(found, schema)}")
 
 
 def _split(data: npt.NDArray[np.uint8], where: str) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable
 
 _CLOSE = 0.5  # of difflib's ratio
+_SHORT, _SHORT_CLOSE, _COMMON = 3, 0.6, 2  # letters of a short word, its ratio; letters two words must share
 
 
 class AccelError(Exception):
@@ -49,19 +50,21 @@ class ToolError(AccelError):
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` when an allowed word, or what it starts with, is close to ``word``, else an empty
-    string."""
+    string. A single letter is close to no longer word: many have it."""
     matcher = difflib.SequenceMatcher(b=word)
 
     def closeness(candidate: str) -> float:
-        ratios = []
+        ratios = [0.0]
         for text in (candidate, candidate[: len(word) + 1]):
             matcher.set_seq1(text)
-            ratios.append(matcher.ratio())
+            if sum(block.size for block in matcher.get_matching_blocks()) >= min(_COMMON, len(candidate)):
+                ratios.append(matcher.ratio())
         return max(ratios)
 
     scores = {candidate: closeness(candidate) for candidate in allowed}
     best = max(scores, key=lambda candidate: scores[candidate], default="")
-    return f"; did you mean '{best}'?" if scores.get(best, 0) >= _CLOSE else ""
+    needed = _CLOSE if len(word) > _SHORT else _SHORT_CLOSE
+    return f"; did you mean '{best}'?" if scores.get(best, 0) >= needed else ""
 
 
 def printable(error: Exception) -> str:

@@ -13,12 +13,11 @@ from typing import Any
 
 from accel import __version__
 from accel.atomic import write_text
-from accel.container import schema_of
 from accel.energy import DEFAULT_ENERGY
 from accel.errors import AccelError, FormatError
 from accel.machine import Machine, machine_from_document, machine_to_document
 from accel.metrics import CAUSES, DECODER, RUN_SCHEMA, TRAFFIC
-from accel.schemas import misplaced
+from accel.schemas import misplaced, schema_of
 
 MOST_COUNTED = 2**63 - 1  # of anything: the simulator counts in 64 bits
 NO_LOOKUPS: Mapping[str, int] = MappingProxyType(dict.fromkeys(DECODER, 0))
@@ -167,17 +166,18 @@ def _document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise FormatError(error.strerror or "cannot be read") from error
     except (ValueError, RecursionError) as error:
-        raise FormatError(_not_json(path)) from error
+        raise FormatError(_other(path, "not JSON: truncated, or not a run of accel sim -o")) from error
     if not isinstance(document, dict) or "schema" not in document:
-        raise FormatError(f"JSON without a schema; a run of accel sim -o has '{RUN_SCHEMA}'")
+        raise FormatError(_other(path, f"JSON without a schema; a run of accel sim -o has '{RUN_SCHEMA}'"))
     if document["schema"] != RUN_SCHEMA:
         raise FormatError(misplaced(document["schema"], RUN_SCHEMA))
     return document
 
 
-def _not_json(path: Path) -> str:
+def _other(path: Path, unknown: str) -> str:
+    """What a file is instead, if it is ours, else ``unknown``."""
     schema = schema_of(path)
-    return misplaced(schema, RUN_SCHEMA) if schema else "not JSON: truncated, or not a run of accel sim -o"
+    return misplaced(schema, RUN_SCHEMA) if schema else unknown
 
 
 def _from_document(document: dict[str, Any]) -> Run:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from accel.atomic import open_atomic
+from accel.schemas import TRACE_HEAD
 
 TIME_UNIT = "1 us in the viewer is 1 cycle"
 MILLICYCLES = 1000
 _COMPRESSION = 4  # of gzip: most of what 9 saves, at a third of the time
-_HEAD, _SEPARATOR = b'{"displayTimeUnit":"ns","traceEvents":[\n', b",\n"
+_SEPARATOR = b",\n"
 
 
 class TraceFile:
@@ -27,7 +28,7 @@ class TraceFile:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._empty = file, True
-        file.write(_HEAD)
+        file.write(TRACE_HEAD + b"\n")
 
     def write(self, lines: Iterable[str]) -> None:
         """Append events, made by the functions below."""

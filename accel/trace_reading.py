@@ -19,7 +19,7 @@ from accel.machine import Machine, machine_digest
 from accel.metrics import CAUSES
 from accel.occupancy import MEMORIES
 from accel.run import Run
-from accel.schemas import misplaced
+from accel.schemas import misplaced, schema_of
 from accel.timeline import DRAM, STEPS, TILE_DECODER, TILE_LOADS, VECTOR_UNIT, Timeline, TimelineSums
 from accel.trace_tracks import (
     COUNTERS_PROCESS,
@@ -86,7 +86,10 @@ def open_trace_file(path: str | Path, tell: Tell = _quiet) -> TraceFile:
     except (ValueError, RecursionError):
         description = None
     if not isinstance(description, dict):
-        raise FormatError(f"trace '{path}': truncated, or not a timeline of accel sim --trace")
+        found = schema_of(path)
+        other = found and found != TRACE_SCHEMA
+        why = misplaced(found, TRACE_SCHEMA) if other else "truncated, or not a timeline of accel sim --trace"
+        raise FormatError(f"trace '{path}': {why}")
     if description.get("schema") != TRACE_SCHEMA:
         raise FormatError(f"trace '{path}': {misplaced(description.get('schema'), TRACE_SCHEMA)}")
     trace = TraceFile(Path(path), description)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import FormatError
-from accel.schemas import misplaced
+from accel.schemas import misplaced, schema_of
 
 if TYPE_CHECKING:
     from accel.speedup_plot import SpeedupPanel
@@ -25,9 +25,11 @@ def read_comparison(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise FormatError(f"comparison '{path}': {error.strerror or 'cannot be read'}") from error
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"comparison '{path}': not JSON; expected the comparison.json of accel compare -o") from error
+        expected = "not JSON; expected the comparison.json of accel compare -o"
+        why = misplaced(schema, COMPARISON_SCHEMA) if (schema := schema_of(path)) else expected
+        raise FormatError(f"comparison '{path}': {why}") from error
     if not isinstance(document, dict) or document.get("schema") != COMPARISON_SCHEMA:
-        found = document.get("schema") if isinstance(document, dict) else None
+        found = (document.get("schema") if isinstance(document, dict) else None) or schema_of(path) or None
         raise FormatError(f"comparison '{path}': {misplaced(found, COMPARISON_SCHEMA)}")
     try:
         if not bandwidth_panels(document):

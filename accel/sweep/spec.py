@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from accel.codecs import VectorAxis, parse_codec
 from accel.errors import AccelError, ConfigError, listed, nearest
+from accel.schemas import kind_text, schema_of
 from accel.sweep.axes import Axis, expand_braces, flattened, parse_axes
 from accel.sweep.columns import OBJECTIVE_COLUMNS
 
@@ -117,7 +118,8 @@ def _read(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(error.strerror or "cannot be read") from error
     except ValueError as error:  # not text, or not TOML
-        raise ConfigError(str(error)) from error
+        found = schema_of(path)
+        raise ConfigError(f"{kind_text(found)}; expected a spec in TOML" if found else str(error)) from error
 
 
 def spec_from_document(document: Mapping[str, Any], folder: Path) -> SweepSpec:

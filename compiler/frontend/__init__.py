@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from accel.errors import ModelError, listed, nearest
 from accel.graph import Graph, Shape
+from accel.schemas import MODEL_SUFFIXES, kind_text, schema_of
 
 if TYPE_CHECKING:
     from compiler.frontend.architectures.base import Array
@@ -127,8 +128,8 @@ def _read_pt2(path: Path, input_shapes: InputShapes, _note: Progress | None) -> 
     return import_pt2(path)
 
 
-_FILE_READERS = {".onnx": _read_onnx, ".pt2": _read_pt2}
-_FILE_KINDS = {".onnx": "ONNX file", ".pt2": "torch.export file"}
+_FILE_READERS = dict(zip(MODEL_SUFFIXES, (_read_onnx, _read_pt2), strict=True))
+_FILE_KINDS = dict(zip(MODEL_SUFFIXES, ("ONNX file", "torch.export file"), strict=True))
 
 
 def _from_architecture(spec: str, name: str, file: str, seed: int, input_shapes: InputShapes) -> LoadedModel:
@@ -154,6 +155,12 @@ def _check_known(spec: str, name: str) -> None:
     try:
         find_architecture(name)
     except ModelError:
+        if Path(spec).is_file():
+            what = kind_text(found) if (found := schema_of(spec)) else f"suffix '{Path(spec).suffix}'"
+            raise ModelError(
+                f"'{spec}': {what}; MODEL is a file ({listed(_FILE_READERS)}), ARCH:weights.safetensors, or a name "
+                "that accel models lists"
+            ) from None
         known = [*ARCHITECTURES, *(ZOO_PREFIX + model for model in ZOO)]
         raise ModelError(
             f"unknown model '{spec}'; MODEL is a path ({', '.join(_FILE_READERS)}), or one of: {listed(known)} "
