@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from accel.cli import main
 from accel.sweep.results import read_results
 
 SPEC = """
@@ -24,6 +28,7 @@ codecs = ["int8", "vq:k=4,d=4"]
 dram.bandwidth_bytes_per_cycle = { from = 1, to = 4, factor = 2 }
 """
 ROOT = Path(__file__).parents[1]
+STORE = Path("sweep", "results.sqlite")
 
 
 def write_case(folder: Path, spec: str = SPEC) -> Path:
@@ -65,3 +70,25 @@ def sweep(cache: Path, *arguments: str | Path, **options: Any) -> subprocess.Com
 def rows_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a results file."""
     return read_results(path)[1]
+
+
+def case_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a spec, which is also the store's; test files make a fixture of it."""
+    monkeypatch.setenv("ACCEL_CACHE", environment(tmp_path / "cache")["ACCEL_CACHE"])
+    write_case(tmp_path)
+    return tmp_path
+
+
+def run(folder: Path, *more: str) -> list[dict[str, object]]:
+    """Sweep in this process; the rows."""
+    assert main(["sweep", str(folder / "spec.toml"), "-o", str(folder / "r.parquet"), "--workers", "1", *more]) == 0
+    return rows_of(folder / "r.parquet")
+
+
+def kept(cache: Path) -> int:
+    """Results in the store; what it holds of packed models not counted."""
+    try:
+        with closing(sqlite3.connect(cache / STORE, timeout=30)) as connection:
+            return int(connection.execute("SELECT count(*) FROM found WHERE value LIKE '%status%'").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
