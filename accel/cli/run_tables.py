@@ -26,7 +26,7 @@ from accel.run import LayerRun, Run
 
 _DELTAS = ("total_cycles", "dram_bytes_total", "energy_total")
 _METRIC_STYLES = {"utilisation": "share", "speedup": "ratio"}
-_METRIC_TITLES = {
+METRIC_TITLES = {
     "total_cycles": "cycles",
     "seconds": "time",
     "macs": "work",
@@ -42,7 +42,7 @@ def metrics_table(runs: Sequence[Run]) -> Table:
     rows = [metric_values(run, int8_baseline(runs, run)) for run in runs]
     columns = [Column("run", "run"), Column("model", "model"), Column("machine", "machine")]
     for name in METRICS:
-        columns.append(metric_column(name, _METRIC_TITLES.get(name, ""), _METRIC_STYLES.get(name, "")))
+        columns.append(metric_column(name, METRIC_TITLES.get(name, ""), _METRIC_STYLES.get(name, "")))
         if name in _DELTAS and len(runs) > 1:
             columns.append(Column(f"{name}_change", "change", "1", "change"))
     columns += [Column("dram_busy", "DRAM busy", "1", "share"), Column("bound", "bound by")]

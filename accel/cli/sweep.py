@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         from accel.sweep.plot import fronts_figure
 
         write_figure(fronts_figure(rows, spec.objectives), arguments.plot)
+        say(f"wrote {arguments.plot}")
     if arguments.json:
         print_json(document(rows, spec))
     else:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from accel import __version__
+from accel.cli.run_tables import METRIC_TITLES
 from accel.reporting import STYLES, Column, Table, to_records, to_text
 from accel.sweep.columns import DONE, MACHINE_PREFIX, POINT_METRICS, RESULTS_SCHEMA
 from accel.sweep.spec import SweepSpec
 
 Rows = Sequence[Mapping[str, Any]]
 MOST_ROWS = 40  # of a front in text
-_KIBIBYTES = ("sram_bytes",)  # shown as memories are sold
+_SPECIAL_STYLES = {"sram_bytes": "KiB", "multipliers": "count"}  # memories as they are sold
 
 
 def summary(rows: Rows) -> str:
@@ -27,10 +28,9 @@ def _heading(name: str) -> Column:
     if name not in POINT_METRICS:
         return Column(name, name.removeprefix(MACHINE_PREFIX))
     metric = POINT_METRICS[name]
-    if name in _KIBIBYTES:
-        return Column(name, name.removesuffix("_bytes"), metric.unit, "KiB")
+    title = {"sram_bytes": "memory on chip", **METRIC_TITLES}.get(name, name.replace("_", " "))
     known = metric.unit if metric.unit in STYLES else "1"
-    return Column(name, name.replace("_", " "), known, "count" if name == "multipliers" else "")
+    return Column(name, title, known, _SPECIAL_STYLES.get(name, ""))
 
 
 def front_tables(rows: Rows, spec: SweepSpec) -> Iterator[Table]:
