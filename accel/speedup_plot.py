@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,6 +14,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from accel.plots import DASHES, LINE_COLOURS, MARKERS, in_style, new_figure
 from accel.reporting import plain
+
+_SHOWN_INCHES, _LETTERS_PER_INCH = 6.0, 11.0  # of an axis between its first and last value; of ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +103,19 @@ def _number(value: float) -> str:
 def _ticks(axes: Axes, panel: SpeedupPanel) -> None:
     axes.set_xscale("log", base=2)
     if panel.names:
-        axes.set_xticks(panel.curves[0].swept, [plain(name) for name in panel.names])
-        axes.xaxis.set_minor_locator(NullLocator())
+        _name_ticks(axes, panel.curves[0].swept, [plain(name) for name in panel.names])
         return
     axes.xaxis.set_major_locator(LogLocator(base=2, numticks=16))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def _name_ticks(axes: Axes, places: Sequence[float], names: Sequence[str]) -> None:
+    """Names at their places; slanted where they would run into each other."""
+    octave = _SHOWN_INCHES * _LETTERS_PER_INCH / math.log2(places[-1] / places[0])  # letters there is room for in one
+    longest = max(map(len, names)) + 1
+    slanted = any(math.log2(b / a) * octave < longest for a, b in pairwise(places))
+    axes.set_xticks(places, names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def curve_style(index: int, reference: bool) -> dict[str, Any]:

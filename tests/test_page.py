@@ -270,18 +270,6 @@ def test_panels_carry_the_numbers_of_the_comparison() -> None:
     assert "above it int4" in bandwidth.caption and "below it int4" in array.caption
 
 
-def test_arrays_of_as_many_multipliers_stand_side_by_side() -> None:
-    document = json.loads(json.dumps(comparison()))
-    (machine,) = document["machines"]
-    machine["arrays"] |= {"names": ["16x16", "32x64", "64x32"], "macs_per_cycle": [256, 2048, 2048]}
-    machine["arrays"]["speedup"] = {"int8": [1.0, 1.0, 1.0], "int4": [1.0, 1.5, 1.8]}
-    (panel,) = array_panels(document)
-    first, low, high = panel.curves[0].swept
-    assert first == 256 and low < 2048 < high and low * high == pytest.approx(2048**2)
-    assert panel.names == ("16x16", "32x64", "64x32")
-    assert "side by side" in panel.order and "side by side" not in array_panels(comparison())[0].order
-
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHECK = """
 const results = {};

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accel.cli.array_axis import ArrayAxis
 from accel.errors import FormatError
 from accel.schemas import misplaced, schema_of
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from accel.speedup_plot import SpeedupPanel
 
 COMPARISON_SCHEMA = "accel.comparison/2"
-_APART = 0.4  # octaves between two shapes of as many multipliers
 
 
 def read_comparison(path: str | Path) -> dict[str, Any]:
@@ -61,47 +60,26 @@ def bandwidth_panels(document: Mapping[str, Any]) -> tuple[SpeedupPanel, ...]:
 
 def array_panels(document: Mapping[str, Any]) -> tuple[SpeedupPanel, ...]:
     """Speed-up against the size of the array at the machine's own bandwidth; no panel where there is but one size."""
-    from dataclasses import replace
-
-    from accel.speedup_plot import ARRAY, Curve
-
     panels = []
     for machine in document["machines"]:
         arrays = machine["arrays"]
         if len(arrays["macs_per_cycle"]) < 2:
             continue
-        sizes = _numbers(arrays["macs_per_cycle"])
-        swept, alike = _side_by_side(sizes), len(set(sizes)) < len(sizes)
-        order = f"log scale of multipliers{' (shapes of as many side by side)' if alike else ''}"
-        curves = [Curve(str(codec), swept, _numbers(row)) for codec, row in arrays["speedup"].items()]
-        names, crossover = tuple(map(str, arrays["names"])), arrays["crossover_macs_per_cycle"]
-        own_name, own = _own_place(machine["machine"]["array"], names, swept)
-        place = None if crossover is None else _place(float(crossover), sizes, swept)
-        panel = _panel(document, machine, curves, own, place, "below")
-        told = "" if crossover is None else f"{float(crossover):,.0f} {ARRAY.unit}"
-        panels.append(
-            replace(panel, sweep=ARRAY, names=names, order=order, own_text=own_name, crossover_text=told)
-        )  # fmt: skip
+        panels.append(_array_panel(document, machine, ArrayAxis.of(arrays["names"], arrays["macs_per_cycle"])))
     return tuple(panels)
 
 
-def _own_place(array: Mapping[str, Any], names: Sequence[str], swept: Sequence[float]) -> tuple[str, float]:
-    """The machine's own shape and where it stands: among shapes of as many multipliers, only one of them is its own."""
-    name = f"{array['rows']}x{array['columns']}"
-    return name, swept[names.index(name)] if name in names else float(array["rows"] * array["columns"])
+def _array_panel(document: Mapping[str, Any], machine: Mapping[str, Any], axis: ArrayAxis) -> SpeedupPanel:
+    from dataclasses import replace
 
+    from accel.speedup_plot import ARRAY, Curve
 
-def _place(size: float, sizes: Sequence[float], swept: Sequence[float]) -> float:
-    """Where a number of multipliers stands between ascending ``sizes`` that stand at ``swept``."""
-    if size in sizes:
-        alike = [place for each, place in zip(sizes, swept, strict=True) if each == size]
-        return math.sqrt(alike[0] * alike[-1])
-    last = dict(zip(sizes, swept, strict=True))
-    first = dict(zip(reversed(sizes), reversed(swept), strict=True))
-    below = max((each for each in sizes if each < size), default=sizes[0])
-    above = min((each for each in sizes if each > size), default=sizes[-1])
-    share = math.log(size / below) / math.log(above / below) if above > below else 0.0
-    return float(last[below] * (first[above] / last[below]) ** share)
+    arrays, array = machine["arrays"], machine["machine"]["array"]
+    curves = [Curve(str(codec), axis.places, _numbers(row)) for codec, row in arrays["speedup"].items()]
+    own, crossover = f"{array['rows']}x{array['columns']}", arrays["crossover_macs_per_cycle"]
+    place, told = (None, "") if crossover is None else (axis.place(crossover), f"{crossover:,.0f} {ARRAY.unit}")
+    panel = _panel(document, machine, curves, axis.place(array["rows"] * array["columns"], own), place, "below")
+    return replace(panel, sweep=ARRAY, names=axis.names, order=axis.order, own_text=own, crossover_text=told)
 
 
 def _panel(
@@ -117,15 +95,6 @@ def _panel(
         caption=f"crossover: {side} it {machine['best']}, the fastest compressed format here, gains less than "
         f"{document['gain_threshold']}x",
     )
-
-
-def _side_by_side(sizes: tuple[float, ...]) -> tuple[float, ...]:
-    """Where ascending sizes stand on a logarithmic axis: shapes of equal size next to each other, around it."""
-    places = []
-    for index, size in enumerate(sizes):
-        others, before = sizes.count(size) - 1, sizes[:index].count(size)
-        places.append(size * 2 ** (_APART * (before - others / 2)))
-    return tuple(places)
 
 
 def _numbers(values: Any) -> tuple[float, ...]:
