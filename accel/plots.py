@@ -103,16 +103,20 @@ def plain_number(value: float, _: object = None) -> str:
 
 
 def log_axis(axis: XAxis | YAxis, locator: Locator | None = None) -> None:
-    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which these figures do not have.
-
-    A short one has numbers between powers of ten too: one number alone says nothing of the scale.
-    """
+    """A logarithmic axis with plain numbers: matplotlib's own are formulas, which these figures do not have."""
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    low, high = sorted(axis.get_view_interval())
-    between = (1.0, 2.0, 5.0) if math.log10(high / low) < _FEW_DECADES else (1.0,)
-    axis.set_major_locator(locator or LogLocator(subs=between))
+    if locator:
+        axis.set_major_locator(locator)
     axis.set_major_formatter(plain_number)
     axis.set_minor_formatter(NullFormatter())
+
+
+def short_log_axis(axis: XAxis | YAxis) -> None:
+    """One that may be short: it has numbers between powers of ten then, as one number alone says nothing of a scale."""
+    log_axis(axis)
+    low, high = sorted(axis.get_view_interval())  # on the new scale
+    if math.log10(high / low) < _FEW_DECADES:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
 
 
 def bar_style(index: int) -> dict[str, Any]:

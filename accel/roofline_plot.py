@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel.metrics import CAUSES
-from accel.plots import COLOURS, MARKERS, in_style, log_axis, new_figure, run_title, shared_legend, short_labels
+from accel.plots import COLOURS, MARKERS, in_style, new_figure, run_title, shared_legend, short_labels, short_log_axis
 from accel.point_labels import PointLabel, place_labels
 from accel.reporting import plain, ratio
 from accel.run import LayerRun, Run
@@ -131,7 +131,7 @@ def _label_costliest(axes: Axes, points: Sequence[RooflinePoint], high: float) -
 def _describe(axes: Axes, run: Run, points: Sequence[RooflinePoint], low: float, high: float) -> None:
     axes.set_xlim(low, high * _MARGIN**0.5)
     for axis in (axes.xaxis, axes.yaxis):
-        log_axis(axis)
+        short_log_axis(axis)
     if any(point.intensity is None for point in points):
         axes.axvline(high / _MARGIN**0.5, color="black", linestyle=":", linewidth=0.8)
         axes.text(high, 1.01, "no DRAM traffic", transform=axes.get_xaxis_transform(), fontsize=7, ha="center")

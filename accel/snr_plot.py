@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from accel.plots import new_figure, short_labels
+from accel.plots import in_style, new_figure, short_labels
 
 # Kinds differ in shape and filling, so that they read in black and white; colours repeat the distinction.
 _KINDS: Mapping[str, tuple[str, str, str]] = MappingProxyType(
@@ -39,6 +39,7 @@ class SnrPoint:
     labelled: bool = False
 
 
+@in_style
 def snr_figure(points: Sequence[SnrPoint], limit: float, title: str) -> Figure:
     """SNR over execution order, a marker a kind of layer, the limit dashed, the worst points named."""
     figure = new_figure(9.5, 4.8)
@@ -53,7 +54,7 @@ def snr_figure(points: Sequence[SnrPoint], limit: float, title: str) -> Figure:
     _draw_labels(axes, points, shown)
     axes.set_xlabel("stored tensor, in order of execution")
     axes.set_ylabel("signal to noise against float [dB]")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.3)
     axes.set_xlim(-1, max(len(points), 2))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=8, fontsize=8)

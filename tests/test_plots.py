@@ -133,7 +133,7 @@ def test_log_axes_have_plain_numbers() -> None:
         plots.log_axis(axis)
     figure.canvas.draw()
     ticks = [label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in axis.get_ticklabels()]
-    assert not [text for text in ticks if "$" in text] and {"0.01", "0.1", "10,000", "1,000,000"} <= set(ticks)
+    assert not [text for text in ticks if "$" in text] and {"0.01", "0.1", "10,000"} <= set(ticks)
 
 
 def test_a_roofline_explains_layers_above_its_roof() -> None:
@@ -145,7 +145,7 @@ def test_a_roofline_explains_layers_above_its_roof() -> None:
 def test_a_short_log_axis_has_more_numbers(high: float, numbers: set[str]) -> None:
     axes = plots.new_figure(6, 3).subplots()
     axes.set_xlim(0.9, high)
-    plots.log_axis(axes.xaxis)
+    plots.short_log_axis(axes.xaxis)
     axes.figure.canvas.draw()
     shown = {label.get_text() for label in axes.get_xticklabels()}
     assert numbers <= shown and ("2" in shown) == (high < 100)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from accel.errors import ConfigError
-from accel.plots import in_style, log_axis, new_figure
+from accel.plots import in_style, log_axis, new_figure, plain_number
 from accel.reporting import STYLES, plain
 from accel.speedup_plot import point_style
 from accel.sweep.columns import DONE, MACHINE_PREFIX, POINT_METRICS
@@ -88,6 +88,8 @@ def _draw(axes: Axes, rows: Rows, pair: Mapping[str, str], codecs: Sequence[str]
         values = [row[name] for row in known]
         if values and min(values) > 0 and max(values) >= _LOG_FROM * min(values):
             log_axis(axis, LogLocator(subs=(1, 2, 5)))
+        else:
+            axis.set_major_formatter(plain_number)
     axes.grid(alpha=0.4)
     axes.set_axisbelow(True)
 
