@@ -94,6 +94,7 @@ def test_verdict_says_why_and_names_curve_crossover_weights_and_dram() -> None:
     assert "int8 is bound by weight dma (69 % of cycles: the array waits for compressed weights" in pays
     for expected in ("d/speedup.png", "Crossover: above 2", "no trained weights", "bank by bank (bgLow), peak"):
         assert expected in pays
+    assert "one point of the curve of speed-up against bandwidth." in verdict(_machine_result("edge64"))
     useless = verdict(_machine_result("u65-mid"), "d/speedup.png")
     assert "does not pay here" in useless and "int8 is bound by compute (98 % of cycles" in useless
     assert "DRAM is busy 34 %" in useless and "Crossover: above 2.6" in useless

@@ -5,10 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,10 +20,11 @@ from accel.cli.origin_tables import identity_table, machines_table
 from accel.cli.page import html_page
 from accel.cli.report import FIGURE_NAMES
 from accel.cli.run_tables import run_tables
+from accel.cli.run_verdict import run_verdicts
 from accel.cli.timelines import timelines_of
 from accel.machine import machine_digest
 from accel.metrics import METRICS
-from accel.reporting import plain
+from accel.reporting import dominant, plain
 from accel.run import MemoryLevel, Run, write_run
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>$\\frac{{{7*7}}}\x1b[31m"
@@ -227,6 +225,30 @@ def test_a_page_without_curves_says_how_to_get_them(tmp_path: Path, capsys: Capt
     assert "cycles" in re.search(r'<dl class="tiles">.*?</dl>', out, re.DOTALL).group()  # type: ignore[union-attr]
 
 
+def test_a_page_without_a_comparison_says_what_bounds_its_runs() -> None:
+    int8, ssvq = _run("int8"), _run("ssvq:k=16,d=8")
+    first, second = run_verdicts([int8, ssvq])
+    cause, share = dominant(ssvq.cycles_by_cause)
+    assert first.startswith(f"int8: {int8.total_cycles:,} cycles, ") and "as fast" not in first
+    speed, traffic = int8.total_cycles / ssvq.total_cycles, int8.dram_bytes_total / ssvq.dram_bytes_total
+    assert f"ssvq:k=16,d=8: {speed:.2f}x as fast as int8 and moves {traffic:.2f}x less" in second
+    assert f"bound by {cause.replace('_', ' ')} ({100 * share:.0f} % of cycles" in second
+    assert f"Of its {len(ssvq.layers)} layers transformer.encoder.blocks.0.fc" in second
+    other = replace(ssvq, program=ssvq.program | {"model": "another"})
+    assert "as fast as" not in run_verdicts([int8, other])[1]
+    cells = "".join(Page(html_page(Evidence((int8, ssvq)))).texts)
+    assert first in cells and second in cells
+    summary = html_page(Evidence((int8,))).partition('<section id="cycles"')[0]
+    texts = Page(summary).texts
+    assert first in texts and METRICS["utilisation"].definition in texts
+
+
+def test_a_run_of_nothing_has_a_page() -> None:
+    none = {field: dict.fromkeys(getattr(_run(), field), 0) for field in ("cycles_by_cause", "dram_bytes")}
+    idle = replace(_run(), layers=(), total_cycles=0, macs=0, occupancy=(), **none)
+    assert "0 cycles" in html_page(Evidence((idle,))) and "0 cycles" in html_page(Evidence((_run(), idle)))
+
+
 MISTAKES = {
     "figure": (["--plot", "pie=a.png"], "no figure 'pie'; allowed: bandwidth, arrays"),
     "no curves": (["--plot", "bandwidth=a.png"], "--plot bandwidth: runs do not hold it: accel compare"),
@@ -268,77 +290,3 @@ def test_panels_carry_the_numbers_of_the_comparison() -> None:
     assert (bandwidth.own, bandwidth.crossover, array.own, array.crossover) == (5.0, 12.0, 4096.0, 400.0)
     assert array.names == ("16x16", "64x64") and array.curves[1].speedups == (1.0, 1.8)
     assert "above it int4" in bandwidth.caption and "below it int4" in array.caption
-
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHECK = """
-const results = {};
-const table = document.getElementById("layers-table1");
-const column = (title) => [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent.startsWith(title));
-const shown = () => [...table.tBodies[0].rows].filter((row) => !row.hidden);
-const values = (index) => shown().map((row) => row.cells[index].textContent);
-const press = (index) => { const b = table.tHead.rows[0].cells[index].querySelector("button"); b.focus(); b.click();
-  return document.activeElement === b; };
-const sorted = (index) => [table.tHead.rows[0].cells[index].getAttribute("aria-sort"), values(index)];
-results.focus = press(column("cycles"));
-results.descending = sorted(column("cycles"));
-press(column("cycles"));
-results.ascending = sorted(column("cycles"));
-press(column("layer"));
-results.names = sorted(column("layer"));
-press(column("intensity"));
-results.missing = sorted(column("intensity"));
-results.sorts = table.querySelectorAll("[aria-sort]").length;
-const input = document.querySelector("input[type=search]");
-input.value = "FC VECTOR";
-input.dispatchEvent(new Event("input"));
-results.none = [values(0), document.getElementById("layers-table1-count").textContent];
-input.value = "gemm fc";
-input.dispatchEvent(new Event("input"));
-results.filtered = [values(0), document.getElementById("layers-table1-count").textContent];
-results.background = getComputedStyle(document.body).backgroundColor;
-results.ink = getComputedStyle(document.querySelector("svg")).color;
-results.wide = document.documentElement.scrollWidth <= window.innerWidth;
-document.body.textContent = JSON.stringify(results);
-"""
-
-
-def _browser() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None and "CI" in os.environ:
-        pytest.fail("no Chromium: the page is not tested (apt-get install chromium)", pytrace=False)
-    if found is None:
-        pytest.skip("THE PAGE IS NOT TESTED in a browser: no Chromium (apt-get install chromium)")
-    return str(found)
-
-
-def _opened(page: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [_browser(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
-               "--enable-logging=stderr", "--window-size=1300,900", *options, "--dump-dom", page.as_uri()]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-
-
-@pytest.mark.parametrize(("scheme", "background"), [(0, "rgb(20, 24, 29)"), (1, "rgb(255, 255, 255)")])
-def test_a_browser_sorts_filters_and_follows_the_theme(scheme: int, background: str, tmp_path: Path) -> None:
-    whole = html_page(Evidence((_run(blocks=2),)))
-    page = tmp_path / "page.html"
-    page.write_text(whole)
-    if scheme:
-        assert "CONSOLE" not in _opened(page, tmp_path).stderr  # the policy lets our own script and style pass
-    checked = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", whole)
-    page.write_text(checked.replace("</body>", f"<script>{CHECK}</script></body>"))
-    dom = _opened(page, tmp_path, f"--blink-settings=preferredColorScheme={scheme}").stdout
-    results = json.loads("".join(Page(dom.partition("<body>")[2]).texts))
-    layers = {layer.name: layer for layer in _run(blocks=2).layers}
-    cycles = sorted((layer.cycles for layer in layers.values()), reverse=True)
-    assert results["focus"] is True
-    assert results["descending"] == ["descending", [f"{count:,}" for count in cycles]]
-    assert results["ascending"] == ["ascending", [f"{count:,}" for count in reversed(cycles)]]
-    assert results["names"] == ["ascending", sorted(layers)]
-    assert results["missing"][1][-2:] == ["-", "-"] and results["sorts"] == 1
-    assert results["none"] == [[], "0 of 10 rows"]
-    names = {name for name in layers if ".fc" in name}
-    assert (set(results["filtered"][0]), results["filtered"][1]) == (names, "4 of 10 rows")
-    assert results["background"] == background
-    assert results["ink"] == ("rgb(230, 233, 237)" if scheme == 0 else "rgb(27, 31, 36)")
-    assert results["wide"] is True
