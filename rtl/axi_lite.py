@@ -81,10 +81,11 @@ class AxiLite(wiring.Component):
         ]
         m.d.sync += self.write.eq(request & ~refused)
         m.d.sync += [waited.eq(Mux(both, (waited << 1) | 1, 0)), answered.eq(both & (answered | answer))]
+        m.d.sync += self.bvalid.eq(answer | (self.bvalid & ~self.bready))  # no flag resets itself: see rtl.sequencer
         with m.If(answer):
-            m.d.sync += [self.bvalid.eq(1), self.bresp.eq(Mux(refused, SLVERR, OKAY))]
+            m.d.sync += self.bresp.eq(Mux(refused, SLVERR, OKAY))
         with m.If(self.bvalid & self.bready):
-            m.d.sync += [self.bvalid.eq(0), self.awready.eq(1), self.wready.eq(1)]
+            m.d.sync += [self.awready.eq(1), self.wready.eq(1)]
 
     def _read(self, m: Module) -> None:
         accepted, waited = Signal(), Signal(READ_CYCLES + 1)
@@ -92,11 +93,8 @@ class AxiLite(wiring.Component):
         m.d.sync += waited.eq((waited << 1) | accepted)
         with m.If(accepted):
             m.d.sync += [self.arready.eq(0), self.read_address.eq(self.araddr[2:])]
+        m.d.sync += self.rvalid.eq(waited[-1] | (self.rvalid & ~self.rready))
         with m.If(waited[-1]):
-            m.d.sync += [
-                self.rvalid.eq(1),
-                self.rdata.eq(self.read_data),
-                self.rresp.eq(Mux(self.read_refused, SLVERR, OKAY)),
-            ]
+            m.d.sync += [self.rdata.eq(self.read_data), self.rresp.eq(Mux(self.read_refused, SLVERR, OKAY))]
         with m.If(self.rvalid & self.rready):
-            m.d.sync += [self.rvalid.eq(0), self.arready.eq(1)]
+            m.d.sync += self.arready.eq(1)

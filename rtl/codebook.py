@@ -90,19 +90,22 @@ class Codebooks(wiring.Component):
         entries = config.codec.codebook_entries
         address, overflow, bank = Signal(range(entries)), Signal(), Signal()
         free, unused = Signal(range(BANKS + 1), init=BANKS), Signal(range(BANKS + 1))
-        taken, done = Signal(), Signal()
+        taken, done, ready = Signal(), Signal(), Signal(init=1)
         m.d.comb += [
-            self.load.ready.eq((free != 0) & ~done),
-            self.loaded.eq(unused != 0),
+            self.load.ready.eq(ready),
             taken.eq(self.load.valid & self.load.ready),
             self.error_overflow.eq(taken & overflow),
             self.error_range.eq(taken & self._out_of_range()),
         ]
         # A codebook counts a cycle after its end, and none begins in that cycle.
+        end = taken & load.last
         m.d.sync += [
-            done.eq(taken & load.last),
+            done.eq(end),
             free.eq(free - done + self.release),
             unused.eq(unused + done - self.begin),
+            # What the new counts say: whether a bank is free and no codebook has just ended; whether one is unused.
+            ready.eq(((free != done) | self.release) & ~end),
+            self.loaded.eq(done | (unused != self.begin)),
             self.idle.eq((free + unused == BANKS) & ~self.begin),
         ]
         with m.If(taken):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from amaranth.hdl import Cat, Module, Value
+from amaranth.hdl import Cat, Module, Mux, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -119,10 +119,9 @@ class Decoder(wiring.Component):
             file.status_room.eq(source.room),
         ]
         queued = file.start_start & source.room
-        m.d.sync += [
-            file.status_layers.eq(file.status_layers + queued - tracker.layer_done),
-            file.status_busy.eq(file.status_layers.any()),
-        ]
+        m.d.sync += file.status_busy.eq(file.status_layers.any())
+        with m.If(queued ^ tracker.layer_done):  # up or down: what is added is a register
+            m.d.sync += file.status_layers.eq(file.status_layers + Mux(tracker.layer_done, -1, 1))
 
     def _report(
         self,

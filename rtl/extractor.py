@@ -14,6 +14,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.decoder_timing import TIMING
+from rtl.multiplexer import one_of_four
 
 
 def place_layout(word_bits: int, halves: bool = False) -> data.StructLayout:
@@ -137,18 +138,18 @@ class Barrel(wiring.Component):
         for low, count in shape.stages:
             kept = shape.bits + (1 << low) - 1 if low > _lowest(shape) else shape.bits
             stage, later = Signal(kept, name=f"window{low}"), Signal(len(shift), name=f"shift{low}")
-            m.d.sync += stage.eq(shifted(bits, shift[low : low + count], low))
+            m.d.sync += stage.eq(shifted(m, platform, bits, shift[low : low + count], low, kept))
             m.d.sync += later.eq(shift)
             bits, shift = stage, later
         m.d.comb += self.window.eq(bits)
         return m
 
 
-def shifted(bits: Value, shift: Value, low: int) -> Value:
-    """``bits >> (shift << low)`` as two-way multiplexers, a layer a bit of ``shift``: what FPGA cells are made of."""
-    for index in reversed(range(len(shift))):
-        bits = Mux(shift[index], bits[1 << (low + index) :], bits)
-    return bits
+def shifted(m: Module, platform: object, bits: Value, shift: Value, low: int, kept: int) -> Value:
+    """The low ``kept`` bits of ``bits >> (shift << low)``: one stage, of up to four places to begin at."""
+    if len(shift) < STAGE_SHIFT_BITS:
+        return Mux(shift, bits[1 << low :], bits)
+    return one_of_four(m, platform, shift, [bits[place << low :][:kept] for place in range(1 << len(shift))])
 
 
 def _lowest(shape: BarrelShape) -> int:

@@ -240,18 +240,23 @@ class LayerTracker(wiring.Component):
         layout = data.StructLayout({"tiles_less_2": self._config.tile_count_bits, **dict.fromkeys(names, 1)})
         m.submodules.jobs = jobs = Queue(layout, memory_style=self._style)
         entry = data.View(layout, jobs.data)
-        index, last, left, count = Signal(self._config.tile_count_bits), Signal(), Signal(TILES_AHEAD_BITS), Signal()
+        index, last, count = Signal(self._config.tile_count_bits), Signal(), Signal()
+        left, some = Signal(TILES_AHEAD_BITS), Signal()  # ``some``: left != 0
         end = entry.drop | (count & (last | entry.single))
         m.d.comb += [
             jobs.write.eq(self.job),
             jobs.write_data.eq(Cat(getattr(self, name) for name in ("tiles_less_2", *names))),
             self.full.eq(~jobs.room),
-            count.eq(jobs.valid & ~entry.drop & (left != 0)),
+            count.eq(jobs.valid & ~entry.drop & some),
             jobs.take.eq(jobs.valid & end),
         ]
-        m.d.sync += [left.eq(left + self.tile_left - count), self.layer_done.eq(jobs.take & entry.last)]
+        m.d.sync += self.layer_done.eq(jobs.take & entry.last)
+        with m.If(self.tile_left ^ count):
+            m.d.sync += [left.eq(left + Mux(self.tile_left, 1, -1)), some.eq(self.tile_left | (left != 1))]
+        with m.If(count):
+            m.d.sync += last.eq((index == entry.tiles_less_2) & ~end)  # no flag resets itself: see rtl.sequencer
         with m.If(jobs.take):
-            m.d.sync += [index.eq(0), last.eq(0)]
+            m.d.sync += index.eq(0)
         with m.Elif(count):
-            m.d.sync += [index.eq(index + 1), last.eq(index == entry.tiles_less_2)]
+            m.d.sync += index.eq(index + 1)
         return m

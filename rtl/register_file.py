@@ -109,12 +109,15 @@ class RegisterFile(wiring.Component):
         m.submodules.layer = ram
         write, read = ram.write_port(), ram.read_port(domain="comb")
         masks = Array(self._mask_at(index) for index in range(16))
+        chosen, written = Signal(), Signal(DATA_BITS)  # what is written stands still before ``write``
+        m.d.sync += [
+            chosen.eq(Cat(self._is_layer(index) for index in range(32)).bit_select(self.write_address, 1)),
+            written.eq(self.write_data & masks[self.write_address[:4]]),
+        ]
         m.d.comb += [
-            write.en.eq(
-                self.write & Cat(self._is_layer(index) for index in range(32)).bit_select(self.write_address, 1)
-            ),
+            write.en.eq(self.write & chosen),
             write.addr.eq(self.write_address),
-            write.data.eq(self.write_data & masks[self.write_address[:4]]),
+            write.data.eq(written),
             read.addr.eq(self.read_address),
         ]
         return read.data

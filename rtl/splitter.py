@@ -55,8 +55,8 @@ class Splitter(wiring.Component):
         accept, fresh, missed, over = Signal(), Signal(), Signal(), Signal()
         # A beat is taken (``open``) or made up (``given``). Between strips there is one of nothing, made up and last.
         opened, given, last, loaded, surplus = Signal(), Signal(init=1), Signal(init=1), Signal(), Signal()
-        # ``index``: number of the beat after the one at hand.
-        index, nearly_last = Signal(self._config.beat_count_bits), Signal()
+        # ``index``: number of the beat after the one at hand. What a strip's first beat sets needs no reset.
+        index, nearly_last = Signal(self._config.beat_count_bits, reset_less=True), Signal()
         wanted = self._wants(m, job, index, accept, last)
         (wants_code, codes), (wants_side, sides) = wanted["code"], wanted.get("side", _NONE)
         has_room = (~wants_code | self.code_room) & (~wants_side | self.side_room)
@@ -106,7 +106,7 @@ class Splitter(wiring.Component):
         wanted = {}
         for name, (opening, following) in self._parts(m, job.strip, accept, last).items():
             first, part = self.job.p.strip[name], job.strip[name]
-            wants, done, nearly = Signal(name=f"wants_{name}"), Signal(), Signal()
+            wants, done, nearly = Signal(name=f"wants_{name}"), Signal(reset_less=True), Signal(reset_less=True)
             with m.If(accept & last):
                 m.d.sync += [
                     wants.eq(self.job.valid & reduce(or_, opening) & ~self.job.p.drop),

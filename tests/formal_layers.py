@@ -72,4 +72,5 @@ def help_layers(
     bench.helper(implies(tiles.granted, job.valid & job.p.first & ~tiles.started & lets))
     bench.helper(books.free + books.unused + using == BANKS)
     bench.helper(implies(books.done, books.free != 0))
+    bench.helper(books.self.loaded == (books.unused != 0))
     bench.helper(implies(books.self.idle, using == 0))

@@ -160,8 +160,10 @@ PLACER_HALVES = {
     "end told by another bit": Mutant("rtl.extractor", "bits_less_1)[bits - 1]", "bits_less_1)[bits - 4]"),
 }
 CODEBOOKS = {
-    "taken early": Mutant("rtl.codebook", "(free != 0) & ~done", "((free != 0) | self.release) & ~done"),
-    "taken while it counts": Mutant("rtl.codebook", "(free != 0) & ~done", "free != 0"),
+    "taken early": Mutant("rtl.codebook", "ready.eq(((free != done) | self.release) & ~end)", "ready.eq(~end)"),
+    "taken while it counts": Mutant(
+        "rtl.codebook", "((free != done) | self.release) & ~end", "(free != done) | self.release"
+    ),
     "release before the last lookup": Mutant(parameters={"late": 2}),
     "one bank only": Mutant("rtl.codebook", "bank.eq(bank ^ load.last)", "bank.eq(bank)"),
     "overflow kept": Mutant("rtl.codebook", "taken & ~overflow", "taken"),
