@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training import one_thread, stripes
+from training_cases import one_thread, stripes
 
 from accel.cli import main
 from accel.graph import GraphBuilder

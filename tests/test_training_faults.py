@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_training import Net, net, one_thread, same, stripes
 from torch import nn
+from training_cases import Net, net, one_thread, same, stripes
 
 from accel.codecs import parse_codec
 from accel.errors import ConfigError
