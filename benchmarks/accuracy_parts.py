@@ -16,6 +16,7 @@ from accel.graph import Graph
 from accel.packed import weight_parameters
 from benchmarks.quality_models import Measure
 from compiler.training import LOSSES, GraphModule, TrainingData, TrainingOptions, accuracy, mean_loss
+from compiler.training.imitation import Imitation
 from compiler.training.loop import Augment
 
 Array = npt.NDArray[Any]
@@ -41,6 +42,7 @@ class Part:
     loss: str
     options: TrainingOptions
     augment: Augment | None
+    imitation: Imitation | None = None
 
     @property
     def compressed_weights(self) -> dict[str, Array]:

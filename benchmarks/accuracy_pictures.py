@@ -22,7 +22,7 @@ from benchmarks.accuracy_parts import (
 from benchmarks.quality_data import TORCHVISION, distillation_views, imagenet_views, tell
 from benchmarks.quality_scores import cosines
 from compiler.frontend import load_model
-from compiler.training import GraphModule, TrainingData, TrainingOptions, outputs_of
+from compiler.training import GraphModule, Imitation, TrainingData, TrainingOptions, inner_tensors, outputs_of
 
 Array = npt.NDArray[Any]
 
@@ -56,6 +56,7 @@ def vit_s14() -> Part:
         loss="cosine",
         options=TrainingOptions(epochs=1, batch=VIT_BATCH, warm_up=WARM_UP, precision="bfloat16"),
         augment=None,
+        imitation=Imitation(reference, inner_tensors(model.graph)),
     )
 
 

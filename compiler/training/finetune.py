@@ -17,11 +17,12 @@ from compiler.compress import Compression, ScaleMode, codec_choices
 from compiler.training.data import Samples, TrainingData, outputs_of, share_right
 from compiler.training.export import export_graph
 from compiler.training.graph_module import GraphModule
+from compiler.training.imitation import Imitation, inner_tensors
 from compiler.training.log import StepRow
 from compiler.training.loop import Checkpointing, Log, train
 from compiler.training.losses import LABELLED, LOSSES, cosine
 from compiler.training.modules import compress_modules, frozen_share
-from compiler.training.options import TrainingOptions, WeightOptions
+from compiler.training.options import Imitated, TrainingOptions, WeightOptions
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -31,13 +32,15 @@ Progress = Callable[[float, float, str], None]
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What is done to a model. ``codec``, ``keep``, ``scale`` and ``vector_axis`` as ``compiler.compress.compress``
-    takes them; k-means and training share the seed of ``loop``. ``loss`` is a name in ``LOSSES``."""
+    takes them; k-means and training share the seed of ``loop``. ``loss`` is a name in ``LOSSES``. With one that needs
+    no labels, ``imitate`` says what of the float model is learned: ``outputs``, or also what its ``layers`` hold."""
 
     codec: Codec
     loss: str
     keep: Sequence[tuple[str, Codec]] = ()
     scale: ScaleMode = "channel"
     vector_axis: VectorAxis = "out"
+    imitate: Imitated = "layers"
     weights: WeightOptions = field(default_factory=WeightOptions)
     loop: TrainingOptions = field(default_factory=TrainingOptions)
 
@@ -49,6 +52,7 @@ class Recipe:
             "scale": self.scale,
             "vector axis": self.vector_axis,
             "loss": self.loss,
+            "imitate": self.imitate,
             "weights": str(self.weights),
         }
 
@@ -118,6 +122,7 @@ def finetune(
         data,
         LOSSES[recipe.loss],
         recipe.loop,
+        imitation=_imitation(float_model, recipe),
         checkpoints=checkpoints,
         open_logs=lambda step: (last, *open_logs(step)),
         progress=progress,
@@ -131,6 +136,12 @@ def _outputs(model: nn.Module, samples: Samples, what: str, progress: Progress |
     if progress is not None:
         progress(0, 1, what)
     return outputs_of(model, samples.inputs)
+
+
+def _imitation(float_model: GraphModule, recipe: Recipe) -> Imitation | None:
+    if recipe.loss in LABELLED or recipe.imitate == "outputs":
+        return None
+    return Imitation(float_model, inner_tensors(float_model.graph))
 
 
 def _data(float_model: nn.Module, loss: str, samples: Samples, progress: Progress | None) -> TrainingData:
