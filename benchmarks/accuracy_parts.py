@@ -132,7 +132,8 @@ MINILM = Profile(
         Measure("wordsim353", "WordSim-353 ρ"),
     ),
     "The sentence encoder of `zoo:minilm` (d = 384, 6 layers; all 10.6 M weights in its 36 matrices are compressed) "
-    f"learns to give the embeddings it gives in float32 (loss: 1 less their cosine). No labels: {MINILM_SAMPLES:,} "
+    f"learns to give the embeddings it gives in float32 (loss: 1 less their cosine, nothing inside the model: `accel "
+    f"finetune --loss cosine --imitate outputs`). No labels: {MINILM_SAMPLES:,} "
     f"pieces of {MINILM_TOKENS} tokens of 300 news texts, drawn anew for every seed from {MINILM_POOL:,}, "
     f"each seen once, in batches of {MINILM_BATCH}. Rates are decided by the cosine on {MINILM_VALIDATION} "
     "other pieces. Scored in float32 on the 50 texts of Lee et al., none of the 300, each at its own length (cosine "
@@ -163,13 +164,16 @@ VIT = Profile(
     ),
     f"The vision transformer of `zoo:vit_s14` (DINOv2's layout, d = 384, 12 blocks; all 21.2 M weights in the 72 "
     f"matrices of its blocks are compressed, patch embedding stays float32) learns to give the tokens it gives in "
-    f"float32 (loss: 1 less their cosine, mean over {(VIT_SIDE // 14) ** 2 + 1} tokens), at {VIT_SIDE}x{VIT_SIDE} with "
-    f"the position embedding resampled. No labels, and few pictures: {VIT_SAMPLES} random crops, drawn anew for every "
-    f"seed from {VIT_POOL:,}, half of 14 photographs of scikit-image, half of 40 CIFAR pictures, enlarged; each "
-    f"seen once, in batches of {VIT_BATCH}. {VIT_HELD_BACK} ImageNet pictures of foolbox are held back whole: rates "
-    f"are decided by the cosine on {VIT_VALIDATION} of them, the other {VIT_HELD_BACK - VIT_VALIDATION} are scored in "
-    f"float32, {VIT_VIEWS} views of each (all of it, its corners), {(VIT_HELD_BACK - VIT_VALIDATION) * VIT_VIEWS} in "
-    "all: cosine over all tokens, cosine of class tokens, and Pearson's r between the cosines of two pictures' class "
+    f"float32, and to compute the same on the way: as `accel finetune --loss cosine` has it, the loss is 1 less the "
+    f"cosine (mean over {(VIT_SIDE // 14) ** 2 + 1} tokens) and, with equal weight, the mean squared error of the 24 "
+    "residual sums inside, each over the power of what differs between pictures there (`compiler.training.imitation`). "
+    f"All at {VIT_SIDE}x{VIT_SIDE} with the position embedding resampled. No labels, and few pictures: {VIT_SAMPLES} "
+    f"random crops, drawn anew for every seed from {VIT_POOL:,}, half of 14 photographs of scikit-image, half of 40 "
+    f"CIFAR pictures, enlarged; each seen once, in batches of {VIT_BATCH}. {VIT_HELD_BACK} ImageNet "
+    f"pictures of foolbox are held back whole: rates are decided by the cosine on {VIT_VALIDATION} of them, the "
+    f"other {VIT_HELD_BACK - VIT_VALIDATION} are scored in float32, {VIT_VIEWS} views of each (all "
+    f"of it, its corners), {(VIT_HELD_BACK - VIT_VALIDATION) * VIT_VIEWS} in all: "
+    "cosine over all tokens, cosine of class tokens, and Pearson's r between the cosines of two pictures' class "
     "tokens and what they are in float32, over all pairs of views of different pictures. The last tells whether "
     "pictures are still told apart: features of all pictures have much in common, so that one answer to everything "
     "would have a high cosine to float, but no r.",
