@@ -150,7 +150,7 @@ def _minilm() -> Part:
 # --- ViT-S/14 --------------------------------------------------------------------------------------------------------
 
 VIT_SIDE = 112  # 64 patches instead of 256: a fourth of the cost
-VIT_SAMPLES, VIT_BATCH = 384, 24  # 16 steps
+VIT_SAMPLES, VIT_BATCH = 384, 12  # 32 steps
 VIT_POOL = 1_120  # views runs draw from: 40 of each photograph, 14 of each CIFAR picture
 VIT_HELD_BACK, VIT_VIEWS = 20, 5  # pictures never trained on, views of each
 VIT_VALIDATION = 4  # of those held back
