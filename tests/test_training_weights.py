@@ -127,7 +127,7 @@ def test_both_factors_of_a_projected_codebook_learn() -> None:
     codebook, matrix = layer.codebook.astype(float), layer.projection.matrix.astype(float)
     inside = np.abs(codebook @ matrix / 2.0**layer.projection.shift) < 127.5
     folded = summed(layer, along, False) * inside / 2.0**layer.projection.shift
-    units = [np.sqrt(np.square(each).mean()) for each in (codebook, matrix)]
+    units = np.sqrt(np.square(codebook).mean(0)), np.sqrt(np.square(matrix).mean(1, keepdims=True))  # a dimension's own
     np.testing.assert_allclose(found["codebook.latent"], folded @ matrix.T * units[0], rtol=1e-4)
     np.testing.assert_allclose(found["projection.latent"], codebook.T @ folded * units[1], rtol=1e-4)
 
