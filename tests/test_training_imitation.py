@@ -21,6 +21,7 @@ from compiler.training import (
     outputs_of,
     train,
 )
+from compiler.training.finetune import relations
 from compiler.training.imitation import distance
 
 __all__ = ["one_thread"]  # a fixture
@@ -121,3 +122,21 @@ def test_what_is_inside_comes_closer_than_by_outputs_alone() -> None:
             return float(distance(*(each.tensors(("sum0",), batch)[0] for each in (model, teacher))))
 
     assert inside(Imitation(teacher, inner_tensors(graph))) < inside(None)
+
+
+def test_relations_tell_one_answer_to_everything_from_answers_that_differ() -> None:
+    random = np.random.default_rng(2)
+    shared, own = random.normal(size=(1, 3, 8)), random.normal(size=(20, 3, 8))
+    wanted = (3 * shared + own).astype(np.float32)
+    pairs = [(i, j) for i in range(20) for j in range(i + 1, 20)]
+
+    def cosines(rows: np.ndarray) -> list[float]:
+        flat = rows.reshape(20, -1).astype(float)
+        return [flat[i] @ flat[j] / np.linalg.norm(flat[i]) / np.linalg.norm(flat[j]) for i, j in pairs]
+
+    worse = (wanted + random.normal(size=wanted.shape)).astype(np.float32)
+    assert relations(worse, wanted) == pytest.approx(np.corrcoef(cosines(worse), cosines(wanted))[0, 1])
+    assert relations(7 * wanted, wanted) == pytest.approx(1)
+    same = np.broadcast_to(shared, wanted.shape).astype(np.float32)
+    assert np.mean(cosines(wanted)) > 0.8 and relations(same, wanted) is None
+    assert relations(wanted[:2], wanted[:2]) is None

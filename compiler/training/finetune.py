@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -27,6 +28,9 @@ from compiler.training.options import Imitated, TrainingOptions, WeightOptions
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 Progress = Callable[[float, float, str], None]
+
+RELATED = 512  # samples: 130,816 pairs
+SAME = 1e-9  # cosines that differ by less are equal but for rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +63,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a model did on samples held back: mean ``loss``, mean cosine of its output rows with the float model's, and
-    the share of right classes where these are known."""
+    """How a model did on samples held back: mean ``loss``, mean cosine of its output rows with the float model's,
+    ``relations`` (whether it still tells samples apart: see the function), and the share of right classes where these
+    are known."""
 
     stage: str
     loss: float
     cosine: float
+    relations: float | None
     accuracy: float | None
 
 
@@ -175,4 +181,21 @@ class _Scoring:
         found, wanted = torch.from_numpy(outputs), torch.from_numpy(self.wanted)
         targets = torch.from_numpy(labels) if self.loss in LABELLED and labels is not None else wanted
         right = None if labels is None else share_right(outputs, labels)
-        return Score(stage, float(LOSSES[self.loss](found, targets)), 1 - float(cosine(found, wanted)), right)
+        loss, close = float(LOSSES[self.loss](found, targets)), 1 - float(cosine(found, wanted))
+        return Score(stage, loss, close, relations(outputs, self.wanted), right)
+
+
+def relations(found: Array, wanted: Array) -> float | None:
+    """Pearson's r between the cosines of every two samples in ``found[N, ...]`` and what they are in ``wanted``, over
+    the first ``RELATED``: one answer to everything may have a high cosine with the wanted ones, but no r. None where
+    all cosines are the same, or fewer than two."""
+    one, other = (_similarities(each[:RELATED]) for each in (found, wanted))
+    if len(one) < 2 or min(np.ptp(one), np.ptp(other)) < SAME:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _similarities(outputs: Array) -> npt.NDArray[np.float64]:
+    rows = outputs.reshape(len(outputs), -1).astype(np.float64)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-30)
+    return np.asarray((unit @ unit.T)[np.triu_indices(len(rows), 1)])
