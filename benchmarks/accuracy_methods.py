@@ -50,8 +50,7 @@ def _signs(*rates: tuple[float, float]) -> tuple[Trial, ...]:
 
 
 # By part and by what learns; as many for each. The ranges follow a first look at each part: labels on an easy task want
-# small steps, MiniLM's imitation from far away large ones, the twice as deep ViT-S/14 small ones where single weights
-# learn (all of them, or their signs).
+# small steps, MiniLM's imitation from far away large ones, that of the twice as deep ViT-S/14 small ones again.
 TRIALS: Mapping[str, Mapping[str, Sequence[Trial]]] = MappingProxyType(
     {
         "fashion": {
@@ -65,6 +64,11 @@ TRIALS: Mapping[str, Mapping[str, Sequence[Trial]]] = MappingProxyType(
             "signs": _signs((7e-4, 7e-4), (2.4e-3, 7e-4), (2.4e-3, 2e-3)),
         },
         "vit_s14": {
+            "dense": tuple(map(Trial, (3e-6, 1e-5, 3e-5))),
+            "codebook": tuple(map(Trial, (7e-5, 2e-4, 7e-4))),
+            "signs": _signs((2e-4, 1e-4), (2e-4, 3e-4), (7e-4, 3e-4)),
+        },
+        "vit_s14_inside": {
             "dense": tuple(map(Trial, (3e-6, 1e-5, 3e-5))),
             "codebook": tuple(map(Trial, (2e-4, 7e-4, 2.4e-3))),
             "signs": _signs((2e-4, 1e-4), (2e-4, 3e-4), (7e-4, 3e-4)),
