@@ -75,6 +75,8 @@ def measured(cell: Cell, part: Part, folder: Path) -> Row:
 
 def _whole_setting(cell: Cell, part: Part) -> Row:
     training = {**asdict(part.options), "loss": part.loss, "samples": part.samples}
+    if part.imitation is not None:
+        training["imitated"] = len(part.imitation.tensors)
     return json.loads(json.dumps({**cell.setting, "training": training}))
 
 
@@ -115,7 +117,15 @@ def _trained(cell: Cell, part: Part, model: GraphModule) -> Row:
     before = _signs(model)
     log = _Losses([])
     options = replace(cell.trial.applied(part.options), seed=cell.seed)
-    steps = train(model, data, LOSSES[part.loss], options, augment=part.augment, open_logs=lambda _: (log,))
+    steps = train(
+        model,
+        data,
+        LOSSES[part.loss],
+        options,
+        augment=part.augment,
+        imitation=part.imitation,
+        open_logs=lambda _: (log,),
+    )
     losses = [row.loss for row in log.rows]
     after = _signs(model)
     return {

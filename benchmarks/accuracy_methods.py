@@ -68,6 +68,11 @@ TRIALS: Mapping[str, Mapping[str, Sequence[Trial]]] = MappingProxyType(
             "codebook": tuple(map(Trial, (7e-5, 2e-4, 7e-4))),
             "signs": _signs((2e-4, 1e-4), (2e-4, 3e-4), (7e-4, 3e-4)),
         },
+        "vit_s14_inside": {
+            "dense": tuple(map(Trial, (3e-6, 1e-5, 3e-5))),
+            "codebook": tuple(map(Trial, (2e-4, 7e-4, 2.4e-3))),
+            "signs": _signs((2e-4, 1e-4), (2e-4, 3e-4), (7e-4, 3e-4)),
+        },
     }
 )
 
@@ -105,7 +110,9 @@ METHODS: Mapping[str, Method] = MappingProxyType({row.name: row for row in _ROWS
 
 _POWERS = tuple(1 << bits for bits in range(1, 11))
 _MASKS = tuple(Mask(kept, group) for kept, group in ((2, 4), (2, 8), (3, 8), (4, 8)))
-_RANKS = ((4, 2), (4, 3), (6, 4), (8, 4), (8, 6))  # weights in a folded codeword, numbers in a stored one
+# Weights in a folded codeword, numbers in a stored one. As many of both is plain VQ in two factors, and what the
+# estimate of the rank (compiler.compress.rank) asks for where neighbouring weights are uncorrelated.
+_RANKS = ((4, 2), (4, 3), (4, 4), (6, 4), (6, 6), (8, 4), (8, 6), (8, 8))
 
 
 def scale_mode(codec: Codec) -> ScaleMode:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from accel.graph import Graph
 from accel.packed import weight_parameters
 from benchmarks.quality_models import Measure
 from compiler.training import LOSSES, GraphModule, TrainingData, TrainingOptions, accuracy, mean_loss
+from compiler.training.imitation import Imitation
 from compiler.training.loop import Augment
 
 Array = npt.NDArray[Any]
@@ -41,6 +42,7 @@ class Part:
     loss: str
     options: TrainingOptions
     augment: Augment | None
+    imitation: Imitation | None = None
 
     @property
     def compressed_weights(self) -> dict[str, Array]:
@@ -130,7 +132,8 @@ MINILM = Profile(
         Measure("wordsim353", "WordSim-353 ρ"),
     ),
     "The sentence encoder of `zoo:minilm` (d = 384, 6 layers; all 10.6 M weights in its 36 matrices are compressed) "
-    f"learns to give the embeddings it gives in float32 (loss: 1 less their cosine). No labels: {MINILM_SAMPLES:,} "
+    f"learns to give the embeddings it gives in float32 (loss: 1 less their cosine, nothing inside the model: `accel "
+    f"finetune --loss cosine --imitate outputs`). No labels: {MINILM_SAMPLES:,} "
     f"pieces of {MINILM_TOKENS} tokens of 300 news texts, drawn anew for every seed from {MINILM_POOL:,}, "
     f"each seen once, in batches of {MINILM_BATCH}. Rates are decided by the cosine on {MINILM_VALIDATION} "
     "other pieces. Scored in float32 on the 50 texts of Lee et al., none of the 300, each at its own length (cosine "
@@ -147,38 +150,58 @@ def _minilm() -> Part:
 # --- ViT-S/14 --------------------------------------------------------------------------------------------------------
 
 VIT_SIDE = 112  # 64 patches instead of 256: a fourth of the cost
-VIT_SAMPLES, VIT_BATCH = 384, 24  # 16 steps
+VIT_SAMPLES = 384
+VIT_BATCH, VIT_INSIDE_BATCH = 24, 12  # 16 and 32 steps
 VIT_POOL = 1_120  # views runs draw from: 40 of each photograph, 14 of each CIFAR picture
 VIT_HELD_BACK, VIT_VIEWS = 20, 5  # pictures never trained on, views of each
 VIT_VALIDATION = 4  # of those held back
+_VIT_SCORED = VIT_HELD_BACK - VIT_VALIDATION
 
+_VIT_MEASURES = (
+    Measure("cosine", "cosine to float"),
+    Measure("class_token", "class token: cosine to float"),
+    Measure("relations", "similarities: r with float"),
+)
 VIT = Profile(
-    "ViT-S/14, self-distilled",
-    (
-        Measure("cosine", "cosine to float"),
-        Measure("class_token", "class token: cosine to float"),
-        Measure("relations", "similarities: r with float"),
-    ),
+    "ViT-S/14, self-distilled by its outputs alone",
+    _VIT_MEASURES,
     f"The vision transformer of `zoo:vit_s14` (DINOv2's layout, d = 384, 12 blocks; all 21.2 M weights in the 72 "
     f"matrices of its blocks are compressed, patch embedding stays float32) learns to give the tokens it gives in "
-    f"float32 (loss: 1 less their cosine, mean over {(VIT_SIDE // 14) ** 2 + 1} tokens), at {VIT_SIDE}x{VIT_SIDE} with "
-    f"the position embedding resampled. No labels, and few pictures: {VIT_SAMPLES} random crops, drawn anew for every "
-    f"seed from {VIT_POOL:,}, half of 14 photographs of scikit-image, half of 40 CIFAR pictures, enlarged; each "
-    f"seen once, in batches of {VIT_BATCH}. {VIT_HELD_BACK} ImageNet pictures of foolbox are held back whole: rates "
-    f"are decided by the cosine on {VIT_VALIDATION} of them, the other {VIT_HELD_BACK - VIT_VALIDATION} are scored in "
-    f"float32, {VIT_VIEWS} views of each (all of it, its corners), {(VIT_HELD_BACK - VIT_VALIDATION) * VIT_VIEWS} in "
-    "all: cosine over all tokens, cosine of class tokens, and Pearson's r between the cosines of two pictures' class "
-    "tokens and what they are in float32, over all pairs of views of different pictures. The last tells whether "
-    "pictures are still told apart: features of all pictures have much in common, so that one answer to everything "
-    "would have a high cosine to float, but no r.",
+    f"float32 (loss: 1 less their cosine, mean over {(VIT_SIDE // 14) ** 2 + 1} tokens: `accel finetune --loss cosine "
+    f"--imitate outputs`), at {VIT_SIDE}x{VIT_SIDE} with the position embedding resampled. No labels, and few "
+    f"pictures: {VIT_SAMPLES} random crops, drawn anew for every seed from {VIT_POOL:,}, half of 14 photographs of "
+    f"scikit-image, half of 40 CIFAR pictures, enlarged; each seen once, in batches of {VIT_BATCH}. {VIT_HELD_BACK} "
+    f"ImageNet pictures of foolbox are held back whole: rates are decided by the cosine on {VIT_VALIDATION} of them, "
+    f"the other {_VIT_SCORED} are scored in float32, {VIT_VIEWS} views of each (all of it, its corners), "
+    f"{_VIT_SCORED * VIT_VIEWS} in all: cosine over all tokens, cosine of class tokens, and Pearson's r between the "
+    "cosines of two pictures' class tokens and what they are in float32, over all pairs of views of different "
+    "pictures. The last tells whether pictures are still told apart: features of all pictures have much in common, so "
+    "that one answer to everything would have a high cosine to float, but no r.",
+)
+VIT_INSIDE = Profile(
+    "ViT-S/14, self-distilled from the inside",
+    _VIT_MEASURES,
+    f"The same model, pictures and scores, in batches of {VIT_INSIDE_BATCH}. It learns to compute the same on the way, "
+    "too, which is what `accel finetune` does unless told otherwise: to the loss above is added, with equal weight, "
+    "the mean squared error of the 24 residual sums inside, each over the power of what differs between pictures there "
+    "(`compiler.training.imitation`).",
 )
 
 
-def _vit_s14() -> Part:
+def _vit_s14(inside: bool) -> Part:
     from benchmarks.accuracy_pictures import vit_s14
 
-    return vit_s14()
+    return vit_s14(inside)
 
 
-PARTS: Mapping[str, Callable[[], Part]] = MappingProxyType({"fashion": fashion, "minilm": _minilm, "vit_s14": _vit_s14})
-PROFILES: Mapping[str, Profile] = MappingProxyType({"fashion": FASHION, "minilm": MINILM, "vit_s14": VIT})
+PARTS: Mapping[str, Callable[[], Part]] = MappingProxyType(
+    {
+        "fashion": fashion,
+        "minilm": _minilm,
+        "vit_s14": partial(_vit_s14, inside=False),
+        "vit_s14_inside": partial(_vit_s14, inside=True),
+    }
+)
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {"fashion": FASHION, "minilm": MINILM, "vit_s14": VIT, "vit_s14_inside": VIT_INSIDE}
+)

@@ -12,6 +12,7 @@ from accel.packed import weight_parameters
 from benchmarks.accuracy_parts import (
     SPLIT_SEED,
     VIT_BATCH,
+    VIT_INSIDE_BATCH,
     VIT_POOL,
     VIT_SAMPLES,
     VIT_SIDE,
@@ -22,14 +23,15 @@ from benchmarks.accuracy_parts import (
 from benchmarks.quality_data import TORCHVISION, distillation_views, imagenet_views, tell
 from benchmarks.quality_scores import cosines
 from compiler.frontend import load_model
-from compiler.training import GraphModule, TrainingData, TrainingOptions, outputs_of
+from compiler.training import GraphModule, Imitation, TrainingData, TrainingOptions, inner_tensors, outputs_of
 
 Array = npt.NDArray[Any]
 
 
 @cache
-def vit_s14() -> Part:
-    """The vision transformer, trained towards its float tokens of some pictures and scored on those of others."""
+def vit_s14(inside: bool) -> Part:
+    """The vision transformer, trained towards its float tokens of some pictures and scored on those of others; with
+    ``inside`` also towards what its float self computes on the way."""
     model = load_model("zoo:vit_s14", input_shapes={"input": (1, 3, VIT_SIDE, VIT_SIDE)}, progress=tell)
     (name,) = model.graph.inputs
     reference = GraphModule(model.graph, model.weights)
@@ -45,7 +47,7 @@ def vit_s14() -> Part:
         return TrainingData({name: views[chosen]}, wanted[chosen])
 
     return Part(
-        name="vit_s14",
+        name="vit_s14_inside" if inside else "vit_s14",
         graph=model.graph,
         weights=model.weights,
         compressed=tuple(weight for weight in weight_parameters(model.graph) if weight.startswith("encoder.layer.")),
@@ -54,8 +56,11 @@ def vit_s14() -> Part:
         validate=lambda trained: token_cosine(tokens(trained, held_back), of_held_back),
         score=lambda trained: feature_scores(tokens(trained, scored), of_scored),
         loss="cosine",
-        options=TrainingOptions(epochs=1, batch=VIT_BATCH, warm_up=WARM_UP, precision="bfloat16"),
+        options=TrainingOptions(
+            epochs=1, batch=VIT_INSIDE_BATCH if inside else VIT_BATCH, warm_up=WARM_UP, precision="bfloat16"
+        ),
         augment=None,
+        imitation=Imitation(reference, inner_tensors(model.graph)) if inside else None,
     )
 
 

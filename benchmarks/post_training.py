@@ -13,7 +13,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from accel.codecs import Codec, parse_codec
+from accel.graph import Graph
 from accel.packed import weight_parameters
+from benchmarks.post_training_findings import Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_kept import drop_kept, kept_findings
 from benchmarks.post_training_page import write_page
 from benchmarks.post_training_tables import tables
 from benchmarks.quality import one_thread
@@ -31,6 +34,7 @@ from compiler.compress.budget import (
     OUTPUT_ERROR,
     Budget,
     Candidate,
+    Tensors,
     candidates,
     decoded_weight,
     spend,
@@ -61,50 +65,6 @@ WORKERS = 2
 CAFFE = Normalisation((123.0, 117.0, 104.0), (1.0, 1.0, 1.0))  # open_nsfw's, which then swaps red and blue
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One weight in one codec; ``output_error`` of the model if it alone is coded."""
-
-    name: str
-    codec: str
-    reason: str
-    weights: int
-    stored_bytes: int
-    weight_error: float
-    output_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A whole model in one codec or under one budget, on inputs held back."""
-
-    codec: str
-    stored_bytes: int
-    output_error: float
-    layers: tuple[Layer, ...]
-    bound: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Weighing:
-    """Output error of one codec with and without weights of errors."""
-
-    codec: str
-    vector_axis: str
-    plain: float
-    weighted: float
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """All of one model; ``budgets[i]`` may take as many bytes as ``uniform[i]``."""
-
-    model: str
-    uniform: tuple[Outcome, ...]
-    budgets: tuple[Outcome, ...]
-    weighings: tuple[Weighing, ...]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the benchmark."""
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="default: all")
@@ -125,7 +85,7 @@ def main(options: argparse.Namespace) -> bool:
     """Measure, write page, plot and tables; whether a budget beat every codec that leaves it a choice."""
     begin = time.monotonic()
     found: dict[str, Findings] = {}
-    spawn, job = multiprocessing.get_context("spawn"), functools.partial(findings, weighed=options.weighed)
+    spawn, job = multiprocessing.get_context("spawn"), functools.partial(_kept, weighed=options.weighed)
     with one_thread(), ProcessPoolExecutor(options.workers, spawn) as pool:
         running = {pool.submit(job, name, options.codecs): name for name in options.models}
         for done in as_completed(running):
@@ -134,6 +94,7 @@ def main(options: argparse.Namespace) -> bool:
             ordered = [found[name] for name in options.models if name in found]
             for path in write_page(ordered, tables(ordered), options.output, options.layers):
                 tell(f"wrote {path}")
+    drop_kept()
     lost = [
         f"{each.model}: {own.codec} {own.output_error:.4g}, the budget {other.output_error:.4g}"
         for each in ordered
@@ -143,6 +104,10 @@ def main(options: argparse.Namespace) -> bool:
     for text in lost:
         tell(f"the budget is no better than one codec: {text}")
     return not lost
+
+
+def _kept(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Findings:
+    return kept_findings(name, spellings, weighed, lambda: findings(name, spellings, weighed))
 
 
 def findings(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Findings:
@@ -177,7 +142,7 @@ def _asked(coder: Coder, options: Mapping[str, Sequence[Candidate]], codec: Code
 
 
 def _weighings(
-    subject: Subject, codecs: Sequence[Codec], inputs: Sequence[Any], wanted: Sequence[npt.NDArray[Any]]
+    subject: Subject, codecs: Sequence[Codec], inputs: Sequence[Any], wanted: Sequence[Tensors]
 ) -> Iterator[Weighing]:
     moments = second_moments(subject.graph, subject.weights, subject.calibration)
     for codec in codecs:
@@ -198,21 +163,19 @@ def _layer(coder: Coder, name: str, found: Candidate) -> Layer:
     return Layer(name, str(codec), reason, size, found.stored_bytes, error, found.error)
 
 
-def _held_back(
-    subject: Subject, layers: Mapping[str, Any], inputs: Sequence[Any], wanted: Sequence[npt.NDArray[Any]]
-) -> float:
+def _held_back(subject: Subject, layers: Mapping[str, Any], inputs: Sequence[Any], wanted: Sequence[Tensors]) -> float:
     """Squared error over squares of the outputs for ``inputs``, weights being those of ``layers``."""
     decoded = {name: decoded_weight(each).reshape(subject.graph.parameters[name]) for name, each in layers.items()}
     values, error, power = {**subject.weights, **decoded}, 0.0, 0.0
     for each, outputs in zip(inputs, wanted, strict=True):
-        error += squared_distance({"": _outputs(subject, values, each)}, {"": outputs})
-        power += float(np.square(outputs, dtype=np.float64).sum())
+        error += squared_distance(_outputs(subject, values, each), outputs)
+        power += sum(float(np.square(output, dtype=np.float64).sum()) for output in outputs.values())
     return error / power
 
 
-def _outputs(subject: Subject, values: Mapping[str, Any], each: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _outputs(subject: Subject, values: Tensors, each: npt.NDArray[Any]) -> Tensors:
     graph = subject.graph_of(each.shape)
-    return evaluate(graph, cut(values, graph), {subject.input_name: each})[subject.output_name]
+    return evaluate(graph, cut(values, graph), {subject.input_name: each})
 
 
 def _progress(model: str) -> Any:
@@ -230,18 +193,29 @@ def _progress(model: str) -> Any:
 def thin_resnet() -> Subject:
     """The content filter on photographs; ImageNet's pictures are held back. It has no labels here."""
     model = load_model("zoo:resnet50_thin", progress=tell)
-    ((name, shape),) = model.graph.inputs.items()
+    graph = without_softmax(model.graph)
+    ((name, shape),) = graph.inputs.items()
     views, pictures = (
         np.ascontiguousarray(planes[:, ::-1].transpose(0, 2, 3, 1))
         for planes in (calibration_images(8, CAFFE), imagenet_images(CAFFE).pictures)
     )
     return Subject(
-        graph=model.graph,
+        graph=graph,
         weights=model.weights,
         calibration=[{name: view[None]} for view in views],
         inputs=[picture[None] for picture in pictures],
         score=lambda found, wanted: {},
-        graph_of=lambda _: model.graph,
+        graph_of=lambda _: graph,
         cost_shape=shape,
         executed=0,
     )
+
+
+def without_softmax(graph: Graph) -> Graph:
+    """``graph`` up to its last layer, with what that reads and what it gives as outputs.
+
+    Two probabilities next to 0 and 1 tell nothing of weights: any model that is as sure has an error of nearly nothing.
+    """
+    assert [op.kind for op in graph.ops[-2:]] == ["gemm", "softmax"]
+    layer = graph.ops[-2]
+    return replace(graph, ops=graph.ops[:-1], outputs=(layer.inputs[0], layer.output))

@@ -16,7 +16,7 @@ from benchmarks.markdown import command, markdown
 from benchmarks.post_training_tables import bits, layer_table
 
 if TYPE_CHECKING:
-    from benchmarks.post_training import Findings
+    from benchmarks.post_training_findings import Findings
 
 NAME = "post_training"
 INTRODUCTION = """# Codecs before any training
@@ -27,6 +27,8 @@ float32, so that only weights are judged.
 
 * *Output error*: squared error over squares of the model's outputs, on inputs (Lee-50's news texts, ImageNet pictures)
   that neither calibration nor any choice has seen. Above about 0.5 a model is broken, and differences mean little.
+  resnet50_thin answers with two probabilities next to 0 and 1: its outputs here are what its last layer reads and
+  gives.
 * *Layers*: squared error over squares of each layer's weights. What hurts most is told by coding one layer at a time
   and measuring the outputs on calibration samples.
 * *Bits* count codebooks, scales and padding. A layer for which a codec would take more than int8 is int8, and depthwise

@@ -10,7 +10,7 @@ import numpy as np
 from accel.reporting import Column, Table
 
 if TYPE_CHECKING:
-    from benchmarks.post_training import Findings, Layer, Outcome
+    from benchmarks.post_training_findings import Findings, Layer, Outcome
 
 WORST = 3  # layers named
 

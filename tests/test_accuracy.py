@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from accel.codecs import SSVQ, Int8, parse_codec
+from accel.codecs import LR2VQ, SSVQ, Int8, parse_codec
 from accel.errors import CodecError, ConfigError, FormatError
 from benchmarks import accuracy, accuracy_cells, accuracy_page, quality_data
 from benchmarks.accuracy_cells import Cell, measured
@@ -29,6 +29,7 @@ from benchmarks.accuracy_page import BEGIN, Entry, contrasts, entries, read_rows
 from benchmarks.accuracy_parts import PARTS, PROFILES, Part
 from benchmarks.accuracy_plots import LOOKS, quality_figure, write_plots
 from compiler.compress import compress_layer
+from compiler.compress.rank import estimated_rank, rank_errors
 from compiler.frontend.torch_import import import_torch
 from compiler.training import GraphModule, TrainingData, TrainingOptions, outputs_of
 
@@ -90,6 +91,14 @@ def test_the_chosen_codec_has_the_bits_of_the_level_and_the_least_error(family: 
     assert {type(each) for each in candidates(family)} == {type(codec)} == {family}
     assert tried[str(codec)][1] == min(error for _, error in tried.values())
     assert all(BELOW * 1.5 <= bits <= ABOVE * 1.5 for bits, _ in tried.values())
+
+
+def test_uncorrelated_weights_have_a_codebook_of_full_rank_as_the_estimate_has_it() -> None:
+    codec, tried = chosen_codec(LR2VQ, 1.5, weights())
+    assert isinstance(codec, LR2VQ)
+    errors = rank_errors(weights()["a.weight"].astype(np.float32), codec.k, codec.m, scale="tensor")
+    assert codec.r == codec.m == estimated_rank(errors)
+    assert any(each.r < each.m for each in map(parse_codec, tried) if isinstance(each, LR2VQ))
 
 
 def test_a_level_no_codec_reaches_is_refused() -> None:

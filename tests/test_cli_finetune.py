@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_training import one_thread, stripes
+from training_cases import one_thread, stripes
 
 from accel.cli import main
 from accel.graph import GraphBuilder
@@ -85,11 +85,22 @@ def test_without_labels_the_float_model_teaches(folder: Path, capsys: Captured) 
         (folder / "parts" / f"{name}.npz").write_bytes((folder / "plain.npz").read_bytes())
     assert main(tune("--epochs", "2", data="parts")) == 0
     text = capsys.readouterr().out
-    assert "cosine to float" in text and "accuracy" not in text and "trained on 144 samples in 36 steps" in text
+    assert (
+        "cosine to float" in text
+        and "similarities: r with float" in text
+        and "accuracy" not in text
+        and "trained on 144 samples in 36 steps" in text
+    )
     assert main([*tune("--loss", "kl", "--json", "--codec", "vq:k=8,d=4", data="plain.npz")]) == 0
     found = scores(capsys)
     assert found["float model"]["loss"] == pytest.approx(0, abs=1e-6)
     assert found["fine-tuned"]["loss"] < found["compressed"]["loss"]
+    assert found["float model"]["relations"] == pytest.approx(1)
+    options = tune(
+        "--loss", "kl", "--codec", "vq:k=8,d=4", "--imitate", "outputs", data="plain.npz", out="out.vq.safetensors"
+    )
+    assert main(options) == 0
+    assert packed_digest("out.vq.safetensors") != packed_digest("net.vq.safetensors")
 
 
 def test_a_finished_run_is_not_repeated_and_another_is_refused(folder: Path, capsys: Captured) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_training import Net, net, one_thread, same, stripes
 from torch import nn
+from training_cases import Net, net, one_thread, same, stripes
 
 from accel.codecs import parse_codec
 from accel.errors import ConfigError
 from compiler.training import (
     LOSSES,
     Checkpointing,
+    TrainingData,
     TrainingOptions,
     WeightOptions,
     coded_weights,
@@ -146,3 +147,23 @@ def test_what_is_clipped_does_not_learn() -> None:
     values = torch.tensor([-9.0, -7.6, -7.4, 0.2, 7.4, 7.6], requires_grad=True)
     rounded(values, -7, 7).sum().backward()
     assert values.grad is not None and values.grad.tolist() == [0, 0, 1, 1, 1, 0]
+
+
+def test_a_dimension_that_an_outlier_stretches_moves_by_what_its_codewords_are() -> None:
+    """LR2VQ: one step of the optimiser is at most the rate times the RMS of each dimension, in real numbers."""
+    weights = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    weights[:4, 0] = 60  # a vector of the first four channels
+    model = nn.Sequential(nn.Linear(64, 64, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.from_numpy(weights))
+    compress_modules(model, lambda *_: parse_codec("lr2vq:k=128,m=4,r=4"), scale="tensor")
+    (coded,) = coded_weights(model).values()
+    before = coded.codebook.latent.detach() * coded.codebook.unit
+    power = before.square().mean(0).sqrt()
+    assert power.max() > 3 * power.min()  # the outlier's dimension has small numbers
+    data = TrainingData({"x": np.random.default_rng(1).normal(size=(8, 64)).astype(np.float32)}, np.zeros((8, 64)))
+    options = TrainingOptions(batch=8, rate=0.01, codebook_factor=1.0)
+    train(model, data, lambda outputs, _: outputs.square().mean(), options)
+    moved = coded.codebook.latent.detach() * coded.codebook.unit - before
+    assert moved.abs().max() > 0
+    assert bool((moved.abs().amax(0) <= 1.01 * options.rate * power).all())

@@ -2,8 +2,9 @@
 
 --data is a data set (fashion_mnist), an .npz file, or a folder of such files: an array for each input, samples in
 front, and optionally the classes in "labels". With labels the loss is cross-entropy; without, the model is taught to
-answer as its float self. What is held back is only scored. Freezing of signs is checked every 500 steps, or a twentieth
-of a shorter run, at least 10. Activations are calibrated on the first training samples, or those of --calibrate.
+answer as its float self, and to compute the same on the way there. What is held back is only scored. Freezing of signs
+is checked every 500 steps, or a twentieth of a shorter run, at least 10. Activations are calibrated on the first
+training samples, or those of --calibrate.
 """
 
 from __future__ import annotations
@@ -213,6 +214,7 @@ def _scores_table(recipe: Recipe, split: Split, tuned: FineTuning, totals: Mappi
         Column("stage", "model"),
         Column("loss", recipe.loss, "1"),
         Column("cosine", "cosine to float", "1"),
+        Column("relations", "similarities: r with float", "1"),
         Column("accuracy", "accuracy", "percent"),
     )
     known = columns if split.held_back.labels is not None else columns[:-1]

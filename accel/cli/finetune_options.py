@@ -25,6 +25,13 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help=f"share of samples that are only scored, where the data have no test split (default {HELD_BACK})",
     )
     parser.add_argument("--loss", help="cross_entropy (with labels), mse, cosine or kl to the float model")
+    parser.add_argument(
+        "--imitate",
+        choices=("layers", "outputs"),
+        default="layers",
+        help="of the float model, where a loss towards it is learned: what is inside it, too, or its outputs alone "
+        "(default layers; outputs take a third less time, but many layers of few bits stop telling inputs apart)",
+    )
 
 
 def add_loop(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +116,7 @@ def recipe_of(arguments: argparse.Namespace, labelled: bool) -> Recipe:
         kept_codecs(arguments.keep),
         arguments.scale,
         arguments.vector_axis,
+        arguments.imitate,
         WeightOptions(
             arguments.codebook_gradient,
             arguments.signs,

@@ -15,6 +15,7 @@ functions of what is trained; afterwards they give back encoded layers, or a pac
 - ``train`` (``loop``): deterministic; ``Checkpointing`` lets a killed run go on to the same result. One epoch is
   ``TrainingOptions(epochs=1)``; ``stop_after`` ends a run after a step, ``resume`` goes on.
 - ``LOSSES``: ``cross_entropy`` with labels; ``mse``, ``cosine``, ``kl`` towards ``outputs_of`` the float model.
+  ``Imitation`` adds what is inside it, ``inner_tensors``: a graph of many layers and few bits needs that.
 - ``finetune``: all of it for a graph, with scores before and after: what ``accel finetune`` calls.
 - ``accuracy``, ``mean_loss``, ``outputs_of`` (``data``): evaluation.
 
@@ -37,6 +38,7 @@ from compiler.training.data import Samples, TrainingData, accuracy, mean_loss, o
 from compiler.training.export import export_graph, export_module
 from compiler.training.finetune import FineTuning, Recipe, Score, finetune
 from compiler.training.graph_module import GraphModule
+from compiler.training.imitation import Imitation, inner_tensors
 from compiler.training.log import CsvLog, StepRow, TensorBoardLog
 from compiler.training.loop import Checkpointing, Log, make_optimiser, train
 from compiler.training.losses import LOSSES, find_loss
@@ -51,6 +53,7 @@ __all__ = [
     "FineTuning",
     "Freezing",
     "GraphModule",
+    "Imitation",
     "Log",
     "Recipe",
     "Samples",
@@ -71,6 +74,7 @@ __all__ = [
     "finetune",
     "frozen_share",
     "holds_checkpoint",
+    "inner_tensors",
     "make_optimiser",
     "mean_loss",
     "outputs_of",

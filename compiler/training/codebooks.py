@@ -22,16 +22,18 @@ from compiler.training.vectors import from_vectors, to_vectors
 
 
 class Rounded8(nn.Module):
-    """A matrix of integers ``lowest..127`` to train: ``latent`` times a constant unit, rounded."""
+    """A matrix of integers ``lowest..127`` to train: ``latent`` times constant units, rounded. The unit is the RMS of
+    the whole matrix, or of what lies along ``axis``: what has a step of its own has a unit of its own."""
 
     unit: Tensor
 
-    def __init__(self, start: Codebook, lowest: int) -> None:
+    def __init__(self, start: Codebook, lowest: int, axis: int | None = None) -> None:
         super().__init__()
         wide = start.astype(np.float64)
-        unit = np.float32(np.sqrt(np.square(wide).mean()) or 1.0)
+        power = np.square(wide).mean(axis, keepdims=axis is not None)
+        unit = np.sqrt(np.where(power > 0, power, 1.0)).astype(np.float32)
         self.lowest = float(lowest)
-        self.register_buffer("unit", torch.tensor(unit))
+        self.register_buffer("unit", torch.as_tensor(unit))
         self.latent = nn.Parameter(torch.from_numpy((wide / unit).astype(np.float32)))
 
     def forward(self) -> Tensor:
@@ -145,15 +147,19 @@ class MaskedWeight(CodebookWeight):
 class ProjectedWeight(CodebookWeight):
     """LR2VQ (arXiv 2211.11397): codewords are a codebook times a projection, both trained.
 
-    They are folded on every use just as the device folds them once, in integers with the shift found at the start.
+    They are folded on every use just as the device folds them once, in integers with the shift found at the start. Each
+    dimension between the two fills 8 bits by a step of its own, so it learns in a unit of its own: in one for all, a
+    dimension that an outlier stretches would move by many times what its codewords are.
     """
 
     def __init__(
         self, layer: EncodedLayer, shape: tuple[int, ...], weights: npt.NDArray[np.float32], options: WeightOptions
     ) -> None:
         super().__init__(layer, shape, weights, options)
-        assert layer.projection is not None
-        self.projection, self.shift = Rounded8(layer.projection.matrix, -FOLD_LIMIT), layer.projection.shift
+        assert layer.projection is not None and layer.codebook is not None
+        self.codebook = Rounded8(layer.codebook, -FOLD_LIMIT, axis=0)
+        self.projection = Rounded8(layer.projection.matrix, -FOLD_LIMIT, axis=1)
+        self.shift = layer.projection.shift
 
     def codewords(self) -> Tensor:
         return shifted(self.codebook() @ self.projection(), self.shift, FOLD_LIMIT)

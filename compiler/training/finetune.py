@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
@@ -17,27 +18,33 @@ from compiler.compress import Compression, ScaleMode, codec_choices
 from compiler.training.data import Samples, TrainingData, outputs_of, share_right
 from compiler.training.export import export_graph
 from compiler.training.graph_module import GraphModule
+from compiler.training.imitation import Imitation, inner_tensors
 from compiler.training.log import StepRow
 from compiler.training.loop import Checkpointing, Log, train
 from compiler.training.losses import LABELLED, LOSSES, cosine
 from compiler.training.modules import compress_modules, frozen_share
-from compiler.training.options import TrainingOptions, WeightOptions
+from compiler.training.options import Imitated, TrainingOptions, WeightOptions
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 Progress = Callable[[float, float, str], None]
 
+RELATED = 512  # samples: 130,816 pairs
+SAME = 1e-9  # cosines that differ by less are equal but for rounding
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What is done to a model. ``codec``, ``keep``, ``scale`` and ``vector_axis`` as ``compiler.compress.compress``
-    takes them; k-means and training share the seed of ``loop``. ``loss`` is a name in ``LOSSES``."""
+    takes them; k-means and training share the seed of ``loop``. ``loss`` is a name in ``LOSSES``. With one that needs
+    no labels, ``imitate`` says what of the float model is learned: ``outputs``, or also what its ``layers`` hold."""
 
     codec: Codec
     loss: str
     keep: Sequence[tuple[str, Codec]] = ()
     scale: ScaleMode = "channel"
     vector_axis: VectorAxis = "out"
+    imitate: Imitated = "layers"
     weights: WeightOptions = field(default_factory=WeightOptions)
     loop: TrainingOptions = field(default_factory=TrainingOptions)
 
@@ -49,18 +56,21 @@ class Recipe:
             "scale": self.scale,
             "vector axis": self.vector_axis,
             "loss": self.loss,
+            "imitate": self.imitate,
             "weights": str(self.weights),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a model did on samples held back: mean ``loss``, mean cosine of its output rows with the float model's, and
-    the share of right classes where these are known."""
+    """How a model did on samples held back: mean ``loss``, mean cosine of its output rows with the float model's,
+    ``relations`` (whether it still tells samples apart: see the function), and the share of right classes where these
+    are known."""
 
     stage: str
     loss: float
     cosine: float
+    relations: float | None
     accuracy: float | None
 
 
@@ -118,6 +128,7 @@ def finetune(
         data,
         LOSSES[recipe.loss],
         recipe.loop,
+        imitation=_imitation(float_model, recipe),
         checkpoints=checkpoints,
         open_logs=lambda step: (last, *open_logs(step)),
         progress=progress,
@@ -131,6 +142,12 @@ def _outputs(model: nn.Module, samples: Samples, what: str, progress: Progress |
     if progress is not None:
         progress(0, 1, what)
     return outputs_of(model, samples.inputs)
+
+
+def _imitation(float_model: GraphModule, recipe: Recipe) -> Imitation | None:
+    if recipe.loss in LABELLED or recipe.imitate == "outputs":
+        return None
+    return Imitation(float_model, inner_tensors(float_model.graph))
 
 
 def _data(float_model: nn.Module, loss: str, samples: Samples, progress: Progress | None) -> TrainingData:
@@ -164,4 +181,21 @@ class _Scoring:
         found, wanted = torch.from_numpy(outputs), torch.from_numpy(self.wanted)
         targets = torch.from_numpy(labels) if self.loss in LABELLED and labels is not None else wanted
         right = None if labels is None else share_right(outputs, labels)
-        return Score(stage, float(LOSSES[self.loss](found, targets)), 1 - float(cosine(found, wanted)), right)
+        loss, close = float(LOSSES[self.loss](found, targets)), 1 - float(cosine(found, wanted))
+        return Score(stage, loss, close, relations(outputs, self.wanted), right)
+
+
+def relations(found: Array, wanted: Array) -> float | None:
+    """Pearson's r between the cosines of every two samples in ``found[N, ...]`` and what they are in ``wanted``, over
+    the first ``RELATED``: one answer to everything may have a high cosine with the wanted ones, but no r. None where
+    all cosines are the same, or fewer than two."""
+    one, other = (_similarities(each[:RELATED]) for each in (found, wanted))
+    if len(one) < 2 or min(np.ptp(one), np.ptp(other)) < SAME:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _similarities(outputs: Array) -> npt.NDArray[np.float64]:
+    rows = outputs.reshape(len(outputs), -1).astype(np.float64)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-30)
+    return np.asarray((unit @ unit.T)[np.triu_indices(len(rows), 1)])

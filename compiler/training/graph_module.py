@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,24 +50,32 @@ class GraphModule(nn.Module):
         return {name: getattr(self, _attribute(name)) for name in self.plain_names}
 
     def forward(self, *inputs: Tensor) -> Any:
-        plain, weights = self.plain(), {each.name: each.weight for each in self.weights}
-
-        def one(*sample: Tensor) -> Any:
-            return self._run(dict(zip(self.graph.inputs, sample, strict=True)), plain, weights)
-
-        outputs = torch.func.vmap(one)(*inputs)
+        outputs = self.tensors(self.graph.outputs, *inputs)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def _run(self, tensors: dict[str, Tensor], plain: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Any:
-        """Outputs for one sample. A tied parameter is one tensor to a product and another to whoever else reads it."""
-        tensors |= plain
+    def tensors(self, names: Sequence[str], *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What the tensors ``names`` of the graph are for ``inputs``, each with samples in front."""
+        plain, weights = self.plain(), {each.name: each.weight for each in self.weights}
+
+        def one(*sample: Tensor) -> tuple[Tensor, ...]:
+            return self._run(dict(zip(self.graph.inputs, sample, strict=True)) | plain, weights, names)
+
+        found: tuple[Tensor, ...] = torch.func.vmap(one)(*inputs)
+        return found
+
+    def _run(
+        self, tensors: dict[str, Tensor], weights: Mapping[str, Tensor], names: Sequence[str]
+    ) -> tuple[Tensor, ...]:
+        """For one sample. A tied parameter is one tensor to a product and another to whoever else reads it."""
+        wanted = frozenset(names)
         for position, op in enumerate(self.graph.ops):
             at = OPERATORS[op.kind].weight_input
             operands = [weights[name] if index == at else tensors[name] for index, name in enumerate(op.inputs)]
             tensors[op.output] = TORCH[op.kind](op.attributes, *operands)
             for name in self._leaving.get(position, ()):
-                tensors.pop(name, None)
-        return tuple(tensors[name] for name in self.graph.outputs)
+                if name not in wanted:
+                    tensors.pop(name, None)
+        return tuple(tensors[name] for name in names)
 
 
 def trained_parameters(graph: Graph) -> frozenset[str]:

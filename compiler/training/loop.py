@@ -22,6 +22,8 @@ from compiler.training.checkpoint import (
 )
 from compiler.training.coded import ROLES
 from compiler.training.data import TrainingData, batches
+from compiler.training.graph_module import GraphModule
+from compiler.training.imitation import Imitation
 from compiler.training.log import StepRow
 from compiler.training.losses import Loss
 from compiler.training.modules import coded_weights, frozen_share
@@ -67,7 +69,15 @@ class _Run:
     options: TrainingOptions
     optimiser: torch.optim.Optimizer
     augment: Augment | None
+    imitation: Imitation | None
     checkpoints: Checkpointing | None
+
+    def value(self, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        """What a batch is to lower."""
+        if self.imitation is None:
+            return self.loss(self.model(*inputs), targets)
+        assert isinstance(self.model, GraphModule)
+        return self.imitation.loss(self.loss, self.model, inputs, targets)
 
     @property
     def steps(self) -> int:
@@ -92,6 +102,7 @@ def train(
     options: TrainingOptions,
     *,
     augment: Augment | None = None,
+    imitation: Imitation | None = None,
     checkpoints: Checkpointing | None = None,
     open_logs: Callable[[int], Sequence[Log]] = lambda step: (),
     progress: Progress | None = None,
@@ -100,11 +111,12 @@ def train(
     """Train ``model`` in place on ``data`` and leave it in evaluation mode; returns the number of steps it has had.
 
     ``augment`` changes inputs ``[B, ...]`` by torch's random numbers, which are seeded for every step and put back
-    after it. ``open_logs`` is called with the number of steps already done. After step ``stop_after`` the run ends,
-    as if killed. Raises ``ConfigError`` if a loss or gradient is NaN or infinite, with the model as it was before that
-    step; the last checkpoint stays.
+    after it. With ``imitation`` the model, a ``GraphModule``, learns inner tensors of its teacher, too. ``open_logs``
+    is called with the number of steps already done. After step ``stop_after`` the run ends, as if killed. Raises
+    ``ConfigError`` if a loss or gradient is NaN or infinite, with the model as it was before that step; the last
+    checkpoint stays.
     """
-    run = _Run(model, data, loss, options, make_optimiser(model, options), augment, checkpoints)
+    run = _Run(model, data, loss, options, make_optimiser(model, options), augment, imitation, checkpoints)
     done = _resumed(run)
     logs = open_logs(done)
     model.train()
@@ -165,7 +177,7 @@ def _step(run: _Run, step: int) -> StepRow:
     with _seeded(run.options.seed, step):
         inputs = inputs if run.augment is None else run.augment(inputs)
         with torch.autocast("cpu", torch.bfloat16, enabled=run.options.precision == "bfloat16"):
-            value = run.loss(run.model(*inputs), targets)
+            value = run.value(inputs, targets)
         value.backward()
     norm = _gradient_norm(run, step, value)
     share = run.options.rate_share(step, run.steps)

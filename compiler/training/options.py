@@ -12,6 +12,8 @@ CodebookGradient = Literal["sum", "mean"]
 CODEBOOK_GRADIENTS: tuple[CodebookGradient, ...] = ("sum", "mean")
 Signs = Literal["learned", "fixed"]
 SIGNS: tuple[Signs, ...] = ("learned", "fixed")
+Imitated = Literal["outputs", "layers"]
+IMITATED: tuple[Imitated, ...] = ("outputs", "layers")
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
