@@ -69,7 +69,7 @@ class Family:
 # What ABC does with logic before and while it maps it to LUTs. Unlike its default, it keeps the structure it is given
 # and balances it (&b) instead of looking for a smaller one, maps with more structures to choose from (&dch -x), takes
 # what it mapped apart and maps again, and reckons with the way to a LUT as nextpnr reports it (-W, in ps; yosys says
-# 300). No register of a decoder's pipeline is more than three LUTs deep then.
+# 300). Few registers are more than three LUTs deep then, of decoders with d=8 and signs none.
 _ABC9 = "+&scorr;&sweep;&syn3;&b;&dch,-x;&if,-W,800;&mfs;&st;&dch,-x;&if,-W,800,{{D}},{{R}},-v;&mfs"
 
 # Collisions of reads and writes are the component's business: with -no-rw-check a memory gets no logic that

@@ -146,8 +146,8 @@ class Barrel(wiring.Component):
 
 
 def shifted(m: Module, platform: object, bits: Value, shift: Value, low: int, kept: int) -> Value:
-    """The low ``kept`` bits of ``bits >> (shift << low)``: one stage, of up to four places to begin at."""
-    if len(shift) < STAGE_SHIFT_BITS:
+    """The low ``kept`` bits of ``bits >> (shift << low)``: one stage, of two or four places to begin at."""
+    if len(shift) == 1:
         return Mux(shift, bits[1 << low :], bits)
     return one_of_four(m, platform, shift, [bits[place << low :][:kept] for place in range(1 << len(shift))])
 

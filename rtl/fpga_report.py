@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from accel.reporting import Column, Table
-from rtl.devices import DEVICES
+from rtl.devices import DEVICES, GENERIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,8 @@ def _notes(report: FpgaReport) -> list[str]:
     family = DEVICES[report.device].family
     units = f"LUTs of {family.lut_inputs} inputs, block RAMs of {family.block_ram_bits:,} bits"
     notes = [f"{report.device}: {units}; LUT RAM: {family.distributed_ram}"]
+    if family.fabric.name != GENERIC.name:
+        notes.append(f"{report.device}: made of its cells, as --fabric {family.fabric.name} writes it")
     if report.worst:
         notes.append(f"{report.device}: worst seed's critical path: {path_text(report.worst)}")
     when = "from the cache; they took" if report.cached else "which took"

@@ -17,6 +17,7 @@ def one_of_four(m: Module, platform: object, which: Value, values: Sequence[Valu
     two values, the first LUT passes on which one it is.
     """
     first, second, third, fourth = values
+    assert len(which) == 2 and not any(value.shape().signed for value in values)
     if getattr(platform, "lut", None) != "LUT4":
         return Mux(which[1], Mux(which[0], fourth, third), Mux(which[0], second, first))
     return Cat(_one_bit(m, which, *bits) for bits in zip_longest(*values, fillvalue=Const(0, 1)))

@@ -122,7 +122,7 @@ targets:
     flow_options:
       tool: icarus
       iverilog_options: [-g2012]
-      verilator_options: [--binary, --timing, -Wno-fatal]
+      verilator_options: [--binary, --timing, -Wno-fatal, -CFLAGS, -std=c++20]
   lint:
     filesets: [rtl]
     toplevel: decoder

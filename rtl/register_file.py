@@ -21,6 +21,7 @@ def signal_name(register: Register, field: str) -> str:
 class RegisterFile(wiring.Component):
     """Ports by what registers are made of: of ``live`` ones, their fields; of ``sticky`` ones, what sets each bit; of
     ``counter`` ones, what they count; of ``pulse`` ones, a pulse a bit. ``irq``: an enabled event has happened.
+    ``write_address`` and ``write_data`` stand still from the cycle before ``write`` on.
 
     ``read_data`` is two cycles behind ``read_address``; so is ``read_refused``.
     """

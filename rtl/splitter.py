@@ -55,7 +55,8 @@ class Splitter(wiring.Component):
         accept, fresh, missed, over = Signal(), Signal(), Signal(), Signal()
         # A beat is taken (``open``) or made up (``given``). Between strips there is one of nothing, made up and last.
         opened, given, last, loaded, surplus = Signal(), Signal(init=1), Signal(init=1), Signal(), Signal()
-        # ``index``: number of the beat after the one at hand. What a strip's first beat sets needs no reset.
+        # ``index``: number of the beat after the one at hand. What the cycle after a reset sets, as a strip's
+        # first beat does (``last`` and ``given`` are set then), needs none.
         index, nearly_last = Signal(self._config.beat_count_bits, reset_less=True), Signal()
         wanted = self._wants(m, job, index, accept, last)
         (wants_code, codes), (wants_side, sides) = wanted["code"], wanted.get("side", _NONE)

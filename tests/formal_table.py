@@ -160,7 +160,7 @@ PLACER_HALVES = {
     "end told by another bit": Mutant("rtl.extractor", "bits_less_1)[bits - 1]", "bits_less_1)[bits - 4]"),
 }
 CODEBOOKS = {
-    "taken early": Mutant("rtl.codebook", "ready.eq(((free != done) | self.release) & ~end)", "ready.eq(~end)"),
+    "taken early": Mutant("rtl.codebook", "(free != done) | self.release)", "(free != 0) | self.release)"),
     "taken while it counts": Mutant(
         "rtl.codebook", "((free != done) | self.release) & ~end", "(free != done) | self.release"
     ),

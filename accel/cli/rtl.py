@@ -126,11 +126,10 @@ def _request(arguments: argparse.Namespace) -> FpgaRequest:
 
 
 def _check_report(arguments: argparse.Namespace) -> None:
-    if arguments.report is None:
-        return
-    if not arguments.fpga:
-        raise ConfigError("--report without --fpga: there is nothing to report")
-    if arguments.report.resolve() == arguments.output.resolve():
+    for option in ("report", "speed", "target"):
+        if getattr(arguments, option) is not None and not arguments.fpga:
+            raise ConfigError(f"--{option} without --fpga: there is nothing to report")
+    if arguments.report and arguments.report.resolve() == arguments.output.resolve():
         raise ConfigError(f"'{arguments.report}' is both -o and --report; write them to two files")
 
 
