@@ -233,7 +233,7 @@ def test_a_page_without_a_comparison_says_what_bounds_its_runs() -> None:
     speed, traffic = int8.total_cycles / ssvq.total_cycles, int8.dram_bytes_total / ssvq.dram_bytes_total
     assert f"ssvq:k=16,d=8: {speed:.2f}x as fast as int8 and moves {traffic:.2f}x less" in second
     assert f"bound by {cause.replace('_', ' ')} ({100 * share:.0f} % of cycles" in second
-    assert f"Of its {len(ssvq.layers)} layers transformer.encoder.blocks.0.fc" in second
+    assert f"Of its {len(ssvq.layers)} layers none takes more than transformer.encoder.blocks.0.fc1, " in second
     other = replace(ssvq, program=ssvq.program | {"model": "another"})
     assert run_verdicts([int8, other])[1].startswith(f"ssvq:k=16,d=8 (model another): {ssvq.total_cycles:,} cycles")
     four = replace(ssvq, program=ssvq.program | {"batch": 4})
