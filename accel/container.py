@@ -161,9 +161,11 @@ def _mapped(path: Path, where: str) -> npt.NDArray[np.uint8]:
 
 def _refuse_others(path: str | os.PathLike[str], data: npt.NDArray[np.uint8], where: str, schema: str) -> None:
     """A model, or a file of ours that is no container (a run, a trace), is named for what it is."""
+    if data[8:9].tobytes() == b"{":  # a header: whatever the name, it is a container
+        return
     if Path(path).suffix in MODEL_SUFFIXES:
         raise FormatError(f"{where}: it is a model; accel compress takes it; expected schema '{schema}'")
-    if data[8:9].tobytes() != b"{" and (found := schema_of(path)):
+    if found := schema_of(path):
         raise FormatError(f"{where}: {misplaced(found, schema)}")
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from accel.plots import SPLITS, in_style, new_figure, run_title, shared_legend, short_labels, stacked_bars
+from accel.reporting import numbered
 from accel.run import Run
 
 _FEWEST, _MOST = 36, 48  # layers shown of a network that has more
@@ -20,11 +21,11 @@ Causes = Mapping[str, int]
 
 
 class LayerBars(NamedTuple):
-    """Names in the order of execution; for each run a bar a name, and the cycles of the layers that have no bar."""
+    """Names in the order of execution; for each run a bar a name, how many layers have none, and their cycles."""
 
     names: list[str]
     bars: list[list[Causes]]
-    left_out: int
+    left_out: list[int]
     rest_cycles: list[int]
 
     @property
@@ -35,22 +36,21 @@ class LayerBars(NamedTuple):
 
 def layer_bars(runs: Sequence[Run]) -> LayerBars:
     """The bars of runs, so that rows line up across them; layers that are free in every run are left out."""
-    tables = [{layer.name: layer.cycles_by_cause for layer in run.layers} for run in runs]
+    tables = [dict(zip(numbered(layer.name for layer in run.layers), run.layers, strict=True)) for run in runs]
     peak: dict[str, int] = {}
-    for layer in (layer for run in runs for layer in run.layers if layer.cycles):
-        peak[layer.name] = max(peak.get(layer.name, 0), layer.cycles)
+    for name, layer in (item for table in tables for item in table.items() if item[1].cycles):
+        peak[name] = max(peak.get(name, 0), layer.cycles)
     ranked = sorted(peak, key=lambda name: -peak[name])
-    shown = _shown([peak[name] for name in ranked])
-    kept = set(ranked[:shown])
+    kept = set(ranked[: _shown([peak[name] for name in ranked])])
     names = [name for name in dict.fromkeys(name for table in tables for name in table) if name in kept]
-    bars = [[table.get(name, {}) for name in names] for table in tables]
-    rest = [run.total_cycles - sum(sum(bar.values()) for bar in row) for run, row in zip(runs, bars, strict=True)]
-    return LayerBars(names, bars, len(ranked) - shown, rest)
+    bars = [[table[name].cycles_by_cause if name in table else {} for name in names] for table in tables]
+    rest = [[layer.cycles for name, layer in table.items() if layer.cycles and name not in kept] for table in tables]
+    return LayerBars(names, bars, list(map(len, rest)), list(map(sum, rest)))
 
 
 def _shown(peaks: Sequence[int]) -> int:
     """How many of so many descending cycles have a bar: as the cut lies where they drop most, what is alike in every
-    block is shown of all blocks or of none."""
+    block is shown of all blocks or of none. Of layers that are all alike the first have one."""
     if len(peaks) <= _MOST:
         return len(peaks)
     return max(range(_FEWEST, _MOST + 1), key=lambda count: peaks[count - 1] / peaks[count])
@@ -67,12 +67,13 @@ def layers_figure(runs: Sequence[Run], longest: int = 0) -> Figure:
     panels = figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0]
     panels[0].set_xlim(0, (max(longest, shown.longest) or 1) * split.scale * 1.03)
     same_scale = " (same scale for every run)" if len(runs) > 1 or longest else ""
-    for axes, run, bars, rest in zip(panels, runs, shown.bars, shown.rest_cycles, strict=True):
+    rests = zip(shown.left_out, shown.rest_cycles, strict=True)
+    for axes, run, bars, rest in zip(panels, runs, shown.bars, rests, strict=True):
         stacked_bars(axes, shown.names, bars, split)
         axes.set_yticks(range(len(shown.names)), short_labels(shown.names))
         axes.set_title(f"{run_title(run)}\n{run.total_cycles:,} cycles", fontsize=9)
         axes.tick_params(axis="y", labelsize=7)
-        axes.set_xlabel(f"{split.unit}{same_scale}{_rest(run, shown.left_out, rest)}", fontsize=9)
+        axes.set_xlabel(f"{split.unit}{same_scale}{_rest(run, *rest)}", fontsize=9)
     shared_legend(figure, panels, split.legend)
     return figure
 
@@ -80,4 +81,4 @@ def layers_figure(runs: Sequence[Run], longest: int = 0) -> Figure:
 def _rest(run: Run, count: int, cycles: int) -> str:
     if not count:
         return ""
-    return f"\nnot shown: {count} cheaper layers, {100 * cycles / run.total_cycles:.1f} % of cycles"
+    return f"\nnot shown: {count} other layers, {100 * cycles / run.total_cycles:.1f} % of cycles"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -223,11 +224,17 @@ def run_labels(runs: Sequence[Run]) -> tuple[str, ...]:
         names = [f"{name}@{run.machine.name}" for name, run in zip(names, runs, strict=True)]
     alike = [[other for other, label in zip(runs, names, strict=True) if label == name] for name in names]
     names = [name + _settings(run, group) for name, run, group in zip(names, runs, alike, strict=True)]
-    seen: dict[str, int] = {}
-    for i, name in enumerate(names):
-        seen[name] = seen.get(name, 0) + 1
-        names[i] = f"{name}#{seen[name]}" if seen[name] > 1 else name
-    return tuple(names)
+    return tuple(numbered(names))
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Names that differ: those that occur again are numbered from the second on."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(f"{name}#{seen[name]}" if seen[name] > 1 else name)
+    return found
 
 
 def _settings(run: Run, alike: Sequence[Run]) -> str:

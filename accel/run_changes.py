@@ -6,7 +6,7 @@ A change is measured against the total it is a part of in the first run, so that
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -14,10 +14,11 @@ from typing import Any
 
 from accel.machine import machine_digest
 from accel.metrics import METRICS
-from accel.reporting import metric_values
+from accel.reporting import metric_values, numbered
 from accel.run import LayerRun, Run
 
 METRIC = "metric"
+_ROUNDING = 1e-9  # of shares: seconds are quotients themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,16 @@ class Change:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it went the way its metric calls worse; a metric with no such way never got worse."""
+        """Whether it went the way its metric calls worse; a metric with no such way, or of one run only, never did."""
         better = METRICS[self.metric].better
+        if self.kind == METRIC and (self.before is None or self.after is None):
+            return False
         return bool(better) and self.difference != 0 and (self.difference > 0) == (better == "lower")
 
     def exceeds(self, tolerance: float) -> bool:
-        """Whether it is past ``tolerance``, a share of the total."""
-        return abs(self.share) > tolerance
+        """Whether it is past ``tolerance``, a share of the total; what rounding adds to a quotient is not."""
+        share = abs(self.share)
+        return share > tolerance and not math.isclose(share, tolerance, rel_tol=_ROUNDING)
 
 
 def past_tolerance(found: Iterable[Change], tolerance: float, *, only_worse: bool = False) -> tuple[Change, ...]:
@@ -150,13 +154,8 @@ def _changes_of(
 
 def _of_layers(run: Run, kind: str) -> dict[str, float]:
     """The figure of each layer; layers that share a name are numbered from the second on."""
-    seen: Counter[str] = Counter()
-    found: dict[str, float] = {}
-    for layer in run.layers:
-        seen[layer.name] += 1
-        name = f"{layer.name}#{seen[layer.name]}" if seen[layer.name] > 1 else layer.name
-        found[name] = _figure(layer, kind)
-    return found
+    names = numbered(layer.name for layer in run.layers)
+    return {name: _figure(layer, kind) for name, layer in zip(names, run.layers, strict=True)}
 
 
 def _figure(layer: LayerRun, kind: str) -> int:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 MODEL_SUFFIXES = (".onnx", ".pt2")  # of the files that accel compress reads
+TRACE_SCHEMA = "accel.trace/1"
 TRACE_HEAD = b'{"displayTimeUnit":"ns","traceEvents":['
 _LARGEST_JSON, _LARGEST_HEADER, _FOOTER = 64 << 20, 16 << 20, 1 << 16  # bytes read for a schema
 
@@ -78,13 +79,15 @@ def schema_of(path: str | os.PathLike[str]) -> str:
 
 
 def _stated(path: Path) -> Any:
+    if not path.is_file():  # a pipe is read once, and by whoever wanted another kind
+        return ""
     with path.open("rb") as file:
         head = file.read(len(TRACE_HEAD))
         if head[:2] == b"\x1f\x8b":
             file.seek(0)
             head = gzip.GzipFile(fileobj=file).read(len(TRACE_HEAD))
         if head == TRACE_HEAD:
-            return "accel.trace/1"
+            return TRACE_SCHEMA
         if head[:4] == b"PAR1":
             file.seek(max(0, path.stat().st_size - _FOOTER))
             return re.findall(rb'"schema": "(accel\.sweep/\d+)"', file.read())[-1].decode()

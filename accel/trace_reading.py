@@ -19,7 +19,7 @@ from accel.machine import Machine, machine_digest
 from accel.metrics import CAUSES
 from accel.occupancy import MEMORIES
 from accel.run import Run
-from accel.schemas import misplaced, schema_of
+from accel.schemas import TRACE_SCHEMA, misplaced, schema_of
 from accel.timeline import DRAM, STEPS, TILE_DECODER, TILE_LOADS, VECTOR_UNIT, Timeline, TimelineSums
 from accel.trace_tracks import (
     COUNTERS_PROCESS,
@@ -29,7 +29,6 @@ from accel.trace_tracks import (
     LOADS_INPUTS,
     QUEUES_PROCESS,
     STREAMS,
-    TRACE_SCHEMA,
     UNITS_PROCESS,
     VECTOR,
     WAITS,

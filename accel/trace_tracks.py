@@ -5,7 +5,6 @@ from __future__ import annotations
 from accel.isa import QUEUES
 from accel.occupancy import MEMORIES
 
-TRACE_SCHEMA = "accel.trace/1"
 # No track has the number of a process: Perfetto would take it for the main thread and put it first.
 QUEUES_PROCESS, UNITS_PROCESS, COUNTERS_PROCESS = 1, 2, 3
 STREAMS, WAITS, DECODER, LOADS, LOADS_INPUTS, VECTOR, FIRST_BUS = range(11, 18)

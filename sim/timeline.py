@@ -24,6 +24,7 @@ from accel.metrics import CAUSES
 from accel.occupancy import Occupancy, instruction_occupancy
 from accel.program import Program
 from accel.run import Run
+from accel.schemas import TRACE_SCHEMA
 from accel.trace_events import MILLICYCLES, TIME_UNIT, TraceFile, counter_event, names, open_trace, slice_event
 from accel.trace_tracks import (
     COUNTERS_PROCESS,
@@ -33,7 +34,6 @@ from accel.trace_tracks import (
     LOADS_INPUTS,
     QUEUES_PROCESS,
     STREAMS,
-    TRACE_SCHEMA,
     UNIT_TRACKS,
     UNITS_PROCESS,
     VECTOR,

@@ -12,6 +12,7 @@ from accel import trace_tracks as tracks
 from accel.machine import Machine, load_machine, machine_digest
 from accel.metrics import CAUSES, TRAFFIC
 from accel.run import LayerRun, Run
+from accel.schemas import TRACE_SCHEMA
 from accel.trace_events import MILLICYCLES, counter_event, open_trace, slice_event
 
 BITS = {"int8": (8, 0), "int4": (4, 0), "vq:k=256,d=4": (2, 0), "ssvq:k=256,d=8": (1, 1), "ssvq:k=16,d=8": (0.5, 1)}
@@ -78,7 +79,7 @@ def write_sample_trace(run: Run, path: Path) -> Path:
         file.write(_sample_slices(run))
         file.finish(
             {
-                "schema": tracks.TRACE_SCHEMA,
+                "schema": TRACE_SCHEMA,
                 "machine": {"name": run.machine.name, "sha256": machine_digest(run.machine)},
                 "program": {"digest": run.program["digest"]},
                 "window_cycles": None,

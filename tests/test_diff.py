@@ -90,7 +90,7 @@ def test_only_worse_shows_what_got_worse_past_the_tolerance_and_nothing_else(cap
         and "vector" not in out
     )
     code, out = _diff(capsys, tmp_path, slower, run, "--tolerance", "10%", "--only-worse")
-    assert code == 0 and "no worse: no metric past 10.000%" in out and "drain" not in out
+    assert code == 0 and "no worse: no metric is worse by more than 10.000%" in out and "drain" not in out
 
 
 def test_only_worse_does_not_mind_cycles_that_move(capsys: Captured, tmp_path: Path) -> None:
@@ -157,6 +157,20 @@ def test_only_equal_figures_are_within_no_tolerance(
     assert set(past_tolerance([change], limit, only_worse=True)) <= set(past_tolerance([change], limit))
     if before and after is not None:
         assert change.exceeds(limit) == (abs(after - before) / abs(before) > limit)
+
+
+@pytest.mark.parametrize("cycles", range(1000, 60_000, 1000))
+def test_a_change_of_just_the_tolerance_is_within_it_in_cycles_and_seconds(cycles: int) -> None:
+    before, after = cycles / 1e9, cycles * 1.01 / 1e9
+    assert not Change(METRIC, "seconds", "seconds", before, after, before).exceeds(0.01)
+    assert Change(METRIC, "seconds", "seconds", before, (cycles * 101 // 100 + 1) / 1e9, before).exceeds(0.01)
+
+
+def test_what_only_one_run_has_got_no_worse() -> None:
+    """Look-ups in banks, say: int8 has none."""
+    change = Change(METRIC, "conflict_factor", "conflict_factor", None, 1.6, 0)
+    assert past_tolerance([change], 0.01) and not past_tolerance([change], 0.01, only_worse=True)
+    assert past_tolerance([Change(METRIC, "total_cycles", "total_cycles", 0, 1, 0)], 0.01, only_worse=True)
 
 
 def test_layers_of_one_name_are_told_apart() -> None:

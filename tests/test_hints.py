@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from tiny_models import cnn
 
 from accel.errors import nearest
 from accel.machine import load_machine
-from accel.packed import write_packed
+from accel.packed import read_packed, write_packed
 from accel.program import write_program
 from accel.run import write_run
 from accel.schemas import FILE_KINDS, kind_text, misplaced, schema_of
@@ -55,6 +57,14 @@ def test_what_is_none_of_ours_is_not_taken_for_it(tmp_path: Path) -> None:
     assert schema_of(tmp_path) == schema_of(tmp_path / "none") == ""
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    asking = threading.Thread(target=schema_of, args=(tmp_path / "pipe",), daemon=True)
+    asking.start()
+    asking.join(5)
+    assert not asking.is_alive()
+
+
 VERBS = {
     "compile": (["compile", "FILE", "-o", "out"], {"accel.packed"}),
     "sim": (["sim", "FILE"], {"accel.program"}),
@@ -86,6 +96,12 @@ def test_a_model_goes_to_compress_first(capsys: Captured, tmp_path: Path) -> Non
     (tmp_path / "net.onnx").write_bytes(b"whatever it holds")
     line = refused(capsys, "compile", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "out"))
     assert "it is a model; accel compress takes it" in line
+
+
+def test_a_packed_model_is_one_whatever_its_name(files: dict[str, Path], tmp_path: Path) -> None:
+    named = tmp_path / "net.onnx"
+    named.write_bytes(files["accel.packed"].read_bytes())
+    assert list(read_packed(named).layers) == list(read_packed(files["accel.packed"]).layers)
 
 
 def test_files_that_are_no_models_are_told_from_misspelt_names(capsys: Captured, tmp_path: Path) -> None:

@@ -233,14 +233,36 @@ def test_a_page_without_a_comparison_says_what_bounds_its_runs() -> None:
     speed, traffic = int8.total_cycles / ssvq.total_cycles, int8.dram_bytes_total / ssvq.dram_bytes_total
     assert f"ssvq:k=16,d=8: {speed:.2f}x as fast as int8 and moves {traffic:.2f}x less" in second
     assert f"bound by {cause.replace('_', ' ')} ({100 * share:.0f} % of cycles" in second
-    assert f"Of its {len(ssvq.layers)} layers transformer.encoder.blocks.0.fc" in second
+    assert f"Of its {len(ssvq.layers)} layers none takes more than transformer.encoder.blocks.0.fc1, " in second
     other = replace(ssvq, program=ssvq.program | {"model": "another"})
-    assert "as fast as" not in run_verdicts([int8, other])[1]
+    assert run_verdicts([int8, other])[1].startswith(f"ssvq:k=16,d=8 (model another): {ssvq.total_cycles:,} cycles")
+    four = replace(ssvq, program=ssvq.program | {"batch": 4})
+    assert run_verdicts([int8, four])[1].startswith(f"ssvq:k=16,d=8 (batch 4): {ssvq.total_cycles:,} cycles")
     cells = "".join(Page(html_page(Evidence((int8, ssvq)))).texts)
     assert first in cells and second in cells
     summary = html_page(Evidence((int8,))).partition('<section id="cycles"')[0]
     texts = Page(summary).texts
     assert first in texts and METRICS["utilisation"].definition in texts
+
+
+def test_runs_at_two_clocks_are_compared_in_time() -> None:
+    """At half the clock DRAM is twice as fast in cycles: fewer cycles may take longer."""
+    run = _run("int8")
+    slow = replace(run, machine=replace(run.machine, clock=replace(run.machine.clock, hz=run.machine.clock.hz / 2)))
+    assert ": 0.50x as fast as " in run_verdicts([run, slow])[1]
+    assert " and moves about as much from and to DRAM. " in run_verdicts([run, slow])[1]
+
+
+def test_a_verdict_of_few_layers_and_cycles() -> None:
+    """Of layers that cost the same none takes most."""
+    layer = _run().layers[0]
+    parts = {field: getattr(layer, field) for field in ("cycles_by_cause", "dram_bytes", "decoder")}
+    alone = replace(_run(), layers=(layer,), total_cycles=layer.cycles, **parts)
+    twice = {field: {key: 2 * value for key, value in table.items()} for field, table in parts.items()}
+    twins = replace(alone, layers=(layer, layer), total_cycles=2 * layer.cycles, **twice)
+    assert f"Of its 2 layers none takes more than {layer.name}, 50.0 % of the cycles." in run_verdicts([twins])[0]
+    (verdict,) = run_verdicts([alone])
+    assert "Of its" not in verdict and f" {alone.seconds * 1e6:.3f} µs at " in verdict
 
 
 def test_a_run_of_nothing_has_a_page() -> None:

@@ -85,7 +85,7 @@ def _verdict(past: Sequence[Change], found: Sequence[Change], limit: float, only
         where = f"{worst.name} ({KINDS[worst.kind].title.lower()}) by {_extent(worst).lstrip('-')}"
         return f"changed: {len(past)} of {len(found)} figures past {limit:.3%}, most {where}"
     if only_worse and any(each.exceeds(limit) for each in found):
-        return f"no worse: no metric past {limit:.3%} (what else changed: accel diff without --only-worse)"
+        return f"no worse: no metric is worse by more than {limit:.3%} (what changed: accel diff without --only-worse)"
     if any(each.share for each in found):
         return f"same within {limit:.3%}: {len(found)} figures"
     return f"identical: {len(found)} figures"
