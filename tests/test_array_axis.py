@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -95,3 +96,11 @@ def test_damaged_arrays_are_told() -> None:
         document["machines"][0]["arrays"] |= broken
         with pytest.raises((ValueError, FormatError), match="ascending sizes"):
             array_panels(document)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[], [math.nan, 2.0], [1.0, math.nan], [2.0, 1.0], [0.0, 1.0], [1.0, math.inf]], ids=str
+)
+def test_sizes_that_are_none_are_refused(sizes: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^arrays: \d names of \d ascending sizes$"):
+        ArrayAxis.of([*map(str, range(len(sizes)))], sizes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _APART = 0.4  # octaves between neighbours, at least
 
@@ -19,9 +20,11 @@ class ArrayAxis:
 
     @classmethod
     def of(cls, names: Sequence[object], sizes: Sequence[float]) -> ArrayAxis:
-        """Raises ``ValueError`` unless there is a name for each size, and sizes are above zero and ascend."""
+        """Raises ``ValueError`` unless there are sizes, finite, above zero and ascending, with a name for each."""
         counts = tuple(map(float, sizes))
-        if len(names) != len(counts) or list(counts) != sorted(counts) or counts[0] <= 0:
+        ascend = all(low <= high for low, high in pairwise(counts))
+        legal = counts and ascend and all(0 < size < math.inf for size in counts)
+        if len(names) != len(counts) or not legal:
             raise ValueError(f"arrays: {len(names)} names of {len(counts)} ascending sizes")
         return cls(tuple(map(str, names)), counts, _places(counts))
 

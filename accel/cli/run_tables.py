@@ -52,13 +52,15 @@ def metrics_table(runs: Sequence[Run]) -> Table:
         | {**row, "dram_busy": dram_busy(run), "bound": bound_text(run.cycles_by_cause)}
         for label, run, row in zip(run_labels(runs), runs, rows, strict=True)
     ]
-    return Table("Metrics", tuple(columns), tuple(records), _other_models(runs))
+    return Table("Metrics", tuple(columns), tuple(records), tuple(_unlike(runs)))
 
 
-def _other_models(runs: Sequence[Run]) -> tuple[str, ...]:
-    """A note when changes against the first run are not those of a format or machine alone."""
-    models = list(dict.fromkeys(str(run.program.get("model")) for run in runs))
-    return (f"the changes compare different models: {', '.join(models)}",) if len(models) > 1 else ()
+def _unlike(runs: Sequence[Run]) -> Iterator[str]:
+    """Notes when changes against the first run are not those of a format or machine alone."""
+    for fact, plural in (("model", "models"), ("batch", "batches")):
+        values = list(dict.fromkeys(str(run.program.get(fact)) for run in runs))
+        if len(values) > 1:
+            yield f"the changes compare different {plural}: {', '.join(values)}"
 
 
 def metrics_text(run: Run) -> str:
