@@ -260,12 +260,18 @@ def split_figure(groups: Mapping[str, Mapping[str, Run]], split: Split) -> Figur
     panels[0].set_xlim(0, widest * 1.14)
     for axes, (title, labelled), row in zip(panels, groups.items(), totals, strict=True):
         stacked_bars(axes, list(labelled), [getattr(run, split.field) for run in labelled.values()], split)
-        axes.set_title(wrapped(title, 8.7 - longest / _LABEL_LETTERS_PER_INCH), fontsize=9)
+        axes.set_title(wrapped(_with_model(title, labelled), 8.7 - longest / _LABEL_LETTERS_PER_INCH), fontsize=9)
         axes.set_xlabel(f"{split.unit} a run{' (same scale for every machine)' if len(groups) > 1 else ''}")
         axes.tick_params(axis="x", labelbottom=True)
         _label_totals(axes, row, widest)
     shared_legend(figure, panels, split.legend)
     return figure
+
+
+def _with_model(title: str, runs: Mapping[str, Run]) -> str:
+    """A title of runs of one model names it; of several, their labels do."""
+    models = {str(run.program.get("model")) for run in runs.values()}
+    return f"{models.pop()}; {title}" if len(models) == 1 else title
 
 
 def _total(run: Run, split: Split) -> float:

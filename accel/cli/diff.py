@@ -1,8 +1,8 @@
 """What changed between two runs, for people and for continuous integration: exit code 1 past a tolerance.
 
 Everything counted is compared: each metric with itself, each part of a total and each layer as a share of the first
-run's total. Facts (versions, digests, keys of the machine) are told and do not count. ``--only-worse`` judges the
-metrics, in the direction that ``accel.metrics`` calls worse, and shows what made those that are past the tolerance.
+run's total. Facts (versions, digests, keys of the machine) are told and do not count. --only-worse judges the
+metrics, in the direction that their table calls worse, and shows what made those that are past the tolerance.
 """
 
 from __future__ import annotations

@@ -183,7 +183,8 @@ FIGURES: Mapping[str, ReportFigure] = MappingProxyType(
                 "layers",
                 "Cycles by cause, layer by layer",
                 "In order of execution. Of a large network the costliest layers, and how much the others cost; the "
-                "table of layers has all. Layers that cost nothing are left out.",
+                "table of layers has all. A wait counts for the layer that waits, also if it is for what earlier "
+                "layers move. Layers that cost nothing are left out.",
                 _layers,
                 of_each_run=True,
             ),
@@ -192,7 +193,8 @@ FIGURES: Mapping[str, ReportFigure] = MappingProxyType(
                 "Roofline",
                 "One marker a layer; equal layers lie on top of one another. The costliest are named where there is "
                 "room, one of those in one place; the table of layers has all. Weights are fetched while earlier "
-                "layers still compute, so a layer may lie above the slope of DRAM; the whole network cannot.",
+                "layers still compute, so a layer may lie above the slope of DRAM, the whole network cannot; one that "
+                "waits for the activations of layers before it lies below.",
                 _roofline,
                 of_each_run=True,
                 drawable=lambda evidence: any(layer.macs for run in evidence.detailed for layer in run.layers),
