@@ -29,7 +29,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--imitate",
         choices=("layers", "outputs"),
         help="with a loss towards the float model, what of it is learned: what is inside it, too, or its outputs alone "
-        "(default layers; outputs take up to a quarter less time, but many layers of few bits stop telling inputs apart)",
+        "(default layers; outputs take a quarter less time, but many layers of few bits stop telling inputs apart)",
     )
 
 
