@@ -18,6 +18,9 @@ from accel.cache import cache_folder, source_digest
 
 Fields = dict[str, Any]
 
+# As they were when this process began: it computes by these, whatever is edited meanwhile.
+SOURCES = source_digest(("accel", "benchmarks", "compiler", "sim"))
+
 
 def kept(name: str, measure: Callable[[], list[Fields]]) -> list[Fields]:
     """The rows called ``name``, kept or measured now; rows with a ``problem`` are not kept."""
@@ -38,4 +41,4 @@ def drop_kept() -> None:
 
 
 def _folder() -> Path:
-    return cache_folder("peers") / "kept" / source_digest(("accel", "benchmarks", "compiler", "sim"))
+    return cache_folder("peers") / "kept" / SOURCES

@@ -94,7 +94,7 @@ def main(options: argparse.Namespace) -> bool:
             ordered = [found[name] for name in options.models if name in found]
             for path in write_page(ordered, tables(ordered), options.output, options.layers):
                 tell(f"wrote {path}")
-    drop_kept()
+    drop_kept(options.models, options.codecs, options.weighed)
     lost = [
         f"{each.model}: {own.codec} {own.output_error:.4g}, the budget {other.output_error:.4g}"
         for each in ordered

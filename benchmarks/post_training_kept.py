@@ -1,14 +1,14 @@
 """Findings of ``benchmarks post_training``, kept model by model: a run that is cut short goes on where it ended.
 
 A file a model under ``$ACCEL_CACHE/post_training``; those of other sources, codecs or settings than today's are not
-read. When a whole run has ended its files are dropped, so the next one measures anew.
+read. When a whole run has ended its own files are dropped, so the next one measures anew; those of a run of other
+models or codecs that was cut short stay.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,13 +18,15 @@ from accel.atomic import write_text
 from accel.cache import cache_folder, source_digest
 from benchmarks.post_training_findings import Findings, Layer, Outcome, Weighing
 
+# As they were when this process began: it computes by these, whatever is edited meanwhile.
+SOURCES = source_digest(("accel", "benchmarks", "compiler"))
+
 
 def kept_findings(
     name: str, codecs: Sequence[str], weighed: Sequence[str], measure: Callable[[], Findings]
 ) -> Findings:
     """Of model ``name`` in these codecs: kept, or measured now and kept."""
-    setting = hashlib.sha256(json.dumps([list(codecs), list(weighed)]).encode()).hexdigest()[:12]
-    path = _folder() / f"{name}-{setting}.json"
+    path = _path(name, codecs, weighed)
     try:
         return _findings(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged: it can be measured again
@@ -34,13 +36,15 @@ def kept_findings(
     return found
 
 
-def drop_kept() -> None:
-    """Forget what was kept, of any sources."""
-    shutil.rmtree(_folder().parent, ignore_errors=True)
+def drop_kept(names: Sequence[str], codecs: Sequence[str], weighed: Sequence[str]) -> None:
+    """Forget what was kept of these models in these codecs."""
+    for name in names:
+        _path(name, codecs, weighed).unlink(missing_ok=True)
 
 
-def _folder() -> Path:
-    return cache_folder("post_training") / source_digest(("accel", "benchmarks", "compiler"))
+def _path(name: str, codecs: Sequence[str], weighed: Sequence[str]) -> Path:
+    setting = hashlib.sha256(json.dumps([list(codecs), list(weighed)]).encode()).hexdigest()[:12]
+    return cache_folder("post_training") / SOURCES / f"{name}-{setting}.json"
 
 
 def _findings(fields: dict[str, Any]) -> Findings:

@@ -11,10 +11,11 @@ import torch
 from training_cases import one_thread, stripes
 
 from accel.cli import main
+from accel.container import read_container, write_container
 from accel.graph import GraphBuilder
 from accel.packed import packed_digest, read_packed
 from compiler import frontend
-from compiler.training.checkpoint import FILE_NAME
+from compiler.training.checkpoint import FILE_NAME, SCHEMA
 
 Captured = pytest.CaptureFixture[str]
 __all__ = ["one_thread"]  # for all tests here, too
@@ -101,6 +102,36 @@ def test_without_labels_the_float_model_teaches(folder: Path, capsys: Captured) 
     )
     assert main(options) == 0
     assert packed_digest("out.vq.safetensors") != packed_digest("net.vq.safetensors")
+    remembered = [read_packed(f"{name}.vq.safetensors").source.description["fine-tuning"] for name in ("net", "out")]
+    assert "loss kl imitating layers" in remembered[0] and "loss kl imitating outputs" in remembered[1]
+
+
+def test_with_labels_nothing_is_imitated(folder: Path, capsys: Captured) -> None:
+    message = refused(capsys, *tune("--imitate", "outputs"))
+    assert "--imitate outputs with loss 'cross_entropy'; allowed: with --loss mse, cosine" in message
+    assert main(tune("--json")) == 0
+    assert "imitate" not in json.loads(capsys.readouterr().out)["recipe"]
+    assert "imitating" not in read_packed("net.vq.safetensors").source.description["fine-tuning"]
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_checkpoint_from_before_imitation_goes_on_as_what_it_was(
+    labelled: bool, folder: Path, capsys: Captured
+) -> None:
+    data = "labelled.npz" if labelled else "plain.npz"
+    of_outputs = () if labelled else ("--imitate", "outputs")
+    options = ("--epochs", "2", "--checkpoint", "run")
+    assert main(tune(*options, *of_outputs, data=data)) == 0
+    path = folder / "run" / FILE_NAME
+    document, tensors = read_container(path, SCHEMA)
+    document["identity"].pop("imitate", None)  # as runs wrote it before there was a choice
+    write_container(path, SCHEMA, document, tensors)
+    assert main(tune(*options, "--resume", *of_outputs, data=data, out="again.vq.safetensors")) == 0
+    assert packed_digest("net.vq.safetensors") == packed_digest("again.vq.safetensors")
+    capsys.readouterr()
+    if not labelled:
+        message = refused(capsys, *tune(*options, "--resume", data=data))
+        assert "is of a run with imitate = outputs; this one has layers" in message
 
 
 def test_a_finished_run_is_not_repeated_and_another_is_refused(folder: Path, capsys: Captured) -> None:

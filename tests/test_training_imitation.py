@@ -8,6 +8,7 @@ import torch
 from training_cases import one_thread
 
 from accel.codecs import parse_codec
+from accel.errors import ConfigError, ModelError
 from accel.graph import Graph, GraphBuilder
 from compiler.quantise.floating import evaluate
 from compiler.training import (
@@ -21,7 +22,7 @@ from compiler.training import (
     outputs_of,
     train,
 )
-from compiler.training.finetune import relations
+from compiler.training.finetune import Recipe, relations
 from compiler.training.imitation import distance
 
 __all__ = ["one_thread"]  # a fixture
@@ -50,6 +51,28 @@ def plain_graph() -> Graph:
     return builder.build(builder.op("mul", *heads, output="y"))
 
 
+def attention_graph() -> Graph:
+    """One head with a mask that is an input; a token and a position; then blocks, the first of which adds to them."""
+    builder = GraphBuilder("attention")
+    x, position, mask = (builder.input(n, s) for n, s in (("x", (1, 4, 8)), ("p", (1, 4, 8)), ("mask", (1, 1, 4))))
+    token = builder.op("add", x, position)  # what no weight has a part in
+    q, k, v = (builder.op("gemm", token, builder.parameter(name, (8, 8))) for name in "qkv")
+    scores = builder.op("matmul", q, k, transpose_b=True)
+    masked = builder.op("add", scores, builder.op("mul", mask, builder.parameter("most", ())))
+    attended = builder.op("matmul", builder.op("softmax", masked, axis=-1), v, transpose_b=False)
+    first = builder.op("add", token, attended, output="first")
+    second = builder.op("add", builder.op("gemm", first, builder.parameter("w", (8, 8))), x, output="second")
+    return builder.build(builder.op("gemm", second, builder.parameter("head", (2, 8))))
+
+
+def two_outputs() -> Graph:
+    builder = GraphBuilder("two")
+    hidden = builder.op("gemm", builder.input("x", (1, 8)), builder.parameter("a", (8, 8)), output="h")
+    return builder.build(
+        *(builder.op("gemm", hidden, builder.parameter(name, (2, 8)), output=name * 2) for name in "bc")
+    )
+
+
 def values_of(graph: Graph) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     return {name: random.normal(0, 0.3, shape).astype(np.float32) for name, shape in graph.parameters.items()}
@@ -68,6 +91,20 @@ def coded(graph: Graph, codec: str = "vq:k=8,d=4") -> GraphModule:
 def test_sums_of_what_is_computed_are_imitated_and_else_what_layers_read() -> None:
     assert inner_tensors(residual_graph()) == ("sum0", "sum1")  # neither what adds a constant, nor the output
     assert inner_tensors(plain_graph()) == ("h",)  # once, and not the input
+
+
+def test_neither_masks_nor_what_no_weight_has_a_part_in_is_imitated() -> None:
+    assert inner_tensors(attention_graph()) == ("first", "second")  # the second adds an input to what is computed
+
+
+def test_what_cannot_be_imitated_is_refused() -> None:
+    two, one = two_outputs(), residual_graph()
+    with pytest.raises(ModelError, match=r"outputs bb, cc; allowed: one to imitate"):
+        Imitation(GraphModule(two, values_of(two)), ("h",))
+    with pytest.raises(ModelError, match=r"graph 'residual': no tensor 'sum7' to imitate"):
+        Imitation(GraphModule(one, values_of(one)), ("sum0", "sum7"))
+    with pytest.raises(ConfigError, match=r"imitate 'inputs'; allowed: outputs(,| or| and) layers"):
+        Recipe(parse_codec("int4"), "mse", imitate="inputs")  # type: ignore[arg-type]
 
 
 def test_a_graph_module_gives_any_tensor_as_the_float_twin_computes_it() -> None:

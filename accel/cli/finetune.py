@@ -36,7 +36,7 @@ from accel.cli.options import (
     print_json,
     say,
 )
-from accel.errors import ConfigError, ModelError
+from accel.errors import ConfigError, ModelError, listed
 
 if TYPE_CHECKING:
     from accel.cli.progress import Report
@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ModelError(f"nothing to compress: '{model.source['spec']}' has no conv or gemm with constant weights")
     split = load_split(arguments.data, model.graph, arguments.hold_back, arguments.seed)
     recipe = recipe_of(arguments, split.training.labels is not None)
+    _check_imitation(arguments, recipe)
     if arguments.resume and not holds_checkpoint(arguments.checkpoint):
         say(f"note: '{arguments.checkpoint}' holds no checkpoint yet: the run starts from the beginning")
     with progress() as report, _threads(arguments.threads):
@@ -106,6 +107,16 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         from compiler.training import check_no_checkpoint
 
         check_no_checkpoint(arguments.checkpoint)
+
+
+def _check_imitation(arguments: argparse.Namespace, recipe: Recipe) -> None:
+    """Raise ``ConfigError`` if what is asked for would have no effect."""
+    from compiler.training.losses import DISTILLED
+
+    if arguments.imitate and not recipe.imitates:
+        raise ConfigError(
+            f"--imitate {arguments.imitate} with loss '{recipe.loss}'; allowed: with --loss {listed(DISTILLED)}"
+        )
 
 
 @contextlib.contextmanager
@@ -188,9 +199,10 @@ def _logs(arguments: argparse.Namespace, step: int) -> list[Log]:
 def _summary(recipe: Recipe, threads: int) -> str:
     """What the packed file remembers of the training."""
     loop = recipe.loop
+    imitated = f" imitating {recipe.imitate}" if recipe.imitates else ""
     return (
-        f"{loop.epochs} epochs, batch {loop.batch}, learning rate {loop.rate:g}, loss {recipe.loss}, seed {loop.seed}, "
-        f"threads {threads}"
+        f"{loop.epochs} epochs, batch {loop.batch}, learning rate {loop.rate:g}, loss {recipe.loss}{imitated}, "
+        f"seed {loop.seed}, threads {threads}"
     )
 
 

@@ -28,9 +28,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--imitate",
         choices=("layers", "outputs"),
-        default="layers",
-        help="of the float model, where a loss towards it is learned: what is inside it, too, or its outputs alone "
-        "(default layers; outputs take a third less time, but many layers of few bits stop telling inputs apart)",
+        help="with a loss towards the float model, what of it is learned: what is inside it, too, or its outputs alone "
+        "(default layers; outputs take a quarter less time, but many layers of few bits stop telling inputs apart)",
     )
 
 
@@ -116,7 +115,7 @@ def recipe_of(arguments: argparse.Namespace, labelled: bool) -> Recipe:
         kept_codecs(arguments.keep),
         arguments.scale,
         arguments.vector_axis,
-        arguments.imitate,
+        arguments.imitate or "layers",
         WeightOptions(
             arguments.codebook_gradient,
             arguments.signs,

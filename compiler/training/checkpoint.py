@@ -22,6 +22,7 @@ SCHEMA = "accel.checkpoint/1"
 FILE_NAME = "last.checkpoint.safetensors"
 
 Identity = Mapping[str, str]
+EARLIER = {"imitate": "outputs"}  # what runs did before they could be told otherwise
 TOLD = ("codec", "epochs")  # of an identity, where it is told from others in one line
 
 
@@ -59,6 +60,7 @@ def read_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
     """
     path = folder / FILE_NAME
     step, known, tensors = _read(path)
+    known |= {key: value for key, value in EARLIER.items() if key in identity.keys() - known.keys()}
     for key in {**known, **identity}:
         if known.get(key) != identity.get(key):
             raise ConfigError(f"'{path}' is of a run with {key} = {known.get(key)}; this one has {identity.get(key)}")

@@ -23,7 +23,7 @@ from compiler.training.log import StepRow
 from compiler.training.loop import Checkpointing, Log, train
 from compiler.training.losses import LABELLED, LOSSES, cosine
 from compiler.training.modules import compress_modules, frozen_share
-from compiler.training.options import Imitated, TrainingOptions, WeightOptions
+from compiler.training.options import IMITATED, Imitated, TrainingOptions, WeightOptions, check_choice
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
@@ -48,6 +48,14 @@ class Recipe:
     weights: WeightOptions = field(default_factory=WeightOptions)
     loop: TrainingOptions = field(default_factory=TrainingOptions)
 
+    def __post_init__(self) -> None:
+        check_choice("imitate", self.imitate, IMITATED)
+
+    @property
+    def imitates(self) -> bool:
+        """Whether the loss is towards the float model, so that ``imitate`` has a say."""
+        return self.loss not in LABELLED
+
     def facts(self) -> dict[str, str]:
         """What tells one recipe from another, but for ``loop``."""
         return {
@@ -56,7 +64,7 @@ class Recipe:
             "scale": self.scale,
             "vector axis": self.vector_axis,
             "loss": self.loss,
-            "imitate": self.imitate,
+            **({"imitate": self.imitate} if self.imitates else {}),
             "weights": str(self.weights),
         }
 
@@ -145,7 +153,7 @@ def _outputs(model: nn.Module, samples: Samples, what: str, progress: Progress |
 
 
 def _imitation(float_model: GraphModule, recipe: Recipe) -> Imitation | None:
-    if recipe.loss in LABELLED or recipe.imitate == "outputs":
+    if not recipe.imitates or recipe.imitate == "outputs":
         return None
     return Imitation(float_model, inner_tensors(float_model.graph))
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accel.graph import OPERATORS, Graph
+from accel.errors import ModelError, nearest
+from accel.graph import OPERATORS, Graph, Op
 from compiler.training.graph_module import GraphModule
 from compiler.training.losses import Loss
 
@@ -21,15 +22,24 @@ CONSTANT = 1e-6  # of a tensor's power that differs between samples: below it, a
 
 @dataclass(frozen=True, slots=True)
 class Imitation:
-    """``teacher`` is the float model, ``tensors`` of its graph are imitated."""
+    """``teacher`` is the float model, ``tensors`` of its graph are imitated. Raises ``ModelError`` for tensors it does
+    not have, and for a graph of several outputs."""
 
     teacher: GraphModule
     tensors: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        graph = self.teacher.graph
+        if len(graph.outputs) != 1:
+            raise ModelError(f"the model has outputs {', '.join(graph.outputs)}; allowed: one to imitate")
+        for name in self.tensors:
+            if name not in graph.shapes:
+                raise ModelError(f"graph '{graph.name}': no tensor '{name}' to imitate{nearest(name, graph.shapes)}")
+
     def loss(self, of_outputs: Loss, model: GraphModule, inputs: tuple[Tensor, ...], targets: Tensor) -> Tensor:
         """``of_outputs`` and, with equal weight, the mean of ``distance`` over all tensors, for a batch of ``inputs``
         to ``model``, which has the teacher's graph."""
-        (outputs, *found) = model.tensors((*model.graph.outputs, *self.tensors), *inputs)
+        outputs, *found = model.tensors((*model.graph.outputs, *self.tensors), *inputs)
         value = of_outputs(outputs, targets)
         if not found:
             return value
@@ -46,9 +56,27 @@ def inner_tensors(graph: Graph) -> tuple[str, ...]:
 
 
 def _residual_sums(graph: Graph) -> tuple[str, ...]:
-    """Results of additions whose operands are both computed."""
-    constant = {*graph.parameters, *graph.inputs}
-    return tuple(op.output for op in graph.ops if op.kind == "add" and constant.isdisjoint(op.inputs))
+    """Results of additions of two tensors of one shape, no parameters, that weights have a part in.
+
+    What is broadcast is no stream of activations but a mask of attention scores, whose -1e4 or less would be all of the
+    power the error is measured by; what no weight has a part in is the teacher's own already.
+    """
+    learned = _behind_weights(graph)
+    return tuple(op.output for op in graph.ops if op.output in learned and _adds_alike(graph, op))
+
+
+def _adds_alike(graph: Graph, op: Op) -> bool:
+    shapes = {graph.shapes[name] for name in op.inputs}
+    return op.kind == "add" and len(shapes) == 1 and graph.parameters.keys().isdisjoint(op.inputs)
+
+
+def _behind_weights(graph: Graph) -> frozenset[str]:
+    """Tensors that follow from the result of a layer with weights."""
+    found: set[str] = set()
+    for op in graph.ops:
+        if OPERATORS[op.kind].weight_input is not None or not found.isdisjoint(op.inputs):
+            found.add(op.output)
+    return frozenset(found)
 
 
 def _layer_inputs(graph: Graph) -> tuple[str, ...]:

@@ -74,8 +74,8 @@ class WeightOptions:
     freezing: Freezing | None = field(default_factory=Freezing)
 
     def __post_init__(self) -> None:
-        _check_choice("codebook gradient", self.codebook_gradient, CODEBOOK_GRADIENTS)
-        _check_choice("signs", self.signs, SIGNS)
+        check_choice("codebook gradient", self.codebook_gradient, CODEBOOK_GRADIENTS)
+        check_choice("signs", self.signs, SIGNS)
         if not 0 < self.alpha < math.inf:
             raise ConfigError(f"alpha {self.alpha}; allowed: a number above 0")
 
@@ -119,7 +119,7 @@ class TrainingOptions:
             raise ConfigError(f"warm-up {self.warm_up}; allowed: a share of the steps, at least 0 and below 1")
         if self.clip is not None and not 0 < self.clip < math.inf:
             raise ConfigError(f"gradient clip {self.clip}; allowed: a number above 0")
-        _check_choice("precision", self.precision, PRECISIONS)
+        check_choice("precision", self.precision, PRECISIONS)
 
     def rate_share(self, step: int, steps: int) -> float:
         """Share of the full rate in ``step`` (from 0) of ``steps``."""
@@ -129,6 +129,7 @@ class TrainingOptions:
         return (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
 
 
-def _check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
+def check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ``ConfigError`` unless ``value`` is one of ``allowed``."""
     if value not in allowed:
         raise ConfigError(f"{what} '{value}'; allowed: {listed(allowed)}")

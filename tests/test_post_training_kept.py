@@ -1,0 +1,78 @@
+"""Findings of the post-training benchmark: kept by model, codecs and sources, and dropped by the run that made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accel.graph import GraphBuilder
+from benchmarks import post_training_kept
+from benchmarks.post_training import without_softmax
+from benchmarks.post_training_findings import Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_kept import drop_kept, kept_findings
+from compiler.quantise.floating import evaluate
+
+INT8 = (["int8"], ["int8"])
+INT4 = (["int4"], ["int8"])
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ACCEL_CACHE", str(tmp_path))
+    return tmp_path / "post_training"
+
+
+def findings(error: float) -> Findings:
+    layer = Layer("fc", "int8", "asked for", 64, 72, 0.25, 0.5)
+    outcome = Outcome("int8", 72, error, (layer, layer), bound=0.125)
+    return Findings("net", (outcome,), (outcome, outcome), (Weighing("int8", "in", 0.5, 0.25),))
+
+
+def forbidden() -> Findings:
+    raise AssertionError("measured again")
+
+
+def test_what_is_kept_is_what_was_found() -> None:
+    assert kept_findings("net", *INT8, lambda: findings(1.5)) == findings(1.5)
+    assert kept_findings("net", *INT8, forbidden) == findings(1.5)
+
+
+def test_other_codecs_models_and_sources_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept_findings("net", *INT8, lambda: findings(1.5))
+    assert kept_findings("net", *INT4, lambda: findings(2.5)) == findings(2.5)
+    assert kept_findings("other", *INT8, lambda: findings(3.5)) == findings(3.5)
+    monkeypatch.setattr(post_training_kept, "SOURCES", "edited")
+    assert kept_findings("net", *INT8, lambda: findings(4.5)) == findings(4.5)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"model": "net", "uniform": [{"codec": 1}]}'])
+def test_a_damaged_file_is_measured_again(text: str, folder: Path) -> None:
+    kept_findings("net", *INT8, lambda: findings(1.5))
+    (path,) = folder.rglob("*.json")
+    path.write_text(text)
+    assert kept_findings("net", *INT8, lambda: findings(2.5)) == findings(2.5)
+    assert kept_findings("net", *INT8, forbidden) == findings(2.5)
+
+
+def test_a_whole_run_drops_its_own_files_only() -> None:
+    kept_findings("net", *INT8, lambda: findings(1.5))
+    kept_findings("other", *INT8, lambda: findings(2.5))
+    kept_findings("net", *INT4, lambda: findings(3.5))
+    drop_kept(["net", "never measured"], *INT8)
+    assert kept_findings("other", *INT8, forbidden) == findings(2.5)
+    assert kept_findings("net", *INT4, forbidden) == findings(3.5)
+    assert kept_findings("net", *INT8, lambda: findings(4.5)) == findings(4.5)
+
+
+def test_without_softmax_a_graph_ends_with_its_last_layer() -> None:
+    builder = GraphBuilder("two classes")
+    hidden = builder.op("relu", builder.input("x", (1, 4)), output="hidden")
+    scores = builder.op("gemm", hidden, builder.parameter("w", (2, 4)), output="scores")
+    graph = without_softmax(builder.build(builder.op("softmax", scores, axis=-1)))
+    weight, x = np.arange(8, dtype=np.float32).reshape(2, 4), np.array([[-1, 1, 2, 3]], np.float32)
+    found = evaluate(graph, {"w": weight}, {"x": x})
+    np.testing.assert_allclose(found["hidden"], np.maximum(x, 0))
+    np.testing.assert_allclose(found["scores"], np.maximum(x, 0) @ weight.T)
+    assert set(found) == {"hidden", "scores"}
