@@ -13,6 +13,7 @@ from accel.errors import ConfigError, ToolError, listed
 from rtl.devices import GENERIC, Device, Fabric
 from rtl.fpga import check_seeds, measure
 from rtl.fpga_report import FpgaReport
+from rtl.names import DECODER, DecoderNames
 from rtl.tools import require, require_package
 
 INPUT_BITS = (64, 128)
@@ -58,14 +59,14 @@ def _generator() -> DecoderGenerator:
         raise ToolError("this version of accel has no generator of decoders") from error
 
 
-def decoder_verilog(config: DecoderRequest, fabric: Fabric = GENERIC) -> str:
-    """Verilog of module ``decoder``, made of what ``fabric`` has; its header holds all parameters. The same text as
-    ``decoder.v`` of its package, which is made for the generic fabric.
+def decoder_verilog(config: DecoderRequest, fabric: Fabric = GENERIC, names: DecoderNames = DECODER) -> str:
+    """Verilog of a decoder, made of what ``fabric`` has; its header holds all parameters. The same text as the Verilog
+    (``decoder.v`` by default) of its package, which is made for the generic fabric.
 
     Raises ``ConfigError`` for an impossible decoder and ``ToolError`` if Amaranth is missing.
     """
     hardware = _generator().hardware_config(config)
-    return cast(str, importlib.import_module("rtl.package").decoder_text(hardware, fabric))
+    return cast(str, importlib.import_module("rtl.package").decoder_text(hardware, fabric, names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,11 @@ class FpgaRequest:
 def measure_decoder(
     config: DecoderRequest, request: FpgaRequest, progress: Callable[[float, float, str], None]
 ) -> Iterator[FpgaReport]:
-    """One report a device, each of the decoder as made for the device's fabric. Raises as ``measure`` does."""
+    """One report a device, each of the decoder as made for the device's fabric. Raises as ``measure`` does.
+
+    What is measured has the default name, whatever the decoder is called: a name costs nothing, and the same decoder
+    under another one is found in the cache.
+    """
     for device in request.devices:
         yield measure(
             decoder_verilog(config, device.family.fabric),
@@ -108,7 +113,7 @@ def weights_per_cycle(config: DecoderRequest) -> float:
     return float(hardware.sustained_vectors_per_cycle * hardware.vector_length)
 
 
-def write_decoder_package(config: DecoderRequest, folder: str | Path) -> list[Path]:
+def write_decoder_package(config: DecoderRequest, folder: str | Path, names: DecoderNames = DECODER) -> list[Path]:
     """All files of ``rtl.package`` for a decoder; returns them. Raises as ``decoder_verilog`` and ``FormatError``."""
     hardware = _generator().hardware_config(config)
-    return cast("list[Path]", importlib.import_module("rtl.package").write_package(hardware, folder))
+    return cast("list[Path]", importlib.import_module("rtl.package").write_package(hardware, folder, names))

@@ -14,10 +14,11 @@ from accel.errors import FormatError
 from rtl.configuration import DecoderConfig
 from rtl.decoder import Decoder
 from rtl.devices import GENERIC, Fabric
+from rtl.names import DECODER, DecoderNames
 from rtl.register_text import c_header, facts, markdown
 from rtl.stream_text import stream_markdown
 from rtl.testbench import testbench_files
-from rtl.verilog import TOP, to_verilog
+from rtl.verilog import to_verilog
 from rtl.waves import drawn, stream_waves
 
 # What Verilator's -Wall says of Verilog that Yosys wrote, and why it is of no concern. All else stays on: latches,
@@ -36,13 +37,13 @@ LINT_WAIVERS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def write_package(config: DecoderConfig, folder: str | Path) -> list[Path]:
+def write_package(config: DecoderConfig, folder: str | Path, names: DecoderNames = DECODER) -> list[Path]:
     """Write all files of a decoder into ``folder``, which is made if missing; returns them.
 
     Raises ``FormatError`` if that is impossible, ``ConfigError`` for what cannot be built.
     """
     target = Path(folder)
-    files = package_files(config)
+    files = package_files(config, names)
     try:
         for name in files:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -53,17 +54,17 @@ def write_package(config: DecoderConfig, folder: str | Path) -> list[Path]:
     return [target / name for name in files]
 
 
-def package_files(config: DecoderConfig) -> Mapping[str, str]:
+def package_files(config: DecoderConfig, names: DecoderNames = DECODER) -> Mapping[str, str]:
     """File name -> text of everything in a package."""
-    bench = {f"tb/{name}": text for name, text in testbench_files(config).items()}
+    bench = {f"tb/{name}": text for name, text in testbench_files(config, names=names).items()}
     return {
-        f"{TOP}.v": decoder_text(config),
-        "README.md": stream_markdown(config),
-        "registers.md": markdown(config),
-        "accel_decoder.h": c_header(config),
+        names.verilog: decoder_text(config, names=names),
+        "README.md": stream_markdown(config, names),
+        "registers.md": markdown(config, names),
+        names.header: c_header(config, names),
         **_diagram(config),
         **bench,
-        f"{TOP}.core": core_file(config, list(bench)),
+        names.core: core_file(config, list(bench), names),
     }
 
 
@@ -73,51 +74,52 @@ def _diagram(config: DecoderConfig) -> dict[str, str]:
     return {"streams.json": text, "streams.svg": drawn(text)}
 
 
-def decoder_text(config: DecoderConfig, fabric: Fabric = GENERIC) -> str:
+def decoder_text(config: DecoderConfig, fabric: Fabric = GENERIC, names: DecoderNames = DECODER) -> str:
     """Verilog of the decoder; all parameters and the waivers of lint are comments on top."""
     values = {field.name: getattr(config, field.name) for field in fields(config)}
-    text = to_verilog(Decoder(config), header=values, fabric=fabric)
+    text = to_verilog(Decoder(config), names.module, header=values, fabric=fabric)
     waivers = "\n".join(f"// {why}:\n// verilator lint_off {name}" for name, why in LINT_WAIVERS.items())
     head, body = text.split("\n\n", 1)
     return f"{head}\n//\n{waivers}\n\n{body}"
 
 
-def core_file(config: DecoderConfig, bench: list[str]) -> str:
+def core_file(config: DecoderConfig, bench: list[str], names: DecoderNames = DECODER) -> str:
     """FuseSoC's description (CAPI2): ``fusesoc run --target=sim`` and ``--target=lint``."""
     vectors = "\n".join(
         f"      - {name}: {{file_type: user, copyto: {Path(name).name}}}" for name in bench if name.endswith(".memh")
     )
-    return _CORE.format(version=__version__.split("+")[0].split(".dev")[0], build=facts(config), vectors=vectors)
+    version = __version__.split("+")[0].split(".dev")[0]
+    return _CORE.format(version=version, build=facts(config), vectors=vectors, **names.fields())
 
 
 _CORE = """\
 CAPI=2:
-name: "accel:decoder:decoder:{version}"
+name: "accel:decoder:{module}:{version}"
 description: "Weight decoder: {build}"
 
 filesets:
   rtl:
     files:
-      - decoder.v: {{file_type: verilogSource}}
+      - {verilog}: {{file_type: verilogSource}}
   driver:
     files:
-      - accel_decoder.h: {{file_type: user}}
+      - {header}: {{file_type: user}}
       - README.md: {{file_type: user}}
       - registers.md: {{file_type: user}}
       - streams.json: {{file_type: user}}
       - streams.svg: {{file_type: user}}
   tb:
     files:
-      - tb/decoder_tb.v: {{file_type: systemVerilogSource}}
+      - tb/{testbench}.v: {{file_type: systemVerilogSource}}
 {vectors}
 
 targets:
   default:
     filesets: [rtl, driver]
-    toplevel: decoder
+    toplevel: {module}
   sim:
     filesets: [rtl, tb]
-    toplevel: decoder_tb
+    toplevel: {testbench}
     flow: sim
     flow_options:
       tool: icarus
@@ -125,7 +127,7 @@ targets:
       verilator_options: [--binary, --timing, -Wno-fatal, -CFLAGS, -std=c++20]
   lint:
     filesets: [rtl]
-    toplevel: decoder
+    toplevel: {module}
     flow: lint
     flow_options:
       tool: verilator

@@ -21,6 +21,7 @@ from rtl.codebook_loader import BEAT_BYTES
 from rtl.configuration import DecoderConfig, WordFormat
 from rtl.decoder import BUS, decoder_ports
 from rtl.layer import Geometry
+from rtl.names import DECODER, DecoderNames
 from rtl.queue import most_held
 from rtl.register_text import facts
 from rtl.registers import layer_values, register_map
@@ -42,7 +43,7 @@ _MEANINGS: Mapping[str, str] = MappingProxyType(
 
 
 def ports(config: DecoderConfig) -> list[Port]:
-    """Every port of module ``decoder``."""
+    """Every port of a decoder's module."""
     flows = [
         Port(name, Shape.cast(member.shape).width, "input" if member.flow is In else "output")
         for name, member in decoder_ports(config).items()
@@ -50,10 +51,11 @@ def ports(config: DecoderConfig) -> list[Port]:
     return [Port("clk", 1, "input"), Port("rst", 1, "input"), *flows]
 
 
-def stream_markdown(config: DecoderConfig) -> str:
+def stream_markdown(config: DecoderConfig, names: DecoderNames = DECODER) -> str:
     """The package's README: how the ports are to be served, and an example with numbers."""
     layer = bench_layers(config)[0]
     values = {
+        **names.fields(),
         "build": facts(config),
         "ports": "\n".join(f"| `{p.name}` | {p.direction} | {p.width} | {_meaning(p.name)} |" for p in ports(config)),
         "records": "\n".join(_record_row(config, row) for row in config.formats.values()),
@@ -69,7 +71,7 @@ def stream_markdown(config: DecoderConfig) -> str:
         "d": config.vector_length,
         "output_bytes": config.output_bytes,
         "latency": config.latency_cycles,
-        "example": "\n\n".join(_example(config, layer)),
+        "example": "\n\n".join(_example(config, layer, names)),
     }
     return "\n\n".join(map(_filled, _TEXT.substitute(values).split("\n\n")))
 
@@ -120,10 +122,10 @@ def _codebook(config: DecoderConfig) -> str:
     )
 
 
-def _example(config: DecoderConfig, layer: LayerVectors) -> Iterator[str]:
+def _example(config: DecoderConfig, layer: LayerVectors, names: DecoderNames) -> Iterator[str]:
     shape = example_geometry(config)
-    yield _EXAMPLE.substitute(plan_arguments(shape), code_bits=layer.plan.code_bits)
-    yield _writes(config, layer)
+    yield _EXAMPLE.substitute({**names.fields(), **plan_arguments(shape)}, code_bits=layer.plan.code_bits)
+    yield _writes(config, layer, names)
     if config.has_codebook:
         beats = list(beat_lines(layer.codebook, BEAT_BYTES, with_keep=True))
         yield (
@@ -142,11 +144,11 @@ def plan_arguments(shape: Geometry) -> dict[str, int]:
     return {**sizes, "axis_in": int(shape.vector_axis == "in")}
 
 
-def _writes(config: DecoderConfig, layer: LayerVectors) -> str:
+def _writes(config: DecoderConfig, layer: LayerVectors, names: DecoderNames) -> str:
     registers = register_map(config)
     values = {**layer_values(layer.plan), "START": 1}
     rows = [f"| {registers[name].offset:#04x} | {name} | {value} |" for name, value in values.items()]
-    head = "**2. Write the registers**, as `accel_decoder_start` does"
+    head = f"**2. Write the registers**, as `{names.prefix}_start` does"
     lines = f"the first {len(rows)} lines of `tb/writes.memh`: offset in two digits, value in eight"
     return "\n".join([f"{head} ({lines}):", "", "| Offset | Register | Value |", "|---|---|---|", *rows])
 
@@ -201,11 +203,11 @@ _TEXT = Template("""\
 
 Build: $build.
 
-- `decoder.v`: module `decoder`, all of it. `decoder.core`: its FuseSoC description.
-- `registers.md`: the registers. `accel_decoder.h`: the same in C, with `accel_decoder_plan` and `accel_decoder_start`.
+- `$verilog`: module `$module`, all of it. `$core`: its FuseSoC description.
+- `registers.md`: the registers. `$header`: the same in C, with `${prefix}_plan` and `${prefix}_start`.
 - `streams.svg`: a timing diagram of both streams; `streams.json`: the same for WaveDrom.
-- `tb/`: `decoder_tb.v`, a self-checking testbench, and its vectors. In that folder:
-  `iverilog -g2005 -o decoder_tb ../decoder.v decoder_tb.v && ./decoder_tb`.
+- `tb/`: `$testbench.v`, a self-checking testbench, and its vectors. In that folder:
+  `iverilog -g2005 -o $testbench ../$verilog $testbench.v && ./$testbench`.
 
 FORMATS.md, named below, is the one of accel's documentation; what this build needs of it is said here.
 
@@ -277,10 +279,10 @@ _EXAMPLE = Template("""\
 $tile_columns, codes of $code_bits bits. `accel rtl export` writes these numbers under the same names.
 
 ```c
-accel_decoder_layer layer;
-int wrong = accel_decoder_plan(/* rows */ $rows, /* columns */ $columns,
-                               /* tile_rows */ $tile_rows, /* tile_columns */ $tile_columns,
-                               /* axis_in */ $axis_in, /* code_bits */ $code_bits, &layer);
-/* wrong == ACCEL_DECODER_OK */
-accel_decoder_start(base, &layer); /* base: volatile uint32_t *, where s_axil is mapped */
+${prefix}_layer layer;
+int wrong = ${prefix}_plan(/* rows */ $rows, /* columns */ $columns,
+${blank}                  /* tile_rows */ $tile_rows, /* tile_columns */ $tile_columns,
+${blank}                  /* axis_in */ $axis_in, /* code_bits */ $code_bits, &layer);
+/* wrong == ${PREFIX}_OK */
+${prefix}_start(base, &layer); /* base: volatile uint32_t *, where s_axil is mapped */
 ```""")

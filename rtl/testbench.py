@@ -12,6 +12,7 @@ import numpy as np
 
 from rtl.configuration import DecoderConfig
 from rtl.layer import Geometry, LayerPlan, layer_plan, strip_plan
+from rtl.names import DECODER, DecoderNames
 from rtl.registers import ADDRESS_BITS, EVENTS, layer_values, register_map
 from rtl.vectors import LayerVectors, random_layer
 
@@ -20,8 +21,8 @@ _MOST_VECTORS = 60  # of a tile
 _LINES = ("writes", "codebook", "stream", "expected")
 
 
-def testbench_files(config: DecoderConfig, seed: int = 0) -> Mapping[str, str]:
-    """File name -> text: ``decoder_tb.v`` and the vectors it reads."""
+def testbench_files(config: DecoderConfig, seed: int = 0, names: DecoderNames = DECODER) -> Mapping[str, str]:
+    """File name -> text: the testbench (``decoder_tb.v`` by default) and the vectors it reads."""
     layers = bench_layers(config, seed)
     lines = {
         "writes": list(_writes(config, layers)),
@@ -31,7 +32,8 @@ def testbench_files(config: DecoderConfig, seed: int = 0) -> Mapping[str, str]:
     }
     kept = {name: rows for name, rows in lines.items() if rows}
     files = {f"{name}.memh": "\n".join(rows) + "\n" for name, rows in kept.items()}
-    return {"decoder_tb.v": _testbench(config, {name: len(lines[name]) for name in _LINES}, layers), **files}
+    bench = _testbench(config, {name: len(lines[name]) for name in _LINES}, layers, names)
+    return {f"{names.testbench}.v": bench, **files}
 
 
 def bench_layers(config: DecoderConfig, seed: int = 0) -> list[LayerVectors]:
@@ -79,9 +81,12 @@ def output_line(config: DecoderConfig, weights: bytes, last: bool) -> str:
     return f"{int(last)}{keep:0{-(-size // 4)}x}{int.from_bytes(weights, 'little'):0{2 * size}x}"
 
 
-def _testbench(config: DecoderConfig, counts: Mapping[str, int], layers: Sequence[LayerVectors]) -> str:
+def _testbench(
+    config: DecoderConfig, counts: Mapping[str, int], layers: Sequence[LayerVectors], names: DecoderNames
+) -> str:
     registers = register_map(config)
     return _BENCH.substitute(
+        names.fields(),
         input_bits=config.input_bits,
         bytes=config.output_bytes,
         keep_digits=-(-config.output_bytes // 4),
@@ -124,7 +129,7 @@ _BENCH = Template("""\
 // Prints PASS, or FAIL and ends with an error. Reads *.memh from the folder it runs in.
 `timescale 1ns/1ps
 
-module decoder_tb;
+module $testbench;
   reg clk = 0, rst = 0;
   always #5 clk = ~clk;
 
@@ -255,7 +260,7 @@ $codebook
     $$finish;
   end
 
-  decoder dut(
+  $module dut(
     .clk(clk), .rst(rst), .irq(irq),
     .s_axis_tdata(beat_data), .s_axis_tvalid(beat_valid), .s_axis_tready(beat_ready), .s_axis_tlast(beat_last),
 $codebook_ports\

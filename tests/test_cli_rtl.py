@@ -20,6 +20,7 @@ from accel.program import write_program
 from rtl import generate, tools
 from rtl.devices import Device
 from rtl.generate import DecoderRequest
+from rtl.names import DecoderNames
 
 Captured = pytest.CaptureFixture[str]
 CODEC = "ssvq:k=256,d=8"
@@ -35,9 +36,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise ConfigError("int8 has no codebook")
         return SimpleNamespace(asked=config, sustained_vectors_per_cycle=config.lookups_per_cycle, vector_length=8)
 
-    def decoder_text(hardware: SimpleNamespace, fabric: Any) -> str:
+    def decoder_text(hardware: SimpleNamespace, fabric: Any, names: DecoderNames) -> str:
         calls.append(hardware.asked)
-        return f"// component {hardware.asked.codec} {fabric.name}\n"
+        called = "" if names.module == "decoder" else f"{names.module}: "
+        return f"// {called}component {hardware.asked.codec} {fabric.name}\n"
 
     def measure(verilog: str, device: Device, **options: Any) -> Any:
         calls.append((verilog, device.name, options["speed"], options["seeds"], options["target_mhz"]))
@@ -86,6 +88,18 @@ def test_each_device_gets_a_decoder_of_its_own_fabric(seen: list[Any], capsys: C
     assert text.count("worst seed's critical path") == 2
 
 
+def test_name_is_that_of_the_verilog_and_not_of_what_is_measured(
+    seen: list[Any], capsys: Captured, tmp_path: Path
+) -> None:
+    """One measurement, hence one file in the cache, for all names of a decoder."""
+    assert main(decoder(tmp_path, "--name", "ssvq_decoder", "--fpga", "ecp5-25k", "--json")) == 0
+    assert (tmp_path / "decoder.v").read_text() == f"// ssvq_decoder: component {CODEC} generic\n"
+    assert seen[-1][0] == f"// component {CODEC} ecp5\n"
+    named = capsys.readouterr().out
+    assert main(decoder(tmp_path, "--fpga", "ecp5-25k", "--json")) == 0
+    assert capsys.readouterr().out == named
+
+
 def test_json_and_report_hold_the_same(seen: list[Any], capsys: Captured, tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     assert main(decoder(tmp_path, "--fpga", "ecp5-25k", "--speed", "8", "--json", "--report", str(path))) == 0
@@ -104,6 +118,7 @@ MISTAKES = {
     "input": (("--input-bits", "96"), "input of 96 bits; allowed: 64, 128"),
     "room": (("--kmax", "16"), f"room for 16 codewords; {CODEC} needs 256"),
     "fabric": (("--fabric", "ecp"), "--fabric ecp; allowed: generic, ecp5, ice40; did you mean 'ecp5'?"),
+    "keyword": (("--name", "logic"), "decoder named 'logic', a keyword of SystemVerilog; allowed: others of letters"),
     "codec": (("--codec", "ssvq:k=3,d=8"), "k"),
     "no codebook": (("--codec", "int8"), "int8 has no codebook"),
     "report folder": (("--report", "/nonexistent/x.json"), "folder '/nonexistent' does not exist"),

@@ -12,6 +12,7 @@ from accel.errors import ConfigError, listed, nearest
 if TYPE_CHECKING:
     from rtl.fpga_report import FpgaReport
     from rtl.generate import DecoderRequest, FpgaRequest
+    from rtl.names import DecoderNames
 
 HELP = "generate hardware"
 EXAMPLE = "accel rtl decoder --codec ssvq:k=256,d=8 -o decoder.v --fpga ecp5-25k"
@@ -20,7 +21,7 @@ EXAMPLE = "accel rtl decoder --codec ssvq:k=256,d=8 -o decoder.v --fpga ecp5-25k
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     kinds = parser.add_subparsers(metavar="WHAT", required=True)
-    decoder = kinds.add_parser("decoder", help="Verilog of a decoder, module decoder", allow_abbrev=False)
+    decoder = kinds.add_parser("decoder", help="Verilog of a decoder", allow_abbrev=False)
     _add_decoder(decoder)
     _add_fpga(decoder)
     add_json(decoder)
@@ -39,6 +40,11 @@ def _add_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kmax", metavar="K", type=positive_integer, help="codewords there is room for (the codec's)")
     parser.add_argument(
         "--fabric", metavar="NAME", default="generic", help="generic (default), or ecp5, ice40: their memories"
+    )
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        help="of Verilog module, C header (accel_NAME.h) and FuseSoC core, one each in a design (default decoder)",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=output_file, required=True, help="the Verilog to write")
     parser.add_argument(
@@ -91,12 +97,12 @@ def _decoder(arguments: argparse.Namespace) -> int:
     from accel.cli.progress import progress
     from rtl.generate import decoder_verilog, measure_decoder, write_decoder_package
 
-    config, request = _config(arguments), _request(arguments)
+    config, request, names = _config(arguments), _request(arguments), _names(arguments.name)
     fabric = _fabric(arguments.fabric)
-    write_text(arguments.output, decoder_verilog(config, fabric))
+    write_text(arguments.output, decoder_verilog(config, fabric, names))
     say(f"wrote {arguments.output}")
     if arguments.package:
-        say(f"wrote {len(write_decoder_package(config, arguments.package))} files to {arguments.package}")
+        say(f"wrote {len(write_decoder_package(config, arguments.package, names))} files to {arguments.package}")
     with progress() as report:
         reports = list(measure_decoder(config, request, report))
     document = _document(config, reports)
@@ -115,6 +121,12 @@ def _config(arguments: argparse.Namespace) -> DecoderRequest:
 
     codec = str(parse_codec(arguments.codec))
     return DecoderRequest(codec, arguments.lookups, arguments.input_bits, arguments.kmax)
+
+
+def _names(module: str | None) -> DecoderNames:
+    from rtl.names import DECODER, DecoderNames
+
+    return DECODER if module is None else DecoderNames(module)
 
 
 def _request(arguments: argparse.Namespace) -> FpgaRequest:
