@@ -68,7 +68,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
 
 def built() -> Part:
     """The part anew, not the one kept."""
-    return accuracy_pictures.vit_s14.__wrapped__()
+    return accuracy_pictures.vit_s14.__wrapped__(inside=False)
 
 
 # --- the part --------------------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_files_given_by_mistake_are_named_for_what_they_are(folder, tmp_path, ca
         (["run", "net.vq.safetensors"], "it is a packed model (schema 'accel.packed/1'); accel compile takes it"),
         (["run", "net.run.json"], "it is a run (schema 'accel.run/1'); accel report and accel diff take it"),
         (["run", "x.npz"], "truncated or not a safetensors file"),
-        (["run", "model.onnx"], "truncated or not a safetensors file"),
+        (["run", "model.onnx"], "it is a model; accel compress takes it"),
         (["run", "none"], "No such file"),
         (["compile", "net.prog.safetensors"], "it is a compiled program"),
         (["compile", "net.run.json"], "it is a run"),

@@ -23,8 +23,8 @@ FORBIDDEN: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
     }
 )
 
-# The Python API: accel.load and its like import what does the work when they are called.
-ALLOWED = frozenset((("accel", "accel.cli.api"),))
+# The Python API: accel.load and its like import what does the work when they are called. ``python -m accel``: the command.
+ALLOWED = frozenset((("accel", "accel.cli.api"), ("accel.__main__", "accel.cli.main")))
 
 
 def within(module: str, package: str) -> bool:
