@@ -23,7 +23,7 @@ FORBIDDEN: Mapping[str, tuple[tuple[str, ...], str]] = MappingProxyType(
     }
 )
 
-# The Python API: accel.load and its like import what does the work when they are called; python -m accel is the command.
+# The Python API: accel.load and its like import what does the work when called; python -m accel is the command.
 ALLOWED = frozenset((("accel", "accel.cli.api"), ("accel.__main__", "accel.cli.main")))
 
 
