@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from accel.atomic import write_text
+from accel.cache import source_digest
 from accel.codecs import Codec
 from accel.errors import FormatError
 from benchmarks.accuracy_methods import METHODS, Method, Trial, scale_mode, total_bits
@@ -20,6 +21,9 @@ from compiler.training import LOSSES, GraphModule, StepRow, compress_modules, en
 
 TUNING_SEED = 100  # not used for scoring
 SMOOTHED = 5  # steps the loss is averaged over
+
+# What results come from, as it was when this process began; the graph and the benchmark's own settings are in a cell.
+SOURCES = source_digest(("accel/codecs", "compiler/compress", "compiler/training"))
 
 Row = dict[str, Any]
 
@@ -67,7 +71,7 @@ def measured(cell: Cell, part: Part, folder: Path) -> Row:
     """The row of a cell, kept or measured now."""
     row = kept_row(cell, part, folder)
     if row is None:
-        row = {"setting": _whole_setting(cell, part), **_measure(cell, part)}
+        row = {"setting": _whole_setting(cell, part), "sources": SOURCES, **_measure(cell, part)}
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         write_text(folder / "cells" / cell.file_name, json.dumps(row, indent=1) + "\n")
     return row

@@ -12,8 +12,10 @@ from typing import Any
 from accel.atomic import write_text
 from accel.errors import ConfigError, FormatError
 from accel.reporting import STYLES, Column, Table, to_csv
+from benchmarks.accuracy_cells import SOURCES
 from benchmarks.accuracy_methods import LEVELS, METHODS, Trial
 from benchmarks.accuracy_parts import PROFILES
+from benchmarks.quality_data import tell
 from benchmarks.quality_models import Measure
 
 Row = dict[str, Any]
@@ -68,6 +70,15 @@ def _read(path: Path) -> Row:
     except (OSError, ValueError) as error:
         raise FormatError(f"'{path}': {error}; delete it and it will be measured again") from error
     return row
+
+
+def of_other_sources(rows: Sequence[Row]) -> Iterator[str]:
+    """A line a part with cells that were not measured with the sources of today."""
+    for part in PROFILES:
+        cells = [row for row in rows if row["setting"]["part"] == part]
+        others = [row for row in cells if row.get("sources") != SOURCES]
+        if others:
+            yield f"{part}: {len(others)} of {len(cells)} cells are of other sources than today's (CSV: sources)"
 
 
 def entries(rows: Sequence[Row], folder: Path) -> list[Entry]:
@@ -225,14 +236,14 @@ def cell_table(found: Sequence[Entry]) -> Table:
     scores = list(dict.fromkeys(measure.key for profile in PROFILES.values() for measure in profile.measures))
     texts = ("part", "method", "codec", "stage")
     numbers = ("level", "bits_per_weight", "seed", "steps", "rate", "codebook_factor", "sign_factor", *scores)
-    more = ("flipped", "frozen", "first_loss", "last_loss", "cpu_seconds")
+    more = ("flipped", "frozen", "first_loss", "last_loss", "cpu_seconds", "sources")
     columns = tuple(Column(key, key) for key in (*texts, *numbers, *more))
     return Table("cells", columns, tuple(row for each in found for row in _cell_rows(each)))
 
 
 def _cell_rows(each: Entry) -> Iterator[Row]:
     facts = {"part": each.part, "method": each.method, "codec": each.codec or "float32", "level": each.level or None}
-    keys = ("bits_per_weight", "steps", "flipped", "frozen", "first_loss", "last_loss", "cpu_seconds")
+    keys = ("bits_per_weight", "steps", "flipped", "frozen", "first_loss", "last_loss", "cpu_seconds", "sources")
     for stage, rows in (("untrained", each.untrained), ("trained", each.trained)):
         for row in rows:
             measured = {key: row.get(key) for key in keys}
@@ -244,6 +255,8 @@ def write_report(folder: Path, target: Path | None) -> list[Entry]:
     """``accuracy.csv`` and ``accuracy.md`` in ``folder``; the tables also into the page ``target``, below its mark."""
     rows = read_rows(folder)
     found, text = entries(rows, folder), page(rows, folder)
+    for line in of_other_sources(rows):
+        tell(line)
     write_text(folder / "accuracy.csv", to_csv(cell_table(found)))
     write_text(folder / "accuracy.md", text)
     if target is not None:

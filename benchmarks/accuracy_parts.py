@@ -151,7 +151,7 @@ def _minilm() -> Part:
 
 VIT_SIDE = 112  # 64 patches instead of 256: a fourth of the cost
 VIT_SAMPLES = 384
-VIT_BATCH, VIT_INSIDE_BATCH = 24, 12  # 16 and 32 steps
+VIT_BATCH = 12  # 32 steps
 VIT_POOL = 1_120  # views runs draw from: 40 of each photograph, 14 of each CIFAR picture
 VIT_HELD_BACK, VIT_VIEWS = 20, 5  # pictures never trained on, views of each
 VIT_VALIDATION = 4  # of those held back
@@ -160,7 +160,7 @@ _VIT_SCORED = VIT_HELD_BACK - VIT_VALIDATION
 _VIT_MEASURES = (
     Measure("cosine", "cosine to float"),
     Measure("class_token", "class token: cosine to float"),
-    Measure("relations", "similarities: r with float"),
+    Measure("relations", "pairs of pictures: r with float"),
 )
 VIT = Profile(
     "ViT-S/14, self-distilled by its outputs alone",
@@ -181,9 +181,9 @@ VIT = Profile(
 VIT_INSIDE = Profile(
     "ViT-S/14, self-distilled from the inside",
     _VIT_MEASURES,
-    f"The same model, pictures and scores, in batches of {VIT_INSIDE_BATCH}. It learns to compute the same on the way, "
-    "too, which is what `accel finetune` does unless told otherwise: to the loss above is added, with equal weight, "
-    "the mean squared error of the 24 residual sums inside, each over the power of what differs between pictures there "
+    "The same model, pictures, steps and scores. It learns to compute the same on the way, too, which is what `accel "
+    "finetune` does unless told otherwise: to the loss above is added, with equal weight, the mean squared error of "
+    "the 24 residual sums inside, each over the power of what differs between pictures there "
     "(`compiler.training.imitation`).",
 )
 

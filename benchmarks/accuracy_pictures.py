@@ -12,7 +12,6 @@ from accel.packed import weight_parameters
 from benchmarks.accuracy_parts import (
     SPLIT_SEED,
     VIT_BATCH,
-    VIT_INSIDE_BATCH,
     VIT_POOL,
     VIT_SAMPLES,
     VIT_SIDE,
@@ -56,9 +55,7 @@ def vit_s14(inside: bool) -> Part:
         validate=lambda trained: token_cosine(tokens(trained, held_back), of_held_back),
         score=lambda trained: feature_scores(tokens(trained, scored), of_scored),
         loss="cosine",
-        options=TrainingOptions(
-            epochs=1, batch=VIT_INSIDE_BATCH if inside else VIT_BATCH, warm_up=WARM_UP, precision="bfloat16"
-        ),
+        options=TrainingOptions(epochs=1, batch=VIT_BATCH, warm_up=WARM_UP, precision="bfloat16"),
         augment=None,
         imitation=Imitation(reference, inner_tensors(model.graph)) if inside else None,
     )

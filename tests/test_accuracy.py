@@ -13,7 +13,7 @@ import torch
 from accel.codecs import LR2VQ, SSVQ, Int8, parse_codec
 from accel.errors import CodecError, ConfigError, FormatError
 from benchmarks import accuracy, accuracy_cells, accuracy_page, quality_data
-from benchmarks.accuracy_cells import Cell, measured
+from benchmarks.accuracy_cells import SOURCES, Cell, measured
 from benchmarks.accuracy_methods import (
     ABOVE,
     BELOW,
@@ -217,6 +217,14 @@ def test_cells_of_two_trainings_are_not_mixed(folder: Path) -> None:
     lay_cell(folder, "ssvq-free", "ssvq:k=16,d=8", 2, 0.9, batch=16)
     with pytest.raises(ConfigError, match="trained in 2 ways"):
         read_rows(folder)
+
+
+def test_cells_of_other_sources_are_counted_and_marked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = folder / "cells" / "ssvq-free.ssvq_k=16,d=8.0.True.json"
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"sources": SOURCES}))
+    write_report(folder, None)
+    assert "fashion: 7 of 8 cells are of other sources than today's" in capsys.readouterr().err
+    assert (folder / "accuracy.csv").read_text().count(SOURCES) == 1
 
 
 def test_a_damaged_cell_is_named(folder: Path) -> None:

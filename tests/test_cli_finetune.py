@@ -88,7 +88,7 @@ def test_without_labels_the_float_model_teaches(folder: Path, capsys: Captured) 
     text = capsys.readouterr().out
     assert (
         "cosine to float" in text
-        and "similarities: r with float" in text
+        and "pairs of samples: r with float" in text
         and "accuracy" not in text
         and "trained on 144 samples in 36 steps" in text
     )

@@ -121,11 +121,18 @@ def test_a_graph_module_gives_any_tensor_as_the_float_twin_computes_it() -> None
 def test_an_answer_of_what_all_samples_share_is_as_far_as_it_can_be() -> None:
     wanted = torch.randn(64, 5, 7, generator=torch.Generator().manual_seed(0)) + 100
     shared = wanted.mean(0).expand_as(wanted)
-    assert float(distance(shared, wanted)) == pytest.approx(1, rel=1e-4)
-    assert float(distance(wanted + 1, wanted)) == pytest.approx(1 / float(wanted.var(0, correction=0).mean()), rel=1e-4)
+    assert float(distance(shared, wanted)) == pytest.approx(63 / 64, rel=1e-4)
+    assert float(distance(wanted + 1, wanted)) == pytest.approx(1 / float(wanted.var(0).mean()), rel=1e-4)
     assert float(distance(wanted, wanted)) == 0
     assert float(distance(1.1 * wanted[:1], wanted[:1])) == pytest.approx(0.01, rel=1e-3)  # one sample: all its power
     assert float(distance(torch.zeros(2, 3), torch.zeros(2, 3))) == 0
+
+
+def test_small_batches_weigh_the_inside_as_large_ones_do() -> None:
+    wanted = torch.randn(4096, 3, generator=torch.Generator().manual_seed(1)) + 5
+    pairs = [float(1 / distance(pair + 1, pair)) for pair in wanted.split(2)]  # power as two samples tell it
+    whole = float(1 / distance(wanted + 1, wanted))
+    assert np.mean(pairs) == pytest.approx(whole, rel=0.05)  # half of it, were B divided by
 
 
 def test_the_loss_is_that_of_outputs_and_the_mean_over_tensors() -> None:
@@ -177,3 +184,6 @@ def test_relations_tell_one_answer_to_everything_from_answers_that_differ() -> N
     same = np.broadcast_to(shared, wanted.shape).astype(np.float32)
     assert np.mean(cosines(wanted)) > 0.8 and relations(same, wanted) is None
     assert relations(wanted[:2], wanted[:2]) is None
+    broken = wanted.copy()
+    broken[3, 0, 0] = np.nan
+    assert relations(broken, wanted) is None

@@ -226,7 +226,7 @@ def _scores_table(recipe: Recipe, split: Split, tuned: FineTuning, totals: Mappi
         Column("stage", "model"),
         Column("loss", recipe.loss, "1"),
         Column("cosine", "cosine to float", "1"),
-        Column("relations", "similarities: r with float", "1"),
+        Column("relations", "pairs of samples: r with float", "1"),
         Column("accuracy", "accuracy", "percent"),
     )
     known = columns if split.held_back.labels is not None else columns[:-1]

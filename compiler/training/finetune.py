@@ -118,17 +118,7 @@ def finetune(
     scoring = _Scoring(recipe.loss, held_back, _outputs(float_model, held_back, "scoring: float model", progress))
     scores = [scoring.score(scoring.wanted, "float model")]
     data = _data(float_model, recipe.loss, training, progress)
-    model = GraphModule(graph, weights)
-    choices = codec_choices(graph, recipe.codec, recipe.keep, recipe.vector_axis)
-    compress_modules(
-        model,
-        lambda name, _: choices[name][0],
-        recipe.weights,
-        scale=recipe.scale,
-        vector_axis=recipe.vector_axis,
-        seed=recipe.loop.seed,
-        progress=progress,
-    )
+    model = _compressed(graph, weights, recipe, progress)
     scores.append(scoring.score(_outputs(model, held_back, "scoring: compressed", progress), "compressed"))
     last = _Last()
     steps = train(
@@ -144,6 +134,22 @@ def finetune(
     scores.append(scoring.score(_outputs(model, held_back, "scoring: fine-tuned", progress), "fine-tuned"))
     packed = export_graph(model, weights, description, calibration, method)
     return FineTuning(packed, tuple(scores), steps, last.loss, frozen_share(model))
+
+
+def _compressed(graph: Graph, weights: Tensors, recipe: Recipe, progress: Progress | None) -> GraphModule:
+    """``graph`` in the codecs of ``recipe``, not trained yet."""
+    model = GraphModule(graph, weights)
+    choices = codec_choices(graph, recipe.codec, recipe.keep, recipe.vector_axis)
+    compress_modules(
+        model,
+        lambda name, _: choices[name][0],
+        recipe.weights,
+        scale=recipe.scale,
+        vector_axis=recipe.vector_axis,
+        seed=recipe.loop.seed,
+        progress=progress,
+    )
+    return model
 
 
 def _outputs(model: nn.Module, samples: Samples, what: str, progress: Progress | None) -> Array:
@@ -196,9 +202,9 @@ class _Scoring:
 def relations(found: Array, wanted: Array) -> float | None:
     """Pearson's r between the cosines of every two samples in ``found[N, ...]`` and what they are in ``wanted``, over
     the first ``RELATED``: one answer to everything may have a high cosine with the wanted ones, but no r. None where
-    all cosines are the same, or fewer than two."""
+    all cosines are the same, fewer than two, or not all finite."""
     one, other = (_similarities(each[:RELATED]) for each in (found, wanted))
-    if len(one) < 2 or min(np.ptp(one), np.ptp(other)) < SAME:
+    if len(one) < 2 or not (np.ptp(one) >= SAME and np.ptp(other) >= SAME):
         return None
     return float(np.corrcoef(one, other)[0, 1])
 

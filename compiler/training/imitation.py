@@ -88,9 +88,11 @@ def distance(found: Tensor, wanted: Tensor) -> Tensor:
     """Squared error of ``found[B, ...]`` over the power of what in ``wanted`` differs between samples.
 
     What all samples share is not counted there: in embeddings it is most of their power, and an answer of it alone
-    would be a good one. The power is counted whole where samples do not differ (a batch of one).
+    would be a good one. The power is that of all samples as far as a batch can tell (B - 1), so that small batches
+    weigh the inside as large ones do; it is counted whole where samples do not differ (a batch of one).
     """
     real = wanted.float()
-    power = (real - real.mean(0)).square().mean()
+    batch = len(real)
+    power = (real - real.mean(0)).square().mean() * (batch / max(batch - 1, 1))
     whole = real.square().mean().clamp(min=1e-30)
     return (found.float() - real).square().mean() / torch.where(power > CONSTANT * whole, power, whole)

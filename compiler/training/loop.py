@@ -117,20 +117,26 @@ def train(
     checkpoint stays.
     """
     run = _Run(model, data, loss, options, make_optimiser(model, options), augment, imitation, checkpoints)
-    done = _resumed(run)
-    logs = open_logs(done)
+    begin = _resumed(run)
+    end = max(begin, min(run.steps, stop_after or run.steps))
+    logs = open_logs(begin)
     model.train()
-    for step in range(done, min(run.steps, stop_after or run.steps)):
+    for step in range(begin, end):
         if progress is not None:
             progress(step, run.steps, f"epoch {step // run.steps_per_epoch + 1} of {options.epochs}")
         row = _step(run, step)
-        done = step + 1
         for log in logs:
             log.add(row)
-        if checkpoints is not None and (done % checkpoints.every_steps == 0 or done == run.steps):
-            write_checkpoint(checkpoints.folder, model, run.optimiser, done, run.identity)
+        _keep(run, step + 1)
     model.eval()
-    return done
+    return end
+
+
+def _keep(run: _Run, done: int) -> None:
+    """Write the state after ``done`` steps where a checkpoint is due."""
+    kept = run.checkpoints
+    if kept is not None and (done % kept.every_steps == 0 or done == run.steps):
+        write_checkpoint(kept.folder, run.model, run.optimiser, done, run.identity)
 
 
 def make_optimiser(model: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
