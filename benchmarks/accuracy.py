@@ -20,7 +20,7 @@ import torch
 from accel.atomic import write_text
 from accel.codecs import Codec, parse_codec
 from benchmarks.accuracy_cells import TUNING_SEED, Cell, measured
-from benchmarks.accuracy_methods import LEVELS, METHODS, TRIALS, Method, Trial, chosen_codec
+from benchmarks.accuracy_methods import LEVELS, METHODS, TRIALS, TUNED_ON, Method, Trial, chosen_codec
 from benchmarks.accuracy_page import write_report
 from benchmarks.accuracy_parts import PARTS, Part
 from benchmarks.accuracy_plots import write_plots
@@ -58,7 +58,8 @@ def _measure(part: Part, methods: Sequence[Method], options: argparse.Namespace)
     """All cells: trials first, then level by level and seed by seed, so that a run cut short has whole tables."""
     folder: Path = options.output
     begin = time.monotonic()
-    trials = {method.name: best_trial(part, METHODS[method.tuned_as], folder) for method in methods}
+    tuning = PARTS[TUNED_ON.get(part.name, part.name)]()
+    trials = {method.name: best_trial(tuning, METHODS[method.tuned_as], folder) for method in methods}
     for level, seed, method in product(options.levels, range(options.seeds), methods):
         if method.family is None or method.fixed_codec is not None:
             codec = method.fixed_codec

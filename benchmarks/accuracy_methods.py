@@ -75,6 +75,8 @@ TRIALS: Mapping[str, Mapping[str, Sequence[Trial]]] = MappingProxyType(
         },
     }
 )
+TUNED_ON: Mapping[str, str] = MappingProxyType({"fashion_long": "fashion"})
+"""Parts that try no rates, but take those that were best for another."""
 
 
 @dataclass(frozen=True, slots=True)

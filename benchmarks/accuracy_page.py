@@ -13,7 +13,7 @@ from accel.atomic import write_text
 from accel.errors import ConfigError, FormatError
 from accel.reporting import STYLES, Column, Table, to_csv
 from benchmarks.accuracy_cells import SOURCES
-from benchmarks.accuracy_methods import LEVELS, METHODS, Trial
+from benchmarks.accuracy_methods import LEVELS, METHODS, TUNED_ON, Trial
 from benchmarks.accuracy_parts import PROFILES
 from benchmarks.quality_data import tell
 from benchmarks.quality_models import Measure
@@ -225,9 +225,9 @@ def page(rows: Sequence[Row], folder: Path) -> str:
                 contrasts(of_part, profile.measures),
                 "Every seed:\n",
                 _every_seed(of_part, profile.measures),
-                "Learning rates tried:\n",
-                _trials(rows, part),
             ]
+        if of_part and part not in TUNED_ON:
+            sections += ["Learning rates tried:\n", _trials(rows, part)]
     return "\n".join(sections)
 
 

@@ -20,6 +20,7 @@ from benchmarks.accuracy_methods import (
     LEVELS,
     METHODS,
     TRIALS,
+    TUNED_ON,
     Trial,
     candidates,
     chosen_codec,
@@ -107,8 +108,9 @@ def test_a_level_no_codec_reaches_is_refused() -> None:
 
 
 def test_every_method_may_try_as_many_rates() -> None:
-    assert TRIALS.keys() == PARTS.keys() == PROFILES.keys()
-    assert len({len(TRIALS[part][row.learns]) for part in PARTS for row in METHODS.values()}) == 1
+    assert PARTS.keys() == PROFILES.keys() == TRIALS.keys() | TUNED_ON.keys()
+    assert TRIALS.keys() >= set(TUNED_ON.values()) and TRIALS.keys().isdisjoint(TUNED_ON)
+    assert len({len(rows[method.learns]) for rows in TRIALS.values() for method in METHODS.values()}) == 1
     assert all(METHODS[row.tuned_as].tuned_as == row.tuned_as for row in METHODS.values())
 
 
