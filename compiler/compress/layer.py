@@ -139,11 +139,16 @@ def quantised_codebook(centroids: npt.NDArray[np.float32]) -> tuple[Codebook, fl
     return np.rint(centroids / step).clip(-_CODEWORD_LIMIT, _CODEWORD_LIMIT).astype(np.int8), step
 
 
-def relative_error(weights: npt.NDArray[np.float32], layer: EncodedLayer) -> float:
-    """``||W - scale * decoded||^2 / ||W||^2``; 0 for a matrix of zeros reproduced exactly, infinite otherwise."""
+def relative_error(
+    weights: npt.NDArray[np.float32], layer: EncodedLayer, then: Callable[[Vectors], Vectors] = lambda rows: rows
+) -> float:
+    """``||W - scale * decoded||^2 / ||W||^2``; 0 for a matrix of zeros reproduced exactly, infinite otherwise.
+
+    ``then`` is what else happens to rows of decoded weights before they are compared.
+    """
     error = power = 0.0
     for rows in layer_blocks(layer.codec, layer.shape, layer.vector_axis):
-        difference = weights[rows] - decoded_rows(layer, rows) * scale_of(layer.scale, rows)[:, None]
+        difference = weights[rows] - then(decoded_rows(layer, rows) * scale_of(layer.scale, rows)[:, None])
         error += float(np.square(difference, dtype=np.float64).sum())
         power += float(np.square(weights[rows], dtype=np.float64).sum())
     if power == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -19,6 +19,14 @@ from accel.packed import Packed, Source, model_digest, plain_parameters, weight_
 from compiler.frontend import LoadedModel
 from compiler.frontend.architectures.base import NEVER_NEEDED, STATISTICS, Blueprint
 from compiler.frontend.weights import assign, random_weights, refuse_names
+from compiler.importers.columns import (
+    Layers,
+    column_parameters,
+    encode_normed,
+    expressible,
+    offset_name,
+    with_column_operators,
+)
 from compiler.importers.encode import ImportReport, encode, encode_dense
 from compiler.importers.foreign import Checkpoint, ForeignLayer, Matrix
 
@@ -63,7 +71,7 @@ class _Mapped:
 
     graph: Graph
     values: Tensors
-    layers: Mapping[str, tuple[ForeignLayer, Matrix]]
+    layers: Layers
     notes: tuple[str, ...]
 
 
@@ -148,26 +156,47 @@ def import_onto_model(
 
 
 def _packed(mapped: _Mapped, options: Options, facts: Mapping[str, str], progress: Progress | None) -> Imported:
-    graph, weights = mapped.graph, weight_parameters(mapped.graph)
-    stray = sorted(mapped.layers.keys() - set(weights))
-    refuse_names(stray, f"compressed tensors that '{graph.name}' does not multiply by")
+    stray = sorted(mapped.layers.keys() - set(weight_parameters(mapped.graph)))
+    refuse_names(stray, f"compressed tensors that '{mapped.graph.name}' does not multiply by")
+    mapped = _with_columns(mapped)
+    graph, parts = mapped.graph, {offset_name(name) for name in mapped.layers}
+    weights = [name for name in weight_parameters(graph) if name not in parts]
     encoded: dict[str, EncodedLayer] = {}
     reports = []
     for done, name in enumerate(weights):
         if progress is not None:
             progress(done, len(weights), name)
-        encoded[name], row = _encoded(name, mapped, options)
+        found, row = _encoded(name, mapped, options)
+        encoded |= found
         reports.append(row)
     parameters = {name: np.asarray(mapped.values[name], np.float32) for name in plain_parameters(graph)}
     source = Source(model_digest(graph, mapped.values), dict(facts))
     return Imported(Packed(graph, encoded, parameters, source), tuple(reports), mapped.notes)
 
 
-def _encoded(name: str, mapped: _Mapped, options: Options) -> tuple[EncodedLayer, ImportReport]:
-    if name in mapped.layers:
-        return encode(name, *mapped.layers[name], options.inexact)
-    matrix = np.asarray(mapped.values[name], np.float32).reshape(gemm_shape(mapped.graph.parameters[name]))
-    return encode_dense(name, matrix, options.dense)
+def _with_columns(mapped: _Mapped) -> _Mapped:
+    """Norms of input columns as operators; their weights are then what is decoded, without norm."""
+    layers = expressible(mapped.graph, mapped.layers)
+    norms = {name: layer.norm for name, (layer, _) in layers.items() if layer.norm is not None}
+    if not norms:
+        return replace(mapped, layers=layers)
+    bare = {name: replace(layers[name][0], norm=None).values().reshape(mapped.values[name].shape) for name in norms}
+    note = f"operators were added to the graph for scales or offsets of input columns; layers: {len(norms)}"
+    values = {**mapped.values, **bare, **column_parameters(norms)}
+    return _Mapped(with_column_operators(mapped.graph, norms), values, layers, (*mapped.notes, note))
+
+
+def _encoded(name: str, mapped: _Mapped, options: Options) -> tuple[dict[str, EncodedLayer], ImportReport]:
+    """The weights that one becomes, by name, and its report."""
+    layer, gains = mapped.layers.get(name, (None, np.ones(1, np.float32)))
+    if layer is not None and layer.norm is not None:
+        return encode_normed(name, layer)
+    if layer is not None:
+        encoded, row = encode(name, layer, gains, options.inexact)
+    else:
+        matrix = np.asarray(mapped.values[name], np.float32).reshape(gemm_shape(mapped.graph.parameters[name]))
+        encoded, row = encode_dense(name, matrix, options.dense)
+    return {name: encoded}, row
 
 
 def _gains(blueprint: Blueprint, name: str, layer: ForeignLayer, tensors: Tensors, value: npt.NDArray[Any]) -> Matrix:

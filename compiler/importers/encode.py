@@ -46,27 +46,28 @@ def encode(name: str, layer: ForeignLayer, gains: Matrix, inexact: Codec | None)
     Layers that no codec can hold are coded anew with ``inexact``; without, ``CodecError`` names the layer and why.
     """
     exact = layer.values() * gains[:, None]
-    reason = layer.obstacle or _unfit(layer)
+    reason = layer.obstacle or unfit(layer)
     if reason and inexact is None:
         raise CodecError(f"layer '{name}' ({layer.form}): {reason}; refused, unless --inexact CODEC codes it anew")
     if reason:
         assert inexact is not None
-        encoded = _coded_anew(name, exact, inexact)
+        encoded = coded_anew(name, exact, inexact)
         return encoded, report(name, layer.form, exact, encoded, f"coded anew: {reason}")
-    assert layer.coding is not None
+    assert layer.coding is not None and layer.norm is None
     if not np.isfinite(exact).all():
         raise CodecError(f"layer '{name}' ({layer.form}): NaN or infinite weights once its norm is folded into it")
     encoded = rounded(layer.coding, layer.matrix_shape, gains)
-    return encoded, report(name, layer.form, exact, encoded, _remark(layer.coding, encoded))
+    return encoded, report(name, layer.form, exact, encoded, remark(layer.coding, encoded))
 
 
 def encode_dense(name: str, exact: Matrix, codec: Codec) -> tuple[EncodedLayer, ImportReport]:
     """A weight that the checkpoint has in floating point: the accelerator takes only coded ones."""
-    encoded = _coded_anew(name, exact, codec)
+    encoded = coded_anew(name, exact, codec)
     return encoded, report(name, "uncompressed", exact, encoded, "not compressed in the checkpoint")
 
 
-def _coded_anew(name: str, exact: Matrix, codec: Codec) -> EncodedLayer:
+def coded_anew(name: str, exact: Matrix, codec: Codec) -> EncodedLayer:
+    """A matrix in a codec of our choice; raises ``CodecError`` naming it."""
     try:
         return compress_layer(exact, codec, "channel", "out", RANDOM_STATE)
     except CodecError as error:
@@ -79,7 +80,8 @@ def report(name: str, form: str, exact: Matrix, encoded: EncodedLayer, note: str
     return ImportReport(name, form, encoded.shape, encoded.codec, relative_error(exact, encoded), size, note)
 
 
-def _unfit(layer: ForeignLayer) -> str:
+def unfit(layer: ForeignLayer) -> str:
+    """What of a layer's codes no codec of ours holds, in words, if anything."""
     coding = layer.coding
     assert coding is not None
     entries = max(map(len, coding.codebooks))
@@ -165,7 +167,8 @@ def _integers(coding: Coding, gains: Matrix) -> EncodedLayer | None:
     return None
 
 
-def _remark(coding: Coding, encoded: EncodedLayer) -> str:
+def remark(coding: Coding, encoded: EncodedLayer) -> str:
+    """What happened to a layer's codebooks beside rounding, in words, if anything."""
     if coding.row_groups > 1:
         return f"{coding.row_groups} tables in one codebook, a step each"
     sizes = sorted({len(words) for words in coding.codebooks})

@@ -81,11 +81,40 @@ def placed(vectors: Matrix, shape: tuple[int, int], vector_axis: VectorAxis) -> 
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnNorm:
+    """What comes after decoding: each input column times its ``scale`` plus its ``offset``, float32 ``[reduction]``."""
+
+    scale: Matrix
+    offset: Matrix
+
+    def __post_init__(self) -> None:
+        if self.scale.ndim != 1 or self.scale.shape != self.offset.shape:
+            raise ModelError(f"scales {list(self.scale.shape)} and offsets {list(self.offset.shape)} of input columns")
+        if not (np.isfinite(self.scale).all() and np.isfinite(self.offset).all()):
+            raise ModelError("a scale or offset of an input column is NaN or infinite")
+
+    @property
+    def has_scales(self) -> bool:
+        """Whether some scale is not 1."""
+        return bool((self.scale != 1).any())
+
+    @property
+    def has_offsets(self) -> bool:
+        """Whether some offset is not 0."""
+        return bool(self.offset.any())
+
+    @property
+    def parts(self) -> str:
+        """In words."""
+        return " and ".join(["scales"] * self.has_scales + ["offsets"] * self.has_offsets)
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignLayer:
     """One weight: ``form`` is the tool's own notation (``1x16 g8``), ``shape`` the tensor's, [out, ...].
 
     Either ``coding`` holds it or, where no codec of ours could, ``dense`` (float32 ``[out, reduction]``) with the
-    ``obstacle`` in words.
+    ``obstacle`` in words. A coded layer may have a ``norm`` that does something.
     """
 
     form: str
@@ -93,10 +122,13 @@ class ForeignLayer:
     coding: Coding | None = None
     dense: Matrix | None = None
     obstacle: str = ""
+    norm: ColumnNorm | None = None
 
     def __post_init__(self) -> None:
         if (self.coding is None) == (self.dense is None) or (self.dense is None) == bool(self.obstacle):
             raise AssertionError("a layer is coded, or dense for a reason")
+        if self.norm is not None and (self.coding is None or not self.norm.parts):
+            raise AssertionError("a norm is part of a coded layer and does something")
         if self.dense is not None and self.dense.shape != self.matrix_shape:
             raise ModelError(f"weights of shape {list(self.dense.shape)}; expected {list(self.matrix_shape)}")
         if self.dense is not None and not np.isfinite(self.dense).all():
@@ -113,6 +145,10 @@ class ForeignLayer:
             )
         if coding.scale.shape not in ((1,), (out,)):
             raise ModelError(f"scales of shape {list(coding.scale.shape)}; allowed: [1] or [{out}]")
+        if self.norm is not None and len(self.norm.scale) != reduction:
+            raise ModelError(f"{len(self.norm.scale)} scales of input columns; expected {reduction}")
+        if self.norm is not None and not np.isfinite(self.values()).all():
+            raise ModelError("some weights are NaN or infinite")
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -122,7 +158,8 @@ class ForeignLayer:
     def values(self) -> Matrix:
         """The exact weights, ``float32[out, reduction]``."""
         if self.coding is not None:
-            return self.coding.decode(self.matrix_shape)
+            coded = self.coding.decode(self.matrix_shape)
+            return coded if self.norm is None else coded * self.norm.scale + self.norm.offset
         assert self.dense is not None
         return self.dense
 

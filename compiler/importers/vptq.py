@@ -17,14 +17,13 @@ import numpy as np
 
 from accel.errors import ModelError
 from compiler.importers.fields import unpack_fields
-from compiler.importers.foreign import Checkpoint, Coding, ForeignLayer, Indices, Matrix, Tensors, placed
+from compiler.importers.foreign import Checkpoint, Coding, ColumnNorm, ForeignLayer, Indices, Matrix, Tensors, placed
 from compiler.importers.source import Source, modules, remaining, taken
 
 PARTS = ("centroids.weight", "indices", "res_centroids.weight", "res_indices", "outlier_centroids.weight",
          "outlier_indices", "perm", "weight_scale", "weight_bias")  # fmt: skip
 PAIRS = ("vector_lens", "num_centroids", "num_res_centroids")
 NUMBERS = ("in_features", "out_features", "group_num", "group_size", "outlier_size")  # as in _Settings
-UNIFORM = 1e-6  # relative spread below which scales of all columns count as one
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +100,19 @@ def _layer(module: str, settings: _Settings, tensors: Tensors) -> ForeignLayer:
     order = _column_order(module, settings, tensors)
     scale, bias = _norm(module, settings, tensors)
     outlier = _outliers(module, settings, tensors) if settings.outliers else None
-    obstacle = _obstacle(settings, scale, bias)
     shape = (settings.out_features, settings.in_features)
     form = _form(settings)
-    if obstacle:
+    if obstacle := _obstacle(settings):
         main = Coding(codes, tuple(books), "out", np.ones(1, np.float32))
         dense = _dense(main, outlier, settings)[:, order] * scale + bias
         return ForeignLayer(form, shape, dense=dense.astype(np.float32), obstacle=obstacle)
     if outlier is not None:
         codes, books = _with_outliers(codes, books, *outlier)
-    return ForeignLayer(form, shape, Coding(codes[:, :, order], tuple(books), "out", scale[:1].copy()))
+    even = bool((scale == scale[0]).all())  # one scale for all columns is the layer's
+    layer_scale, scale = (scale[:1].copy(), np.ones_like(scale)) if even else (np.ones(1, np.float32), scale)
+    norm = ColumnNorm(scale, bias)
+    coding = Coding(codes[:, :, order], tuple(books), "out", layer_scale)
+    return ForeignLayer(form, shape, coding, norm=norm if norm.parts else None)
 
 
 def _form(settings: _Settings) -> str:
@@ -121,9 +123,7 @@ def _form(settings: _Settings) -> str:
     return " ".join(parts)
 
 
-def _obstacle(settings: _Settings, scale: Matrix, bias: Matrix) -> str:
-    if np.ptp(scale) > UNIFORM * np.abs(scale).max() or bias.any():
-        return "weight_scale and weight_bias differ between input columns; codecs have scales of output channels"
+def _obstacle(settings: _Settings) -> str:
     if settings.outliers and settings.outlier_v != settings.v:
         return f"outlier columns have vectors of {settings.outlier_v}, the others of {settings.v}"
     return ""
