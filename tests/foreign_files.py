@@ -68,7 +68,6 @@ VPTQ_CASES: dict[str, dict[str, Any]] = {
     "even scale": {"enable_norm": True},
 }  # fmt: skip
 VPTQ_INEXACT: dict[str, dict[str, Any]] = {
-    "uneven scale": {"enable_norm": True},
     "short outliers": {"vector_lens": [4, 8], "num_centroids": [4, 16], "group_size": 20, "outlier_size": 4},
 }
 
@@ -76,7 +75,10 @@ VPTQ_INEXACT: dict[str, dict[str, Any]] = {
 class VPTQLayer:
     """A layer ``l.q`` with random contents, its stored tensors and the weights its formula gives."""
 
-    def __init__(self, rng: np.random.Generator, changes: dict[str, Any], uneven: bool = False) -> None:
+    def __init__(
+        self, rng: np.random.Generator, changes: dict[str, Any], uneven: bool = False, whole: bool = False
+    ) -> None:
+        """``uneven``: scales and offsets differ between columns. ``whole``: int8 holds all codewords and offsets."""
         self.config = c = {**VPTQ_PLAIN, **changes}
         (self.ov, self.v), (self.ok, self.k), self.r = c["vector_lens"], c["num_centroids"], c["num_res_centroids"][1]
         groups, size, rows = c["group_num"], c["group_size"], -(-c["out_features"] // self.v)
@@ -88,7 +90,18 @@ class VPTQLayer:
         self.out_index = rng.integers(0, max(self.ok, 1), (-(-c["out_features"] // max(self.ov, 1)), c["outlier_size"]))
         self.perm = rng.permutation(c["in_features"])
         spread = rng.uniform(0.5, 2, c["in_features"]) if uneven else np.full(c["in_features"], 1.5)
-        self.scale, self.bias = spread.astype(np.float16), (spread * uneven).astype(np.float16)
+        offsets = rng.normal(size=c["in_features"]) / 4 * uneven
+        self.scale, self.bias = spread.astype(np.float16), offsets.astype(np.float16)
+        if whole:
+            self._make_whole(rng)
+
+    def _make_whole(self, rng: np.random.Generator) -> None:
+        """Integers of which none, and no sum of two, passes 127, which one sum and one offset reach: steps are 1."""
+        for name in ("books", "res_books", "out_books"):
+            setattr(self, name, rng.integers(-63, 64, getattr(self, name).shape).astype(np.float16))
+        self.books[0, 0, 0], self.res_books[0, 0, 0], self.index[0, 0, 0], self.res[0, 0, 0] = 64, 63, 0, 0
+        self.bias = (rng.integers(-127, 128, self.bias.shape) / 64).astype(np.float16)
+        self.bias[0] = 127 / 64
 
     def tensors(self) -> Tensors:
         """As VPTQ stores them; packed rows are streams of ``res << log2 k | index``, least significant bit first."""

@@ -60,7 +60,7 @@ def test_blocks_of_two_dimensions_need_leave(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*VPTQ_CASES, *VPTQ_INEXACT])
 def test_vptq_decodes_as_its_formula(name: str, tmp_path: Path) -> None:
     exact = name in VPTQ_CASES
-    stored = VPTQLayer(np.random.default_rng(1), {**VPTQ_CASES, **VPTQ_INEXACT}[name], uneven=not exact)
+    stored = VPTQLayer(np.random.default_rng(1), {**VPTQ_CASES, **VPTQ_INEXACT}[name])
     row, checkpoint = read_foreign(stored.write(tmp_path))
     layer = checkpoint.layers["l.q.weight"]
     assert row.name == "vptq" and not checkpoint.tensors and (layer.coding is not None) == exact

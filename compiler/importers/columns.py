@@ -81,14 +81,13 @@ def _operators(op: Op, norms: Mapping[str, ColumnNorm]) -> Iterator[Op]:
         return
     x, weight, *bias = op.inputs
     offset, scaled, product = (f"{op.name}:{part}" for part in ("offset", "scaled", "product"))
-    if norm.has_offsets:
-        yield Op(offset, "gemm", (x, offset_name(weight)), f"{offset}:out")
     if norm.has_scales:
         yield Op(scaled, "mul", (x, scale_name(weight)), f"{scaled}:out")
-        x = f"{scaled}:out"
-    yield Op(op.name, "gemm", (x, weight, *bias), f"{product}:out" if norm.has_offsets else op.output)
+    coded = f"{scaled}:out" if norm.has_scales else x
+    yield Op(op.name, "gemm", (coded, weight, *bias), f"{product}:out" if norm.has_offsets else op.output)
     if norm.has_offsets:
-        yield Op(f"{op.name}:sum", "add", (f"{product}:out", f"{offset}:out"), op.output)
+        yield Op(offset, "gemm", (x, offset_name(weight)), f"{offset}:out")
+        yield Op(f"{op.name}:sum", "add", (f"{offset}:out", f"{product}:out"), op.output)
 
 
 def encode_normed(name: str, layer: ForeignLayer) -> tuple[dict[str, EncodedLayer], ImportReport]:
