@@ -78,7 +78,7 @@ class VPTQLayer:
     def __init__(
         self, rng: np.random.Generator, changes: dict[str, Any], uneven: bool = False, whole: bool = False
     ) -> None:
-        """``uneven``: scales and offsets differ between columns. ``whole``: int8 holds all codewords and offsets."""
+        """``uneven``: scales and offsets differ between columns. ``whole``: int8 holds codewords, and b over s."""
         self.config = c = {**VPTQ_PLAIN, **changes}
         (self.ov, self.v), (self.ok, self.k), self.r = c["vector_lens"], c["num_centroids"], c["num_res_centroids"][1]
         groups, size, rows = c["group_num"], c["group_size"], -(-c["out_features"] // self.v)
@@ -100,8 +100,9 @@ class VPTQLayer:
         for name in ("books", "res_books", "out_books"):
             setattr(self, name, rng.integers(-63, 64, getattr(self, name).shape).astype(np.float16))
         self.books[0, 0, 0], self.res_books[0, 0, 0], self.index[0, 0, 0], self.res[0, 0, 0] = 64, 63, 0, 0
-        self.bias = (rng.integers(-127, 128, self.bias.shape) / 64).astype(np.float16)
-        self.bias[0] = 127 / 64
+        steps = rng.integers(-127, 128, self.bias.shape)
+        steps[0] = 127
+        self.bias = np.float32(self.scale) * np.float32(steps / 64)  # exact, and over the scales again
 
     def tensors(self) -> Tensors:
         """As VPTQ stores them; packed rows are streams of ``res << log2 k | index``, least significant bit first."""

@@ -36,7 +36,9 @@ def stored_layer(
     """A normed layer; ``whole``: of numbers that int8 holds."""
     stored = VPTQLayer(np.random.default_rng(seed), VPTQ_CASES[case] | NORMED | sizes, uneven=True, whole=whole)
     scales, offsets = NORMS[norm]
-    stored.scale = stored.scale if scales else np.full_like(stored.scale, 1.5)
+    if not scales:
+        stored.bias = np.float32(stored.bias / stored.scale)  # whole numbers of steps still
+        stored.scale = np.full_like(stored.scale, 1.5)
     stored.bias = stored.bias if offsets else np.zeros_like(stored.bias)
     return stored
 
@@ -52,8 +54,11 @@ def bare(layer: ForeignLayer, inexact: str = "") -> Imported:
 def imported_weights(packed: Packed, weight: str = W) -> np.ndarray:
     """The matrix that the operators around a product amount to, in the order VPTQ computes it."""
     values = packed_values(packed)
-    scale, offset = values.get(f"{weight}:column_scale", 1), values.get(f"{weight}:column_offset", [0])
-    return values[weight] * np.float32(scale) + np.float32(offset[0])
+    scale = values.get(f"{weight}:column_scale", np.float32(1))
+    (offset,) = values.get(f"{weight}:column_offset", np.float32([0]))
+    readers = [op.inputs[0] for op in packed.graph.ops if f"{weight}:column_offset" in op.inputs]
+    of_scaled = any(":scaled" in tensor for tensor in readers)
+    return values[weight] * scale + (offset * scale if of_scaled else offset)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -70,6 +75,24 @@ def test_nothing_is_lost_that_int8_holds(case: str, norm: str, tmp_path: Path) -
     x = np.random.default_rng(2).normal(size=(1, 24)).astype(np.float32)
     (y,) = evaluate(result.packed.graph, packed_values(result.packed), {f"{W}:in": x}).values()
     np.testing.assert_allclose(y, x.astype(float) @ stored.weights().T.astype(float), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0, 1e-4])
+def test_offsets_beside_next_to_no_scale_read_the_input_as_it_is(scale: float, tmp_path: Path) -> None:
+    """Over such a scale one of them would leave the others no steps, or be infinite."""
+    stored = stored_layer(whole=False)
+    stored.scale[5], stored.bias[5] = scale, 1
+    result = bare(read_layer(stored, tmp_path))
+    (offsets,) = (op for op in result.packed.graph.ops if op.name.endswith(":offset"))
+    assert offsets.inputs[0] == f"{W}:in"
+    wrong = np.abs(imported_weights(result.packed) - stored.weights())[:, 5]
+    assert (wrong <= np.abs(stored.bias).max() / 254 + 1e-3).all() and result.reports[0].relative_error < 1e-3
+
+
+def test_the_scaled_input_takes_the_place_of_the_input(tmp_path: Path) -> None:
+    """Offsets over scales read it, too: nothing else keeps the input alive."""
+    graph = bare(read_layer(stored_layer(whole=False), tmp_path)).packed.graph
+    assert [op.kind for op in graph.consumers()[f"{W}:in"]] == ["mul"]
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -98,8 +121,9 @@ def test_what_rounds_is_reported(case: str, tmp_path: Path) -> None:
     main, offset = result.packed.layers[W], result.packed.layers[f"{W}:column_offset"]
     assert row.stored_bytes == sum((*layer_bytes(main).values(), *layer_bytes(offset).values())) + 24 * 4
     np.testing.assert_array_equal(result.packed.parameters[f"{W}:column_scale"], stored.scale.astype(np.float32))
-    steps = np.abs(main.scale).max() * stored.scale * (0.5 if case == "plain" else 1.01)
-    assert (np.abs(found - exact) <= steps + np.abs(stored.bias).max() / 254 + 1e-5).all()
+    rounding = np.abs(main.scale).max() * (0.5 if case == "plain" else 1.01)  # of codewords, of two stages
+    offsets = np.abs(stored.bias.astype(float) / stored.scale).max() / 254
+    assert (np.abs(found - exact) <= stored.scale * (rounding + offsets) + 1e-5).all()
 
 
 def attention(rows: int) -> Graph:

@@ -20,6 +20,7 @@ from compiler.frontend import LoadedModel
 from compiler.frontend.architectures.base import NEVER_NEEDED, STATISTICS, Blueprint
 from compiler.frontend.weights import assign, random_weights, refuse_names
 from compiler.importers.columns import (
+    ColumnOperators,
     Layers,
     column_parameters,
     encode_normed,
@@ -177,13 +178,13 @@ def _packed(mapped: _Mapped, options: Options, facts: Mapping[str, str], progres
 def _with_columns(mapped: _Mapped) -> _Mapped:
     """Norms of input columns as operators; their weights are then what is decoded, without norm."""
     layers = expressible(mapped.graph, mapped.layers)
-    norms = {name: layer.norm for name, (layer, _) in layers.items() if layer.norm is not None}
-    if not norms:
+    columns = {name: ColumnOperators.of(layer) for name, (layer, _) in layers.items() if layer.norm is not None}
+    if not columns:
         return replace(mapped, layers=layers)
-    bare = {name: replace(layers[name][0], norm=None).values().reshape(mapped.values[name].shape) for name in norms}
-    note = f"operators were added to the graph for scales or offsets of input columns; layers: {len(norms)}"
-    values = {**mapped.values, **bare, **column_parameters(norms)}
-    return _Mapped(with_column_operators(mapped.graph, norms), values, layers, (*mapped.notes, note))
+    bare = {name: replace(layers[name][0], norm=None).values().reshape(mapped.values[name].shape) for name in columns}
+    note = f"operators were added to the graph for scales or offsets of input columns; layers: {len(columns)}"
+    values = {**mapped.values, **bare, **column_parameters(columns)}
+    return _Mapped(with_column_operators(mapped.graph, columns), values, layers, (*mapped.notes, note))
 
 
 def _encoded(name: str, mapped: _Mapped, options: Options) -> tuple[dict[str, EncodedLayer], ImportReport]:
