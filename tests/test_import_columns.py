@@ -22,6 +22,7 @@ from compiler.compress import calibrated
 from compiler.frontend import LoadedModel
 from compiler.importers import Checkpoint, ForeignLayer, read_foreign
 from compiler.importers.assemble import Imported, Options, import_bare, import_onto_model
+from compiler.importers.columns import expressible
 from compiler.quantise import evaluate, packed_values
 from sim import simulate
 
@@ -31,10 +32,10 @@ W = "l.q.weight"
 
 
 def stored_layer(
-    case: str = "plain", norm: str = "scales and offsets", whole: bool = True, seed: int = 1, **sizes: int
+    case: str = "plain", norm: str = "scales and offsets", whole: bool = True, seed: int = 1, **settings: object
 ) -> VPTQLayer:
     """A normed layer; ``whole``: of numbers that int8 holds."""
-    stored = VPTQLayer(np.random.default_rng(seed), VPTQ_CASES[case] | NORMED | sizes, uneven=True, whole=whole)
+    stored = VPTQLayer(np.random.default_rng(seed), VPTQ_CASES[case] | NORMED | settings, uneven=True, whole=whole)
     scales, offsets = NORMS[norm]
     if not scales:
         stored.bias = np.float32(stored.bias / stored.scale)  # whole numbers of steps still
@@ -201,6 +202,24 @@ def test_layers_that_stay_impossible_are_coded_anew_norm_and_all(tmp_path: Path)
     np.testing.assert_allclose(imported_weights(result.packed), stored.weights(), atol=0.05)
 
 
+def test_codes_that_do_not_fit_are_coded_anew_norm_and_all(tmp_path: Path) -> None:
+    stored = stored_layer(vector_lens=[-1, 128])
+    layer = read_layer(stored, tmp_path)
+    with pytest.raises(CodecError, match=r"vectors of 128 weights; at most 64; refused, unless"):
+        bare(layer)
+    packed = bare(layer, "int8").packed
+    assert [op.kind for op in packed.graph.ops] == ["gemm"]
+    np.testing.assert_allclose(imported_weights(packed), stored.weights(), atol=1)
+
+
+def test_gains_of_output_channels_beside_a_norm_are_an_obstacle(tmp_path: Path) -> None:
+    """They would have to multiply what the offsets add, too."""
+    layer, graph = read_layer(stored_layer(), tmp_path), attention(1)
+    found = {gain: expressible(graph, {"q.weight": (layer, np.float32([gain]))})["q.weight"][0] for gain in (1, 2)}
+    assert found[1] is layer and "a normalisation is to be folded into it" in found[2].obstacle
+    np.testing.assert_array_equal(found[2].values(), layer.values())
+
+
 def other_places() -> dict[str, tuple[Graph, str]]:
     """Graphs in which a weight cannot have scales of its columns, and what is said of them."""
     conv, tied = GraphBuilder("conv"), GraphBuilder("tied")
@@ -208,8 +227,8 @@ def other_places() -> dict[str, tuple[Graph, str]]:
     y = conv.op("conv", conv.input("x", (1, 24, 2, 2)), conv.parameter(W, (20, 24, 1, 1)), name="c", **image)
     rows = tied.op("embedding", tied.parameter(W, (20, 24)), tied.input("ids", (3,)), name="e")
     return {
-        "convolution": (conv.build(y), r"node 'c' \(conv\) is no matrix product"),
-        "tied embedding": (tied.build(tied.op("gemm", rows, W)), r"node 'e' \(embedding\) is no matrix product"),
+        "convolution": (conv.build(y), r"which matrix products take, not node 'c' \(conv\)"),
+        "tied embedding": (tied.build(tied.op("gemm", rows, W)), r"not node 'e' \(embedding\)"),
     }
 
 

@@ -3,7 +3,7 @@
 ``W = Wq * s + b`` gives ``W x = Wq z + 1 (r . z)`` with ``z = s * x`` and ``r = b / s``: a ``mul`` before the product
 and, unless b is all zero, a product with the one row r, added to every output channel. Reading z, not x, lets z take
 the place of x in memory. s stays in floating point in the file. Weights of products are always coded: r is rounded to
-int8, with one step. Where that could round some column more than its codewords are rounded, b and x stand in for r, z.
+int8, with one step. Where that step would be coarser than the codewords' own, b and x stand in for r and z.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ColumnOperators:
 
 
 def _relative(coding: Coding, norm: ColumnNorm) -> Matrix | None:
-    """``b / s``, unless an element exceeds all codewords, and its step theirs."""
+    """``b / s``, unless it exceeds all codewords in some column: its int8 step would be coarser than theirs."""
     if norm.offset[norm.scale == 0].any():
         return None
     with np.errstate(over="ignore"):
@@ -82,16 +82,16 @@ def expressible(graph: Graph, layers: Layers) -> dict[str, tuple[ForeignLayer, M
 def _settled(name: str, layer: ForeignLayer, gains: Matrix, readers: list[Op]) -> ForeignLayer:
     if layer.norm is None:
         return layer
-    reason = unfit(layer) or _misplaced(name, gains, readers)
+    reason = unfit(layer) or _misplaced(name, layer.norm.parts, gains, readers)
     return ForeignLayer(layer.form, layer.shape, dense=layer.values(), obstacle=reason) if reason else layer
 
 
-def _misplaced(name: str, gains: Matrix, readers: list[Op]) -> str:
+def _misplaced(name: str, parts: str, gains: Matrix, readers: list[Op]) -> str:
     for op in readers:
-        if op.kind != "gemm" or weight_name(op) != name or name in op.inputs[2:]:
-            return f"it has scales or offsets of input columns, and node '{op.name}' ({op.kind}) is no matrix product"
+        if op.kind != "gemm" or name in (op.inputs[0], *op.inputs[2:]):
+            return f"it has {parts} of input columns, which matrix products take, not node '{op.name}' ({op.kind})"
     if (gains != 1).any():
-        return "it has scales or offsets of input columns, and a normalisation is to be folded into it"
+        return f"it has {parts} of input columns, and a normalisation is to be folded into it"
     return ""
 
 
