@@ -5,8 +5,9 @@ import threading
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Int4, Int8, layer_bytes, parse_codec
+from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Int4, Int8, layer_bytes, parse_codec, ssvq
 from accel.codecs.masks import Mask, largest_kept
 from accel.errors import CodecError, ConfigError, FormatError, ModelError
 from accel.graph import GraphBuilder
@@ -134,6 +135,21 @@ def test_masks_keep_the_largest_and_cost_what_they_leave_out():
     decoded = layer.codec.decode(layer).reshape(-1, 16)
     assert ((decoded != 0) <= largest_kept(vectors, Mask(4, 16))).all()
     assert pruned < relative_error(weights, layer) < pruned + 0.05
+
+
+def test_a_layer_is_clustered_and_coded_by_one_thread_of_blas(monkeypatch):
+    def threads():
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    seen, rank = [], ssvq.nearest_codewords
+    monkeypatch.setattr(ssvq, "nearest_codewords", lambda *given: (seen.append(threads()), rank(*given))[1])
+    weights, codec = gaussian(8, 16), parse_codec("ssvq:k=4,d=8")
+    compress_layer(weights, codec, "tensor", "out", 0)  # faiss loads a BLAS of its own
+    seen.clear()
+    with threadpool_limits(2, user_api="blas"):
+        compress_layer(weights, codec, "tensor", "out", 0)
+        assert threads() == {2}
+    assert seen and all(each == {1} for each in seen)
 
 
 def test_codes_are_nearest_for_the_stored_codebook():

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Codebook, Codec, EncodedLayer, VectorAxis
 from accel.codecs.integer import IntegerCodec
@@ -56,7 +57,9 @@ def compress_layer(
         step = integer_scale(weights, codec.limit, scale, importance)
         return encode_by_rows(functools.partial(codec.encode, codebook=None), codec, weights, step, vector_axis)
     if isinstance(codec, CodebookCodec) and type(codec) in _TRAINED:
-        return _cluster_layer(weights, codec, scale, vector_axis, seed, importance)
+        # Of vectors of a few numbers: sharing such products out among threads takes BLAS longer than doing them.
+        with threadpool_limits(1, user_api="blas"):
+            return _cluster_layer(weights, codec, scale, vector_axis, seed, importance)
     raise CodecError(f"codec '{codec}' cannot be trained here, only read from a checkpoint")
 
 
