@@ -224,3 +224,14 @@ def test_mistakes_are_one_line(what: str, folder: Path, capsys: Captured) -> Non
     np.savez("nan.npz", x=np.full_like(pictures, np.nan))
     assert message in refused(capsys, *tune(*options))
     assert not (folder / "net.vq.safetensors").exists()
+
+
+def test_labels_need_one_row_of_classes_a_sample(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, loaded: frontend.LoadedModel
+) -> None:
+    builder = GraphBuilder("rows")
+    graph = builder.build(builder.op("gemm", builder.input("x", (1, 1, 6, 6)), builder.parameter("w", (2, 6))))
+    rows = frontend.LoadedModel(graph, {"w": np.ones((2, 6), np.float32)}, loaded.source)
+    monkeypatch.setattr(frontend, "load_model", lambda spec, **options: rows)
+    message = refused(capsys, *tune())
+    assert "one label a sample, but" in message and "is (1, 1, 6, 2); allowed: one row of classes" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from training_cases import compressed, net, one_thread, same, shaken, stripes, tuned
 
+from accel.container import read_container
 from accel.errors import AccelError, ConfigError, FormatError
 from compiler.training import (
     LOSSES,
@@ -23,7 +25,7 @@ from compiler.training import (
     outputs_of,
     train,
 )
-from compiler.training.checkpoint import FILE_NAME
+from compiler.training.checkpoint import FILE_NAME, SCHEMA
 
 __all__ = ["one_thread"]  # a fixture
 
@@ -57,6 +59,43 @@ def test_a_killed_run_goes_on_to_the_same_result(killed_after: int, tmp_path: Pa
     assert (whole / "log.csv").read_text() == (parts / "log.csv").read_text()
     assert (whole / FILE_NAME).read_bytes() == (parts / FILE_NAME).read_bytes()
     assert len((whole / "log.csv").read_text().splitlines()) == 1 + 12
+
+
+@pytest.mark.parametrize("gradient", ["sum", "mean"])
+@pytest.mark.parametrize("codec", ["vq:k=8,d=4", "mvq:k=8,d=4,nm=2:4", "lr2vq:k=8,m=4,r=2", "int8", "int4"])
+def test_every_codec_goes_on_from_its_checkpoint(codec: str, gradient: str, tmp_path: Path) -> None:
+    options = WeightOptions(codebook_gradient=gradient)  # type: ignore[arg-type]
+    tuned(tmp_path, stop_after=7, codec=codec, weights=options)
+    assert same(tuned(None, codec=codec, weights=options), tuned(tmp_path, resume=True, codec=codec, weights=options))
+
+
+def blows_up(after: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A loss that is finite for so many steps, the last of which leads to one that is not."""
+    calls = 0
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return LOSSES["cross_entropy"](outputs, labels) + (0 if calls <= after else torch.inf)
+
+    return loss
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(1, 0), (2, 1), (4, 3), (12, 11)])
+def test_a_checkpoint_from_which_the_loss_is_not_finite_is_not_kept(steps: int, kept: int, tmp_path: Path) -> None:
+    checkpoints = Checkpointing(tmp_path, {}, every_steps=1)
+    where = "after step 12 of 12" if steps == 12 else f"step {steps + 1} of 12"
+    told = f"last good checkpoint is in '{tmp_path}'" if kept else "before any checkpoint"
+    with pytest.raises(ConfigError, match=f"^{where}: the loss is inf, training stopped; .*{told}"):
+        train(
+            compressed("vq:k=8,d=4"),
+            stripes(),
+            blows_up(steps),
+            TrainingOptions(epochs=3, batch=16),
+            checkpoints=checkpoints,
+        )
+    assert {path.name for path in tmp_path.iterdir()} == ({FILE_NAME} if kept else set())
+    assert not kept or read_container(tmp_path / FILE_NAME, SCHEMA)[0]["step"] == kept
 
 
 def test_a_checkpoint_of_another_run_or_a_damaged_one_is_refused(tmp_path: Path) -> None:

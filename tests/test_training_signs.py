@@ -32,7 +32,7 @@ def naive_freezing(history: list[list[int]], rules: Freezing) -> list[list[int]]
             sign = history[step][weight]
             rate = rate * (1 - rules.momentum) + (rules.momentum if sign != last else 0)
             votes, last = votes + sign, sign
-            if step % rules.interval(steps) == 0:
+            if step % rules.interval(steps) == 0 and step < steps:  # what is frozen is learned with
                 if not frozen and rate > rules.threshold_at(step, steps):
                     frozen = last if votes == 0 else 1 if votes > 0 else -1
                 votes = 0

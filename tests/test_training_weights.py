@@ -14,11 +14,13 @@ from accel.codecs.base import to_vectors as array_to_vectors
 from accel.codecs.masks import kept_weights
 from accel.errors import CodecError, ModelError
 from compiler.compress import compress
+from compiler.quantise.floating import evaluate
 from compiler.training import (
     WeightOptions,
     coded_weights,
     compress_modules,
     encoded_layers,
+    export_module,
 )
 from compiler.training.vectors import from_vectors, to_vectors
 
@@ -148,3 +150,49 @@ def test_weights_that_cannot_be_coded_leave_the_model_alone() -> None:
     with pytest.raises(CodecError, match=r"weight 'head\.weight': 1 of 32 weights are NaN"):
         compressed("vq:k=4,d=4", None, model)
     assert not encoded_layers(model)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_in_bfloat16_layers_compute_with_what_they_store_too(codec: str) -> None:
+    model = trained(compressed(codec), precision="bfloat16")
+    with torch.autocast("cpu", torch.bfloat16):
+        computes_what_it_stores(model)
+
+
+def test_what_would_change_the_model_beyond_its_weights_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"weight 'conv\.weight' is torch\.float16; allowed: torch\.float32"):
+        compressed("int8", None, net().half())
+    tied = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    tied[2].weight = tied[0].weight
+    with pytest.raises(ModelError, match=r"weights '0\.weight' and '2\.weight' are one tensor"):
+        compressed("int8", None, tied)
+
+
+@pytest.mark.parametrize("own_widths", [False, True])
+def test_attention_has_all_its_matrices_compressed_and_exports(own_widths: bool) -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            widths = {"kdim": 8, "vdim": 8} if own_widths else {}
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True, **widths)
+                16, 2, batch_first=True, **({"kdim": 8, "vdim": 8} if own_widths else {})
+            )
+            self.narrow = nn.Linear(16, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.narrow(x) if own_widths else x
+            return self.attention(x, y, y, need_weights=False)[0]
+
+    torch.manual_seed(0)
+    model, x = Attends().eval(), torch.randn(1, 3, 16)
+    matrices = {name for name, each in model.named_parameters() if each.ndim > 1}
+    compressed("vq:k=16,d=4", None, model)
+    assert encoded_layers(model).keys() == matrices
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05  # as training moves them
+        wanted = model(x)
+    packed = export_module(model, (x,)).packed
+    values = {name: decoded(layer) for name, layer in packed.layers.items()} | dict(packed.parameters)
+    found = evaluate(packed.graph, values, {name: x.numpy() for name in packed.graph.inputs})
+    np.testing.assert_allclose(found[packed.graph.outputs[0]], wanted.numpy(), rtol=1e-4, atol=1e-5)

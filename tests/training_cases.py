@@ -100,9 +100,16 @@ def shaken(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     return tuple(each + torch.randn_like(each) for each in inputs)
 
 
-def tuned(folder: Path | None, stop_after: int | None = None, resume: bool = False, **options: object) -> nn.Module:
+def tuned(
+    folder: Path | None,
+    stop_after: int | None = None,
+    resume: bool = False,
+    codec: str = "ssvq:k=8,d=4",
+    weights: WeightOptions | None = None,
+    **options: object,
+) -> nn.Module:
     """A run of 12 steps, with augmentation and a checkpoint every 3."""
-    model = compressed("ssvq:k=8,d=4", WeightOptions(freezing=BUSY), net(norm=True))
+    model = compressed(codec, weights or WeightOptions(freezing=BUSY), net(norm=True))
     checkpoints = folder and Checkpointing(folder, {"model": "net"}, every_steps=3, resume=resume)
     train(
         model,

@@ -72,7 +72,8 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
         "--codebook-gradient",
         choices=("sum", "mean"),
         default="sum",
-        help="of the gradients of all vectors with a codeword (default sum)",
+        help="of the gradients of all vectors with a codeword (default sum); AdamW divides constant factors out, so "
+        "that they differ for lr2vq, or with gradients that are clipped",
     )
     parser.add_argument("--signs", choices=("learned", "fixed"), default="learned", help="of ssvq (default learned)")
     parser.add_argument("--alpha", type=positive_number, default=1.0, help="latent signs start as alpha times weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -90,11 +91,14 @@ def _joined(parts: list[Samples]) -> Samples:
 def _checked(samples: Samples, graph: Graph) -> Samples:
     """``samples`` with real numbers as float32; raises ``ModelError`` for what the graph cannot take."""
     check_inputs(graph, samples.inputs)
-    classes = graph.shapes[graph.outputs[0]][-1]
+    *rows, classes = graph.shapes[graph.outputs[0]]
+    if samples.labels is not None and math.prod(rows) != 1:
+        shape = (*rows, classes)
+        raise ModelError(f"one label a sample, but '{graph.outputs[0]}' is {shape}; allowed: one row of classes")
     if samples.labels is not None and samples.labels.max(initial=0) >= classes:
         raise ModelError(f"label {samples.labels.max()}; allowed: 0 to {classes - 1}, the model has {classes} outputs")
-    rows = index_rows(graph)
-    inputs = {name: each if name in rows else each.astype(np.float32) for name, each in samples.inputs.items()}
+    indices = index_rows(graph)
+    inputs = {name: each if name in indices else each.astype(np.float32) for name, each in samples.inputs.items()}
     return Samples(inputs, samples.labels)
 
 

@@ -1,13 +1,21 @@
 """Fine-tuning of compressed models with torch (extra ``train``): codebooks, signs and scales learn from a loss.
 
-In one call the Linear and Conv2d layers of any torch model, or the weights of any graph a front end reads, become
-functions of what is trained; afterwards they give back encoded layers, or a packed model for ``accel compile``::
+In one call the linear, convolution and attention layers of a torch model, or the weights of any graph a front end
+reads, become functions of what is trained; afterwards they give back encoded layers, or a packed model for ``accel
+compile``::
 
-    model = GraphModule(loaded.graph, loaded.weights)                     # or any nn.Module
+    from accel.codecs import parse_codec
+    from accel.packed import write_packed
+    from compiler.frontend import load_model
+    from compiler.training import *
+
+    loaded = load_model("deit_tiny")
+    model = GraphModule(loaded.graph, loaded.weights)                     # or an nn.Module of yours
     compress_modules(model, lambda name, shape: parse_codec("ssvq:k=16,d=8"), WeightOptions(), seed=0)
     data = TrainingData({"input": pictures[:, None]}, labels)             # of a graph: samples in front of its shape
     train(model, data, LOSSES["cross_entropy"], TrainingOptions(epochs=3))
     packed = export_graph(model, loaded.weights).packed                   # or export_module(model, example_inputs)
+    write_packed(packed, Path("net.vq.safetensors"))
 
 - ``compress_modules`` (``modules``): codecs in, weights start as ``compiler.compress.compress_layer`` codes them.
   ``WeightOptions``: gradient of codebooks (``sum``, ``mean``), signs (``learned``, ``fixed``), ``Freezing`` or None.
@@ -30,7 +38,7 @@ from accel.errors import ConfigError
 try:
     import torch  # noqa: F401
 except ImportError as error:
-    raise ConfigError("training needs torch: pip install 'accel-codesign[train]'") from error
+    raise ConfigError("training needs torch, a build for CPUs will do: pip install 'accel-codesign[train]'") from error
 
 from compiler.training.checkpoint import check_no_checkpoint, holds_checkpoint, read_checkpoint, write_checkpoint
 from compiler.training.coded import CodedWeight

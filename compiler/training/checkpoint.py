@@ -6,6 +6,7 @@ model (with what freezing knows of every sign) and the optimiser, the number of 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from accel.errors import ConfigError, FormatError
 
 SCHEMA = "accel.checkpoint/1"
 FILE_NAME = "last.checkpoint.safetensors"
+NEXT_NAME = "next.checkpoint.safetensors"  # until it is known to be good
 
 Identity = Mapping[str, str]
 EARLIER = {"imitate": "outputs"}  # what runs did before they could be told otherwise
@@ -45,11 +47,23 @@ def check_no_checkpoint(folder: Path) -> None:
 def write_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int, identity: Identity
 ) -> Path:
-    """The state after ``step`` steps, in place of the last one, atomically; raises ``FormatError`` if that fails."""
+    """The state after ``step`` steps, atomically; raises ``FormatError`` if that fails. It takes the place of the last
+    one when ``settle_checkpoint`` is called: a step can leave numbers that only the next one shows to be useless."""
     tensors = {name: tensor.detach().numpy() for name, tensor in _state(model, optimiser)}
     document = {"tool_version": accel.__version__, "step": step, "identity": dict(identity)}
-    write_container(folder / FILE_NAME, SCHEMA, document, tensors)
-    return folder / FILE_NAME
+    write_container(folder / NEXT_NAME, SCHEMA, document, tensors)
+    return folder / NEXT_NAME
+
+
+def settle_checkpoint(folder: Path) -> None:
+    """What ``write_checkpoint`` wrote, if anything, is good."""
+    with contextlib.suppress(FileNotFoundError):
+        (folder / NEXT_NAME).replace(folder / FILE_NAME)
+
+
+def drop_unsettled(folder: Path) -> None:
+    """What ``write_checkpoint`` wrote since the last ``settle_checkpoint``, if anything, is not to be used."""
+    (folder / NEXT_NAME).unlink(missing_ok=True)
 
 
 def read_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, identity: Identity) -> int:

@@ -59,7 +59,7 @@ class CodebookWeight(CodedWeight):
         self.codebook = Rounded8(layer.codebook, layer.codec.lowest)
         self.register_buffer("codes", torch.from_numpy(layer.codes.reshape(-1).astype(np.int64)))
         share = self._share() if options.codebook_gradient == "mean" else None
-        self.register_buffer("share", share, persistent=False)
+        self.register_buffer("share", share)
 
     def _members(self) -> Tensor:
         """Weights that each element of the codewords stands for, ``[k, d]``; padding is none."""
@@ -129,7 +129,7 @@ class MaskedWeight(CodebookWeight):
     ) -> None:
         assert layer.side is not None and layer.codec.mask is not None
         kept = kept_weights(layer.side.reshape(-1, layer.side.shape[-1]), layer.codec.mask)
-        self._kept = torch.from_numpy(kept)
+        self._kept = torch.from_numpy(kept.astype(np.uint8))  # checkpoints have no type for flags
         super().__init__(layer, shape, weights, options)
         self.register_buffer("kept", self._kept)
 
@@ -141,7 +141,7 @@ class MaskedWeight(CodebookWeight):
 
     def stored_side(self) -> npt.NDArray[np.bool_]:
         assert self.codec.mask is not None
-        return pack_masks(self.kept.numpy(), self.codec.mask).reshape(*self.stored_codes().shape, -1)
+        return pack_masks(self.kept.numpy().astype(bool), self.codec.mask).reshape(*self.stored_codes().shape, -1)
 
 
 class ProjectedWeight(CodebookWeight):
@@ -152,6 +152,8 @@ class ProjectedWeight(CodebookWeight):
     dimension that an outlier stretches would move by many times what its codewords are.
     """
 
+    shift: Tensor
+
     def __init__(
         self, layer: EncodedLayer, shape: tuple[int, ...], weights: npt.NDArray[np.float32], options: WeightOptions
     ) -> None:
@@ -159,10 +161,12 @@ class ProjectedWeight(CodebookWeight):
         assert layer.projection is not None and layer.codebook is not None
         self.codebook = Rounded8(layer.codebook, -FOLD_LIMIT, axis=0)
         self.projection = Rounded8(layer.projection.matrix, -FOLD_LIMIT, axis=1)
-        self.shift = layer.projection.shift
+        self.register_buffer("shift", torch.tensor(layer.projection.shift))
 
     def codewords(self) -> Tensor:
-        return shifted(self.codebook() @ self.projection(), self.shift, FOLD_LIMIT)
+        with torch.autocast("cpu", enabled=False):  # which would round the device's whole numbers to 8 bits of mantissa
+            folded = self.codebook() @ self.projection()
+        return shifted(folded, int(self.shift), FOLD_LIMIT)
 
     def stored_projection(self) -> Projection:
-        return Projection(self.projection.stored(), self.shift)
+        return Projection(self.projection.stored(), int(self.shift))

@@ -94,19 +94,23 @@ def _with_plain_weights(module: nn.Module) -> nn.Module:
     Not by ``remove_parametrizations``: it takes the weight from the class, which the copy shares with the original.
     """
     plain = copy.deepcopy(module).eval()
-    for name in coded_weights(plain):
-        layer: Any = plain.get_submodule(name.rpartition(".")[0])
-        weight = nn.Parameter(layer.weight.detach())
+    for path in {name.rpartition(".")[0] for name in coded_weights(plain)}:
+        layer: Any = plain.get_submodule(path)
+        weights = {name: nn.Parameter(getattr(layer, name).detach()) for name in layer.parametrizations}
         layer.__class__ = parametrize.type_before_parametrizations(layer)
         del layer.parametrizations
-        layer.register_parameter("weight", weight)
+        for name, weight in weights.items():
+            layer.register_parameter(name, weight)
     return plain
 
 
 def _refolded(name: str, layers: Mapping[str, EncodedLayer], values: Array) -> EncodedLayer:
     """The layer with what a front end has multiplied its channels by in its scales."""
     if name not in layers:
-        raise ModelError(f"weight '{name}' has no codec; give it one, int8 at least")
+        raise ModelError(
+            f"weight '{name}' has no codec, which all of an exported model need: int8 at least, by compress_modules, "
+            "or, if that does not reach it, in a GraphModule of the model (compiler.frontend.from_torch)"
+        )
     layer, matrix = layers[name], _matrix(values)
     decoded = layer.codec.decode(layer).astype(np.float32) * layer.scale[:, None]
     if decoded.shape == matrix.shape and np.array_equal(decoded, matrix):

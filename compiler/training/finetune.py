@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from accel.codecs import Codec, VectorAxis
-from accel.errors import ModelError
+from accel.errors import ConfigError, ModelError
 from accel.graph import Graph
 from compiler.compress import Compression, ScaleMode, codec_choices
 from compiler.training.data import Samples, TrainingData, outputs_of, share_right
@@ -131,7 +131,12 @@ def finetune(
         open_logs=lambda step: (last, *open_logs(step)),
         progress=progress,
     )
-    scores.append(scoring.score(_outputs(model, held_back, "scoring: fine-tuned", progress), "fine-tuned"))
+    outputs = _outputs(model, held_back, "scoring: fine-tuned", progress)
+    if not np.isfinite(outputs).all():
+        raise ConfigError(
+            f"after {steps} steps answers to held-back samples are NaN or infinite; try a lower learning rate"
+        )
+    scores.append(scoring.score(outputs, "fine-tuned"))
     packed = export_graph(model, weights, description, calibration, method)
     return FineTuning(packed, tuple(scores), steps, last.loss, frozen_share(model))
 

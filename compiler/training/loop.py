@@ -16,8 +16,10 @@ from accel.errors import ConfigError
 from compiler.training.checkpoint import (
     Identity,
     check_no_checkpoint,
+    drop_unsettled,
     holds_checkpoint,
     read_checkpoint,
+    settle_checkpoint,
     write_checkpoint,
 )
 from compiler.training.coded import ROLES
@@ -114,7 +116,7 @@ def train(
     after it. With ``imitation`` the model, a ``GraphModule``, learns inner tensors of its teacher, too. ``open_logs``
     is called with the number of steps already done. After step ``stop_after`` the run ends, as if killed. Raises
     ``ConfigError`` if a loss or gradient is NaN or infinite, with the model as it was before that step; the last
-    checkpoint stays.
+    checkpoint from which it was not stays.
     """
     run = _Run(model, data, loss, options, make_optimiser(model, options), augment, imitation, checkpoints)
     begin = _resumed(run)
@@ -129,6 +131,8 @@ def train(
             log.add(row)
         _keep(run, step + 1)
     model.eval()
+    if end > begin:
+        _check_end(run, end)
     return end
 
 
@@ -171,19 +175,15 @@ def _resumed(run: _Run) -> int:
     folder = run.checkpoints.folder
     if not run.checkpoints.resume:
         check_no_checkpoint(folder)
+    drop_unsettled(folder)
     return read_checkpoint(folder, run.model, run.optimiser, run.identity) if holds_checkpoint(folder) else 0
 
 
 def _step(run: _Run, step: int) -> StepRow:
     """Forward, backward, update of one batch, which follows from the seed and ``step`` (from 0)."""
-    epoch, position = divmod(step, run.steps_per_epoch)
-    chosen = batches(len(run.data), run.options.batch, run.options.seed, epoch)[position]
-    inputs, targets = run.data.batch(chosen)
     run.optimiser.zero_grad()
     with _seeded(run.options.seed, step):
-        inputs = inputs if run.augment is None else run.augment(inputs)
-        with torch.autocast("cpu", torch.bfloat16, enabled=run.options.precision == "bfloat16"):
-            value = run.value(inputs, targets)
+        value = _value(run, step)
         value.backward()
     norm = _gradient_norm(run, step, value)
     share = run.options.rate_share(step, run.steps)
@@ -195,18 +195,51 @@ def _step(run: _Run, step: int) -> StepRow:
     return StepRow(step + 1, value.item(), share, norm, frozen_share(run.model))
 
 
+def _value(run: _Run, step: int) -> Tensor:
+    """What ``step`` is to lower, on its batch."""
+    epoch, position = divmod(step, run.steps_per_epoch)
+    chosen = batches(len(run.data), run.options.batch, run.options.seed, epoch)[position]
+    inputs, targets = run.data.batch(chosen)
+    inputs = inputs if run.augment is None else run.augment(inputs)
+    with torch.autocast("cpu", torch.bfloat16, enabled=run.options.precision == "bfloat16"):
+        return run.value(inputs, targets)
+
+
+def _check_end(run: _Run, done: int) -> None:
+    """Raise ``ConfigError`` if the last step, whose batch is computed once more, left a model without finite loss."""
+    with torch.no_grad(), _seeded(run.options.seed, done - 1):
+        value = _value(run, done - 1)
+    if not math.isfinite(value.item()):
+        raise ConfigError(_stopped(run, f"after step {done} of {run.steps}", f"the loss is {value.item()}"))
+    _settle(run)
+
+
+def _settle(run: _Run) -> None:
+    if run.checkpoints is not None:
+        settle_checkpoint(run.checkpoints.folder)
+
+
+def _stopped(run: _Run, where: str, why: str) -> str:
+    """The message of a run that cannot go on; a checkpoint that led here is dropped."""
+    kept = ""
+    if run.checkpoints is not None:
+        folder = run.checkpoints.folder
+        drop_unsettled(folder)
+        kept = f"; the last good checkpoint is in '{folder}'" if holds_checkpoint(folder) else "; before any checkpoint"
+    return f"{where}: {why}, training stopped{kept}; try a lower learning rate"
+
+
 def _gradient_norm(run: _Run, step: int, value: Tensor) -> float:
     """Norm of all gradients, clipped if the options say so; raises ``ConfigError`` if it is not finite."""
     parameters = [parameter for parameter in run.model.parameters() if parameter.grad is not None]
     total = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
     norm = float(total)
     if math.isfinite(value.item()) and math.isfinite(norm):
+        _settle(run)
         if run.options.clip is not None:
             nn.utils.clip_grads_with_norm_(parameters, run.options.clip, total)
         return norm
-    where = f"step {step + 1} of {run.steps}"
-    kept = "" if run.checkpoints is None else f"; the last good checkpoint is in '{run.checkpoints.folder}'"
-    raise ConfigError(f"{where}: {_culprit(run.model, value)}, training stopped{kept}; try a lower learning rate")
+    raise ConfigError(_stopped(run, f"step {step + 1} of {run.steps}", _culprit(run.model, value)))
 
 
 def _culprit(model: nn.Module, value: Tensor) -> str:

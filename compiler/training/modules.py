@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -31,7 +30,15 @@ class PlainWeight(nn.Module):
         self.weight = nn.Parameter(weight)
 
 
-COMPRESSED_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv2d, PlainWeight)
+COMPRESSED: Mapping[type[nn.Module], tuple[str, ...]] = MappingProxyType(
+    {
+        nn.Linear: ("weight",),
+        nn.Conv2d: ("weight",),
+        nn.MultiheadAttention: ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+        PlainWeight: ("weight",),
+    }
+)
+"""Layers whose matrices can be compressed, and what these are called there; those that are None are left alone."""
 
 WEIGHTS: Mapping[type[Codec], Callable[..., CodedWeight]] = MappingProxyType(
     {
@@ -58,62 +65,101 @@ def compress_modules(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
-    """Make the weights of Linear and Conv2d layers functions of trained codebooks; returns the names of their weights.
+    """Make the weights of ``COMPRESSED`` layers functions of trained codebooks; returns the names of these weights.
 
-    ``codec_of(name, (out, reduction))`` says how weight ``name`` (as in ``state_dict``) is stored; None leaves the
-    layer as it is. Each starts as ``compiler.compress.compress_layer`` codes it, with the seed ``compress`` takes for a
-    weight of that name. All layers are coded before any is changed. Raises ``CodecError`` naming the weight.
+    ``codec_of(name, (out, reduction))`` says how weight ``name`` (as in ``state_dict``) is stored; None leaves it as it
+    is (``export_module`` takes a model only if all have a codec). Each starts as
+    ``compiler.compress.compress_layer`` codes it, with the seed ``compress`` takes for a weight of that name. All are
+    coded before any is changed. Raises ``CodecError`` or ``ModelError`` naming the weight.
     """
     chosen = {
-        name: (module, codec)
-        for name, module in _layers(model)
-        if (codec := codec_of(name, gemm_shape(tuple(module.weight.shape)))) is not None
+        name: (place, codec)
+        for name, place in _checked(dict(_places(model))).items()
+        if (codec := codec_of(name, gemm_shape(tuple(place.weight.shape)))) is not None
     }
     started: dict[str, CodedWeight] = {}
-    for done, (name, (module, codec)) in enumerate(chosen.items()):
+    for done, (name, (place, codec)) in enumerate(chosen.items()):
         if progress is not None:
             progress(done, len(chosen), name)
         try:
-            started[name] = _started(module, name, codec, options or WeightOptions(), scale, vector_axis, seed)
+            started[name] = _started(place.weight, name, codec, options or WeightOptions(), scale, vector_axis, seed)
         except CodecError as error:
             raise CodecError(f"weight '{name}': {error}") from error
-    for name, (module, _) in chosen.items():
-        parametrize.register_parametrization(module, "weight", started[name])
+    for name, (place, _) in chosen.items():
+        parametrize.register_parametrization(place.module, place.attribute, started[name])
     return tuple(chosen)
 
 
 def _started(
-    module: Any, name: str, codec: Codec, options: WeightOptions, scale: ScaleMode, vector_axis: VectorAxis, seed: int
+    weight: torch.Tensor,
+    name: str,
+    codec: Codec,
+    options: WeightOptions,
+    scale: ScaleMode,
+    vector_axis: VectorAxis,
+    seed: int,
 ) -> CodedWeight:
     if type(codec) not in WEIGHTS:
         raise CodecError(f"codec '{codec}' cannot be fine-tuned; allowed: {listed(each.family for each in WEIGHTS)}")
-    shape = tuple(module.weight.shape)
-    matrix = module.weight.detach().numpy().astype(np.float32).reshape(gemm_shape(shape))
+    shape = tuple(weight.shape)
+    matrix = weight.detach().numpy().reshape(gemm_shape(shape))
     layer = compress_layer(matrix, codec, scale, vector_axis, seed ^ zlib.crc32(name.encode()))
     return WEIGHTS[type(codec)](layer, shape, matrix, options)
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Layers that can be compressed, by the name of their weight; raises ``ModelError`` for one that already is."""
-    for name, module in model.named_modules():
-        if isinstance(module, COMPRESSED_MODULES):
-            if parametrize.is_parametrized(module, "weight"):
-                raise ModelError(f"weight '{_weight_name(name, module)}' is parametrised already; compress only once")
-            yield _weight_name(name, module), module
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a weight is."""
+
+    module: nn.Module
+    attribute: str
+
+    @property
+    def weight(self) -> torch.Tensor:
+        found: torch.Tensor = getattr(self.module, self.attribute)
+        return found
+
+    @property
+    def is_compressed(self) -> bool:
+        return bool(parametrize.is_parametrized(self.module, self.attribute))
 
 
-def _weight_name(path: str, module: nn.Module) -> str:
-    return module.name if isinstance(module, PlainWeight) else f"{path}.weight".lstrip(".")
+def _places(model: nn.Module) -> Iterator[tuple[str, _Place]]:
+    """Weights of ``COMPRESSED`` layers by name, in the model's order."""
+    for path, module in model.named_modules():
+        for kind, attributes in COMPRESSED.items():
+            for attribute in attributes if isinstance(module, kind) else ():
+                if getattr(module, attribute) is not None:
+                    yield _weight_name(path, module, attribute), _Place(module, attribute)
+
+
+def _checked(places: dict[str, _Place]) -> dict[str, _Place]:
+    """``places``; raises ``ModelError`` for weights that are parametrised, not float32, or of several layers."""
+    owners: dict[int, str] = {}
+    for name, place in places.items():
+        if place.is_compressed:
+            raise ModelError(f"weight '{name}' is parametrised already; compress only once")
+        if place.weight.dtype != torch.float32:
+            raise ModelError(f"weight '{name}' is {place.weight.dtype}; allowed: torch.float32 (model.float())")
+        if (owner := owners.setdefault(id(place.weight), name)) != name:
+            raise ModelError(
+                f"weights '{owner}' and '{name}' are one tensor, which would become two; allowed: a GraphModule of the "
+                "model (compiler.frontend.from_torch), where it is one"
+            )
+    return places
+
+
+def _weight_name(path: str, module: nn.Module, attribute: str) -> str:
+    return module.name if isinstance(module, PlainWeight) else f"{path}.{attribute}".lstrip(".")
 
 
 def coded_weights(model: nn.Module) -> dict[str, CodedWeight]:
     """What ``compress_modules`` put in, by weight."""
     found = {}
-    for name, module in model.named_modules():
-        if parametrize.is_parametrized(module, "weight"):
-            (coded,) = module.parametrizations.weight
+    for path, module in model.named_modules():
+        for attribute, (coded, *_) in getattr(module, "parametrizations", {}).items():
             if isinstance(coded, CodedWeight):
-                found[_weight_name(name, module)] = coded
+                found[_weight_name(path, module, attribute)] = coded
     return found
 
 

@@ -64,8 +64,9 @@ class WeightOptions:
     """How compressed weights learn.
 
     ``codebook_gradient``: a codeword's gradient is the ``sum`` of those of its vectors (the chain rule) or their
-    ``mean`` (BGD, arXiv 1907.05686). ``signs``: of SSVQ, ``learned`` or ``fixed``. ``alpha``: latent signs start as
-    alpha times the weights (SSVQ); under AdamW a small one makes signs flip sooner. ``freezing`` None: never.
+    ``mean`` (BGD, arXiv 1907.05686). AdamW divides constant factors out, so that under ``train`` both come to the same
+    for VQ and MVQ, unless gradients are clipped. ``signs``: of SSVQ, ``learned`` or ``fixed``. ``alpha``: latent signs
+    start as alpha times the weights (SSVQ); under AdamW a small one makes signs flip sooner. ``freezing`` None: never.
     """
 
     codebook_gradient: CodebookGradient = "sum"

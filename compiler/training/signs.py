@@ -79,11 +79,12 @@ class FrozenSigns(nn.Module):
         return torch.where(self.sign == 0, signs, self.sign)
 
     def observe(self, signs: Tensor, step: int, steps: int) -> None:
-        """Count flips and votes of ``step``; every so many steps, freeze."""
+        """Count flips and votes of ``step``; every so many steps, freeze. Not after the last: nothing would learn to
+        live with what was frozen."""
         self.rate.lerp_((signs != self.last).to(self.rate.dtype), self.rules.momentum)
         self.votes += signs
         self.last.copy_(signs)
-        if step % self.rules.interval(steps) == 0:
+        if step % self.rules.interval(steps) == 0 and step < steps:
             self._freeze(self.rules.threshold_at(step, steps))
 
     def _freeze(self, threshold: float) -> None:
