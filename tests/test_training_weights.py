@@ -175,8 +175,6 @@ def test_attention_has_all_its_matrices_compressed_and_exports(own_widths: bool)
             super().__init__()
             widths = {"kdim": 8, "vdim": 8} if own_widths else {}
             self.attention = nn.MultiheadAttention(16, 2, batch_first=True, **widths)
-                16, 2, batch_first=True, **({"kdim": 8, "vdim": 8} if own_widths else {})
-            )
             self.narrow = nn.Linear(16, 8)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
