@@ -59,8 +59,9 @@ def main(arguments: list[str]) -> int:
     known = {**BENCHMARKS, **COMPARISONS}
     if not arguments or arguments[0] not in known:
         print("usage: python -m benchmarks NAME", file=sys.stderr)
+        width = max(map(len, known)) + 2
         for name, (_, doc) in known.items():
-            print(f"  {name:<12}{doc}", file=sys.stderr)
+            print(f"  {name:<{width}}{doc}", file=sys.stderr)
         return 2
     name, (module_name, doc) = arguments[0], known[arguments[0]]
     module = importlib.import_module(module_name)

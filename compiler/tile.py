@@ -97,7 +97,8 @@ def _fitting_array(layer: EncodedLayer, groups: int, machine: Machine, name: str
     if codec.codebook_bytes > machine.decoder.codebook_bytes:
         raise CompileError(
             f"weight '{name}': codebook of {codec} takes {codec.codebook_bytes} bytes; allowed on machine "
-            f"'{machine.name}': decoder.codebook_bytes = {machine.decoder.codebook_bytes}"
+            f"'{machine.name}': decoder.codebook_bytes = {machine.decoder.codebook_bytes} "
+            f"(--set decoder.codebook_bytes={codec.codebook_bytes})"
         )
     rows_step = codec.vector_length if layer.vector_axis == "in" else 1
     columns_step = codec.vector_length if layer.vector_axis == "out" else 1

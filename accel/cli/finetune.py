@@ -174,7 +174,9 @@ def _checkpointing(
 
     if not arguments.checkpoint:
         return None
-    identity = {"model": model.source["sha256"], "data": _digest(split.training), **recipe.facts()}
+    # The seed comes first: which samples are held back follows from it, and so does the digest of those that are not.
+    facts = {"seed": str(recipe.loop.seed), **recipe.facts()}
+    identity = {"model": model.source["sha256"], **facts, "data": _digest(split.training)}
     return Checkpointing(arguments.checkpoint, identity, arguments.checkpoint_every, arguments.resume)
 
 
@@ -224,7 +226,7 @@ def _scores_table(recipe: Recipe, split: Split, tuned: FineTuning, totals: Mappi
 
     columns = (
         Column("stage", "model"),
-        Column("loss", recipe.loss, "1"),
+        Column("loss", f"loss: {'1 - cosine' if recipe.loss == 'cosine' else recipe.loss}", "1"),
         Column("cosine", "cosine to float", "1"),
         Column("relations", "pairs of samples: r with float", "1"),
         Column("accuracy", "accuracy", "percent"),

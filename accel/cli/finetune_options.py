@@ -16,7 +16,13 @@ HELD_BACK = 0.1
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Samples and what they are for."""
-    parser.add_argument("--data", metavar="DATA", required=True, help="fashion_mnist, FILE.npz or a folder of such")
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        required=True,
+        help="FILE.npz or a folder of such, or fashion_mnist: pictures less their mean over their deviation "
+        "(FASHION_MEAN, FASHION_DEVIATION of compiler.frontend.fashion_mnist), not 0 to 255 or 0 to 1",
+    )
     parser.add_argument(
         "--hold-back",
         metavar="SHARE",
