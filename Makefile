@@ -20,10 +20,12 @@ NO_PIP := pip failed three times, see above; set-up needs the package index once
 # One thread a worker: the workers already fill the cores.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test lint ruff ruff-format mypy imports pytest docs format bench clean force
+.PHONY: install help demo test lint ruff ruff-format mypy imports pytest docs format bench clean force
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(VENV)/.core ## sets up alone: the accel command, in .venv
 
 demo: $(VENV)/.core ## compress, compile, simulate and compare a real ViT; leaves tables and plots in build/demo
 	$(PY) -m benchmarks.demo $(DEMO)

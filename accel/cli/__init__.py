@@ -28,6 +28,7 @@ from accel.cli import (
     isa,
     machines,
     models,
+    rank,
     report,
     rtl,
     run,
@@ -38,7 +39,7 @@ from accel.cli import (
 from accel.errors import AccelError, nearest
 
 VERBS: tuple[ModuleType, ...] = (
-    *(compress, finetune, import_, compile, run, sim, compare, sweep, report, diff),
+    *(compress, finetune, rank, import_, compile, run, sim, compare, sweep, report, diff),
     *(rtl, gemm, dram, validate),
     *(isa, machines, models, codecs),
 )

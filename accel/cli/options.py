@@ -181,7 +181,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
 
 
 def add_compression(parser: argparse.ArgumentParser) -> None:
-    """Exceptions, how weights are scaled, where random choices start: the same for every verb that compresses."""
+    """Exceptions and ``add_vectors``: the same for every verb that compresses."""
     parser.add_argument(
         "--keep",
         metavar="GLOB=CODEC",
@@ -189,6 +189,11 @@ def add_compression(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="another codec for the weights or operators a pattern names (repeatable; the last match wins)",
     )
+    add_vectors(parser)
+
+
+def add_vectors(parser: argparse.ArgumentParser) -> None:
+    """How weights are scaled and made vectors, and where random choices start."""
     parser.add_argument(
         "--scale",
         choices=("channel", "tensor"),

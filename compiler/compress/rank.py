@@ -8,7 +8,7 @@ estimate is the smallest rank whose sum is close to that of full rank. It is wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,11 +89,9 @@ def estimated_rank(errors: Sequence[RankError], slack: float = SLACK) -> int:
 
 
 def mean_errors(
-    matrices: Sequence[npt.NDArray[np.float32]],
-    errors_of: Callable[[npt.NDArray[np.float32]], Sequence[RankError]],
+    matrices: Sequence[npt.NDArray[np.float32]], found: Sequence[Sequence[RankError]]
 ) -> tuple[RankError, ...]:
-    """Errors of several layers, averaged over their weights."""
-    found = [errors_of(matrix) for matrix in matrices]
+    """``found`` of several layers, averaged over their weights."""
     sizes = np.array([matrix.size for matrix in matrices]) / sum(matrix.size for matrix in matrices)
     return tuple(
         RankError(
