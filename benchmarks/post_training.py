@@ -128,7 +128,7 @@ def findings(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Fin
     weights = sum(each.weights for each in uniform[0].layers)
     budgets = []
     for own in uniform:
-        spending = spend(Budget(8 * own.stored_bytes / weights, codecs), options, OUTPUT_ERROR)
+        spending = spend(Budget.of_bytes(own.stored_bytes, weights, codecs), options, OUTPUT_ERROR)
         budgets.append(outcome(f"budget of {own.codec}", spending.candidates, spending.bound))
     weighings = tuple(_weighings(subject, [each for each in codecs if str(each) in weighed], inputs, wanted))
     return Findings(name, tuple(uniform), tuple(budgets), weighings)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,16 +34,26 @@ SAMPLES_TRIED = 2  # that layers are tried on; each costs part of an inference f
 @dataclass(frozen=True, slots=True)
 class Budget:
     """At most ``bits`` stored bits a weight on average, codebooks, scales and padding included, with layers in any of
-    ``codecs``; raises ``ConfigError`` for none of these, or bits that are no positive number."""
+    ``codecs``; raises ``ConfigError`` for none of these, or bits that are no positive number. A float stands for the
+    decimal number it prints as, a fraction for itself."""
 
-    bits: float
+    bits: float | Fraction
     codecs: tuple[Codec, ...]
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bits) and self.bits > 0):
-            raise ConfigError(f"budget {self.bits:g}; allowed: a positive number of bits a weight")
+            raise ConfigError(f"budget {float(self.bits):g}; allowed: a positive number of bits a weight")
         if not self.codecs:
             raise ConfigError("a budget without codecs; allowed: at least 1")
+
+    @classmethod
+    def of_bytes(cls, stored_bytes: int, weights: int, codecs: tuple[Codec, ...]) -> Self:
+        """``stored_bytes`` for a model of so many ``weights``, to the byte."""
+        return cls(Fraction(8 * stored_bytes, weights), codecs)
+
+    def limit_bytes(self, weights: int) -> int:
+        """The most whole bytes that ``weights`` may take together."""
+        return math.floor(Fraction(str(self.bits)) * weights / 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +88,12 @@ def spend(budget: Budget, candidates: Mapping[str, Sequence[Candidate]], measure
     """The choice with the least sum of errors; raises ``ConfigError`` with the range of budgets if none is possible."""
     weights = sum(math.prod(row[0].layer.shape) for row in candidates.values())
     sizes = [[each.stored_bytes for each in row] for row in candidates.values()]
-    limit = math.floor(budget.bits * weights / 8)
-    least, most = (8 * sum(end(row) for row in sizes) / weights for end in (min, max))
+    limit = budget.limit_bytes(weights)
+    least, most = (Fraction(8 * sum(end(row) for row in sizes), weights) for end in (min, max))
     if limit < sum(map(min, sizes)):
         raise ConfigError(
-            f"budget {budget.bits:g} bits a weight; allowed: at least {math.ceil(least * 1e4) / 1e4:g} "
-            f"(from {most:.4g} on, every layer may have its largest codec)"
+            f"budget {float(budget.bits):g} bits a weight; allowed: at least {math.ceil(least * 10_000) / 10_000:g} "
+            f"(from {float(most):.4g} on, every layer may have its largest codec)"
         )
     found = select(sizes, [[each.error for each in row] for row in candidates.values()], limit)
     picked = {name: row[pick] for pick, (name, row) in zip(found.picks, candidates.items(), strict=True)}
