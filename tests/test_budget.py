@@ -1,9 +1,11 @@
 """Errors weighed by activation moments, budgets of bits, and depthwise layers without split signs."""
 
+import ctypes
 import itertools
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 from accel.cli import main
 from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Int4, Int8
@@ -206,22 +208,54 @@ def test_depthwise_layers_keep_split_signs_where_those_are_better():
 # --- budgets ---------------------------------------------------------------------------------------------------------
 
 
+def best_of_all(sizes, costs, limit):
+    """The least cost of any selection within ``limit``."""
+    every = zip(itertools.product(*sizes), itertools.product(*costs), strict=True)
+    return min(sum(row) for taken, row in every if sum(taken) <= limit)
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_selections_are_the_best_of_all(seed):
+@pytest.mark.parametrize("floor", [None, 1e-8, 1e-12, 1e-16, 0.0])
+@pytest.mark.parametrize("worst", [1.0, 1e8, 1e30])
+def test_selections_are_the_best_of_all(seed, floor, worst):
+    """Errors of many sizes; with a ``floor``, a codec that the weights are already in; outputs that are not finite."""
     rng = np.random.default_rng(seed)
-    sizes = [rng.integers(1, 100, rng.integers(1, 4)).tolist() for _ in range(6)]
+    sizes = [rng.integers(1, 100, rng.integers(2, 5)).tolist() for _ in range(5)]
     costs = [(rng.random(len(row)) * 10.0 ** rng.integers(-6, 2)).tolist() for row in sizes]
+    for taken, row in zip(sizes, costs, strict=True):
+        if floor is not None:
+            row[taken.index(max(taken))] = floor * rng.random()
+        row[rng.integers(len(row))] *= worst
     limit = int(sum(map(min, sizes)) * 1.2 + 10)
     found = select(sizes, costs, limit)
-
-    def total(rows, picks):
-        return sum(row[pick] for row, pick in zip(rows, picks, strict=True))
-
-    every = list(itertools.product(*(range(len(row)) for row in sizes)))
-    best = min(total(costs, picks) for picks in every if total(sizes, picks) <= limit)
-    assert total(sizes, found.picks) <= limit
-    assert found.cost == total(costs, found.picks) == pytest.approx(best, rel=1e-4)
+    best = best_of_all(sizes, costs, limit)
+    assert sum(row[pick] for row, pick in zip(sizes, found.picks, strict=True)) <= limit
+    assert found.cost == sum(row[pick] for row, pick in zip(costs, found.picks, strict=True))
+    assert found.cost == pytest.approx(best, rel=1e-4, abs=0)
     assert best * (1 - 2e-4) <= found.bound <= best * (1 + 1e-9)
+
+
+def test_layers_without_a_good_candidate_leave_the_others_their_best():
+    """However large what every candidate of one layer costs, the differences of others count."""
+    for never in (1e30, float("inf")):
+        assert select([[9, 1], [9, 5, 1]], [[never, never], [0.1, 0.2, 0.3]], 7).picks == (1, 1)
+        assert select([[9, 1], [9, 5, 1]], [[0.1, never], [0.1, 0.2, 0.3]], 14).picks == (0, 1)
+
+
+def test_selecting_prints_nothing(monkeypatch, capfd):
+    """Not what the solver's C code prints to a buffer of its own either: standard output may be JSON."""
+    library, real = ctypes.CDLL(None), scipy.optimize.milp
+
+    def talkative(*arguments, **options):
+        library.puts(b"debugging")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(scipy.optimize, "milp", talkative)
+    library.puts(b"data")
+    assert select([[3, 2]], [[0.0, 1.0]], 2).picks == (1,)
+    library.puts(b"more data")
+    library.fflush(None)
+    assert capfd.readouterr().out == "data\nmore data\n"
 
 
 def test_selections_without_errors():
