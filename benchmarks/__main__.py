@@ -43,7 +43,7 @@ COMPARISONS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "quality": ("benchmarks.quality", "answers of trained networks in every format, executed, and their latency"),
         "post_training": (
             "benchmarks.post_training",
-            "every codec on every trained model, layer by layer; budgets; writes docs/post_training.md",
+            "codecs on trained models, layer by layer; budgets; writes docs/post_training.md",
         ),
         "accuracy": ("benchmarks.accuracy", "trained compression at equal total bits: all methods, several seeds"),
         "inputs": (

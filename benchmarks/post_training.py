@@ -1,8 +1,9 @@
 """``python -m benchmarks post_training``: what each codec does to trained networks before any training, layer by layer.
 
-Every weight of every zoo model is coded in every codec. Errors are relative and squared: of a layer's weights, of the
-model's outputs with one layer coded alone (on calibration samples), and of its outputs with all layers coded, on inputs
-that neither calibration nor the choice of codecs has seen. Activations stay float32: this is about weights.
+Every weight of some zoo models is coded in each of some codecs. Errors are relative and squared: of a layer's weights,
+of the model's outputs with one layer coded alone (on ``SAMPLES`` of calibration), and of its outputs with all layers
+coded, on ``HELD_BACK`` inputs that neither calibration nor the choice of codecs has seen. Activations stay float32:
+this is about weights.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from accel.codecs import Codec, parse_codec
 from accel.graph import Graph
 from accel.packed import weight_parameters
-from benchmarks.post_training_findings import Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_findings import HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
 from benchmarks.post_training_kept import drop_kept, kept_findings
 from benchmarks.post_training_page import write_page
 from benchmarks.post_training_tables import tables
@@ -59,7 +60,6 @@ CODECS = (
 )
 MODELS = ("minilm", "vit_s14", "efficientnet_lite0", "resnet50_thin")
 WEIGHED = ("vq:k=256,d=2", "ssvq:k=256,d=8")  # once broken, networks say little about weighing
-SAMPLES, HELD_BACK = 1, 6
 VECTOR_AXES = ("out", "in")
 WORKERS = 2
 CAFFE = Normalisation((123.0, 117.0, 104.0), (1.0, 1.0, 1.0))  # open_nsfw's, which then swaps red and blue

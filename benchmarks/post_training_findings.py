@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SAMPLES, HELD_BACK = 1, 6  # inputs of each model: that layers are coded alone on, and that whole models are judged on
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:

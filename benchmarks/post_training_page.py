@@ -10,27 +10,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel.atomic import write_text
+from accel.codecs import CODECS
 from accel.plots import log_axis, new_figure, write_figure
 from accel.reporting import Table, to_csv
 from benchmarks.markdown import command, markdown
-from benchmarks.post_training_tables import bits, layer_table
+from benchmarks.post_training_findings import HELD_BACK, SAMPLES
+from benchmarks.post_training_tables import UNIFORM, bits, layer_table
 
 if TYPE_CHECKING:
     from benchmarks.post_training_findings import Findings
 
 NAME = "post_training"
-INTRODUCTION = """# Codecs before any training
+INTRODUCTION = f"""# Codecs before any training
 
 Made by `COMMAND`: do not edit,
 run it again. Every figure is of real, trained weights out of `accel models`, coded and not fine-tuned; activations stay
-float32, so that only weights are judged.
+float32, so that only weights are judged. LEFT_OUT
 
-* *Output error*: squared error over squares of the model's outputs, on inputs (Lee-50's news texts, ImageNet pictures)
-  that neither calibration nor any choice has seen. Above about 0.5 a model is broken, and differences mean little.
-  resnet50_thin answers with two probabilities next to 0 and 1: its outputs here are what its last layer reads and
-  gives.
+* *Output error*: squared error over squares of the model's outputs, on {HELD_BACK} inputs a model (Lee-50's news texts,
+  ImageNet pictures) that neither calibration nor any choice has seen: so few that close figures are as good as equal.
+  Above about 0.5 a model is broken, and differences mean little. resnet50_thin answers with two probabilities next to 0
+  and 1: its outputs here are what its last layer reads and gives.
 * *Layers*: squared error over squares of each layer's weights. What hurts most is told by coding one layer at a time
-  and measuring the outputs on calibration samples.
+  and measuring the outputs on {SAMPLES} of the calibration samples; budgets choose by the same errors.
 * *Bits* count codebooks, scales and padding. A layer for which a codec would take more than int8 is int8, and depthwise
   convolutions go without split signs where a plain codebook is better: *layers in another codec*.
 * *Budget*: `accel compress --budget` with all codecs of the table to choose from and as many bytes as one of them
@@ -50,16 +52,22 @@ def write_page(
     page, plot, sheet = (folder / f"{NAME}.{suffix}" for suffix in ("md", "png", "csv"))
     write_text(
         page,
-        "\n".join(
-            [INTRODUCTION.replace("COMMAND", command(NAME)), *(markdown(each, without=("model",)) for each in tables)]
-        ),
+        "\n".join([introduction(models), *(markdown(each, without=("model",)) for each in tables)]),
     )
     write_figure(error_figure(models), plot)
-    write_text(sheet, to_csv(_joined([each for each in tables if each.title.endswith("every codec")])))
+    write_text(sheet, to_csv(_joined([each for each in tables if each.title.endswith(UNIFORM)])))
     yield from (page, plot, sheet)
     if layers is not None:
         write_text(layers, to_csv(layer_table(models)))
         yield layers
+
+
+def introduction(models: Sequence[Findings]) -> str:
+    """What the page says above its tables: how it was made, and which codecs of ``accel codecs`` are not in it."""
+    shown = {each.codec.partition(":")[0] for found in models for each in found.uniform}
+    absent = [name for name in CODECS if name not in shown]
+    left_out = f"Not measured here: {', '.join(absent)}." if absent else "Every kind of codec is here."
+    return INTRODUCTION.replace("COMMAND", command(NAME)).replace("LEFT_OUT", left_out)
 
 
 def _joined(tables: Sequence[Table]) -> Table:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchmarks.post_training_findings import Findings, Layer, Outcome
 
 WORST = 3  # layers named
+UNIFORM = "one codec for all layers"
 
 _CODEC, _BITS = Column("codec", "codec"), Column("bits_per_weight", "bits/weight", "bit")
 _OUTPUT = Column("output_error", "output error", "1")
@@ -38,7 +39,7 @@ def _codecs(found: Findings) -> Table:
         Column("worst", "layers that hurt most (share of all layers' errors alone)"),
     )
     rows = tuple({"model": found.model, **_codec_row(each)} for each in found.uniform)
-    return Table(f"{found.model}: every codec", columns, rows)
+    return Table(f"{found.model}: {UNIFORM}", columns, rows)
 
 
 def _codec_row(each: Outcome) -> dict[str, Any]:

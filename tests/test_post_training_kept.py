@@ -1,4 +1,5 @@
-"""Findings of the post-training benchmark: kept by model, codecs and sources, and dropped by the run that made them."""
+"""Findings of the post-training benchmark: kept by model, codecs and sources, and dropped by the run that made them;
+what its page says of them."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import pytest
 from accel.graph import GraphBuilder
 from benchmarks import post_training_kept
 from benchmarks.post_training import without_softmax
-from benchmarks.post_training_findings import Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_findings import HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
 from benchmarks.post_training_kept import drop_kept, kept_findings
+from benchmarks.post_training_page import introduction
 from compiler.quantise.floating import evaluate
 
 INT8 = (["int8"], ["int8"])
@@ -76,3 +78,10 @@ def test_without_softmax_a_graph_ends_with_its_last_layer() -> None:
     np.testing.assert_allclose(found["hidden"], np.maximum(x, 0))
     np.testing.assert_allclose(found["scores"], np.maximum(x, 0) @ weight.T)
     assert set(found) == {"hidden", "scores"}
+
+
+def test_the_page_says_what_it_rests_on_and_what_it_leaves_out() -> None:
+    text = introduction([findings(0.5)])
+    assert "Not measured here: int4, vq, ssvq, mvq, lr2vq, rvq." in text
+    assert f"on {HELD_BACK} inputs a model" in text
+    assert f"on {SAMPLES} of the calibration samples" in text
