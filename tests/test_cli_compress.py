@@ -44,6 +44,16 @@ def test_compress_writes_the_file_and_says_what_it_cost(
     assert "kept by pattern 'fc'" in capsys.readouterr().out
 
 
+def test_a_codec_that_makes_no_layer_smaller_is_refused(
+    tiny_model: frontend.LoadedModel, tmp_path: Path, capsys: Captured
+) -> None:
+    argv = ["compress", "tiny", "--codec", "vq:k=65536,d=64", "-o", str(path := tmp_path / "tiny.vq.safetensors")]
+    message = refused(capsys, *argv)
+    assert "'vq:k=65536,d=64' makes no layer smaller than int8: of the largest, '" in message
+    assert "allowed: one that does for at least 1 layer" in message and not path.exists()
+    assert main([*argv, "--keep", "*=int4"]) == 0, "then no layer is asked to have it"
+
+
 def test_input_shapes_reach_the_loader(tiny_model: frontend.LoadedModel, tmp_path: Path, monkeypatch: Patch) -> None:
     seen = {}
     monkeypatch.setattr(frontend, "load_model", lambda spec, **options: (seen.update(options), tiny_model)[1])

@@ -186,7 +186,25 @@ def test_a_run_of_few_steps_says_so(folder: Path, capsys: Captured) -> None:
     assert "in 54 steps" in (text := capsys.readouterr().out) and "smaller --batch" not in text
 
 
+def test_layers_that_are_int8_instead_say_so(folder: Path, capsys: Captured) -> None:
+    """Codes, signs and codebook of the head would take 12 + 32 + 64 bytes, which is more than its 2x32 weights."""
+    why = "ssvq:k=8,d=8 would take 108 bytes, int8 takes 64"
+    options = ["--codec", "ssvq:k=8,d=8", "--epochs", "1"]
+    assert main([*tune(*options, "--json")]) == 0
+    layers = {row["layer"]: row for row in json.loads(capsys.readouterr().out)["layers"]}
+    assert (layers["head.weight"]["codec"], layers["head.weight"]["reason"]) == ("int8", why)
+    assert (layers["fc.weight"]["codec"], layers["fc.weight"]["reason"]) == ("ssvq:k=8,d=8", "")
+    assert main(tune(*options)) == 0
+    assert f"1 of 2 layers is int8: head.weight ({why})" in capsys.readouterr().out
+    assert main(tune(*options, "--keep", "head*=int4")) == 0
+    assert "int8" not in capsys.readouterr().out
+
+
 MISTAKES = {
+    "a codec for no layer": (
+        ["--codec", "vq:k=65536,d=64"],
+        "codec 'vq:k=65536,d=64' makes no layer smaller than int8: of the largest, 'fc.weight', vq:k=65536,d=64 would",
+    ),
     "data missing": (["--data", "no.npz"], "--data no.npz: no such file; allowed: a folder or file of .npz samples"),
     "data near a name": (["--data", "fashion_mnits"], "did you mean 'fashion_mnist'?"),
     "data of another shape": (["--data", "wrong.npz"], "input 'x': shape [3, 5]"),
@@ -233,5 +251,5 @@ def test_labels_need_one_row_of_classes_a_sample(
     graph = builder.build(builder.op("gemm", builder.input("x", (1, 1, 6, 6)), builder.parameter("w", (2, 6))))
     rows = frontend.LoadedModel(graph, {"w": np.ones((2, 6), np.float32)}, loaded.source)
     monkeypatch.setattr(frontend, "load_model", lambda spec, **options: rows)
-    message = refused(capsys, *tune())
+    message = refused(capsys, *tune("--codec", "int8"))
     assert "one label a sample, but" in message and "is (1, 1, 6, 2); allowed: one row of classes" in message

@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.packed import write_packed
     from accel.packed_spool import Spool
     from accel.reporting import to_records, to_text
+    from compiler.compress import Budget, check_of_use
     from compiler.quantise import candidate_methods
 
     check_outputs([arguments.output], (*model_files(arguments.model), arguments.calibrate or ""))
@@ -76,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.weighted and not arguments.calibrate:
         raise ConfigError("--weighted without --calibrate; allowed: with --calibrate FILE.npz")
     model = load(arguments)
+    if not isinstance(codec, Budget):
+        check_of_use(model.graph, codec, keep, arguments.vector_axis)
     calibrating = calibration_samples(arguments.calibrate, model.graph) if arguments.calibrate else None
     with Spool(arguments.output) as spool:
         with progress() as report:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from accel.cli.tensors import Calibrating
     from accel.cli.training_data import Split
     from accel.reporting import Table
+    from compiler.compress import Compression
     from compiler.frontend import LoadedModel
     from compiler.training import Checkpointing, FineTuning, Log, Recipe, Samples
 
@@ -50,6 +51,7 @@ HELP = "compress a model and fine-tune it"
 EXAMPLE = "accel finetune net.pt2 --codec ssvq:k=16,d=8 --data samples.npz --epochs 3 -o net.vq.safetensors"
 
 CALIBRATION_SAMPLES = 64
+NAMED = 3  # of the layers that are in another codec
 FEW_STEPS = 50  # our choice: at the default rates AdamW moves codebooks by some 3% in so many
 
 
@@ -72,15 +74,17 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.cli.progress import progress
     from accel.cli.training_data import load_split
     from accel.packed import write_packed
+    from compiler.compress import check_of_use
     from compiler.quantise import candidate_methods
     from compiler.training import holds_checkpoint
 
     _check_arguments(arguments)
     candidate_methods(arguments.calibration_method)
-    recipe_of(arguments, labelled=True)  # a mistake in it shows before anything is loaded
+    asked = recipe_of(arguments, labelled=True)  # a mistake in it shows before anything is loaded
     model = load(arguments)
     if not model.graph.weight_ops():
         raise ModelError(f"nothing to compress: '{model.source['spec']}' has no conv or gemm with constant weights")
+    check_of_use(model.graph, asked.codec, asked.keep, asked.vector_axis)
     split = load_split(arguments.data, model.graph, arguments.hold_back, arguments.seed)
     recipe = recipe_of(arguments, split.training.labels is not None)
     _check_imitation(arguments, recipe)
@@ -247,6 +251,19 @@ def _notes(recipe: Recipe, split: Split, tuned: FineTuning, totals: Mapping[str,
         f"{totals['weights']:,} weights in {totals['weight_bytes']:,} bytes: {totals['bits_per_weight']:.2f} bits "
         "each, codebooks and scales included"
     )
+    yield from _int8_notes(recipe, tuned.compression)
     if recipe.weights.freezing is not None and tuned.frozen_share:
         interval = recipe.weights.freezing.interval(tuned.steps)
         yield f"{tuned.frozen_share:.2%} of signs are frozen; checked every {interval} steps"
+
+
+def _int8_notes(recipe: Recipe, compression: Compression) -> Iterator[str]:
+    """Which layers did not get the codec asked for, though nobody asked for another."""
+    from compiler.compress.choices import kept_choices
+
+    kept = kept_choices(compression.packed.graph, recipe.keep)
+    found = [f"{each.name} ({each.reason})" for each in compression.reports if each.reason and each.name not in kept]
+    if found:
+        more = f" and {len(found) - NAMED} others (--json)" if len(found) > NAMED else ""
+        verb = "are" if len(found) > 1 else "is"
+        yield f"{len(found)} of {len(compression.reports)} layers {verb} int8: {listed(found[:NAMED])}{more}"

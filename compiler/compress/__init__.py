@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compiler.compress.budget import Budget, Spending
-from compiler.compress.choices import codec_choices
+from compiler.compress.choices import check_of_use, codec_choices
 from compiler.compress.layer import compress_layer, relative_error
 from compiler.compress.model import Compression, LayerReport, calibrated, compress, layer_report
 from compiler.compress.scales import SCALE_MODES, ScaleMode
@@ -16,6 +16,7 @@ __all__ = [
     "ScaleMode",
     "Spending",
     "calibrated",
+    "check_of_use",
     "codec_choices",
     "compress",
     "compress_layer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Sequence
 
 from accel.codecs import Codec, Int8, VectorAxis, stored_bytes
@@ -19,6 +20,18 @@ def codec_choices(graph: Graph, codec: Codec, keep: Keep, axis: VectorAxis) -> d
     kept = kept_choices(graph, keep)
     shapes = {name: gemm_shape(graph.parameters[name]) for name in weight_parameters(graph)}
     return {name: kept.get(name) or no_larger_than_int8(codec, shape, axis) for name, shape in shapes.items()}
+
+
+def check_of_use(graph: Graph, codec: Codec, keep: Keep, axis: VectorAxis) -> None:
+    """Raises ``ConfigError`` if ``codec`` would make no layer smaller than int8, but for those kept in another."""
+    kept = kept_choices(graph, keep)
+    free = {name: each for name, each in codec_choices(graph, codec, keep, axis).items() if name not in kept}
+    if free and all(reason for _, reason in free.values()):
+        largest = max(free, key=lambda name: math.prod(graph.parameters[name]))
+        raise ConfigError(
+            f"codec '{codec}' makes no layer smaller than int8: of the largest, '{largest}', {free[largest][1]}; "
+            "allowed: one that does for at least 1 layer"
+        )
 
 
 def no_larger_than_int8(codec: Codec, shape: tuple[int, int], axis: VectorAxis) -> Choice:

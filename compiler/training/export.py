@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,16 @@ def export_graph(
     description: Mapping[str, str] | None = None,
     calibration: Sequence[Tensors] = (),
     method: str = "minmax",
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> Compression:
     """The packed model of a compressed ``GraphModule`` and a report of each layer, its error against ``weights``, the
     float model's; ``calibration`` as for ``compiler.compress.compress`` but without channel exponents, which would
-    change what was trained.
+    change what was trained. ``reasons`` of weights that are in another codec than the whole model go into the reports.
 
     Raises ``ModelError`` for a weight without a codec (a packed model has none).
     """
     plain = {name: tensor.detach().numpy() for name, tensor in module.plain().items()}
-    return _compression(module.graph, encoded_layers(module), plain, weights, description, calibration, method)
+    return _compression(module.graph, encoded_layers(module), plain, weights, description, calibration, method, reasons)
 
 
 def export_module(
@@ -75,6 +77,7 @@ def _compression(
     description: Mapping[str, str] | None,
     calibration: Sequence[Tensors],
     method: str,
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> Compression:
     missing = [name for name in weight_parameters(graph) if name not in layers]
     if missing:
@@ -82,7 +85,9 @@ def _compression(
     source = Source(model_digest(graph, weights), dict(description or {}))
     ordered = {name: layers[name] for name in weight_parameters(graph)}
     packed = Packed(graph, ordered, {name: _stored(plain[name]) for name in plain_parameters(graph)}, source)
-    reports = tuple(layer_report(name, _matrix(weights[name]), layer, "") for name, layer in ordered.items())
+    reports = tuple(
+        layer_report(name, _matrix(weights[name]), layer, reasons.get(name, "")) for name, layer in ordered.items()
+    )
     if not calibration:
         return Compression(packed, reports)
     return replace(calibrated(packed, calibration, method), reports=reports)

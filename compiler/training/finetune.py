@@ -15,6 +15,7 @@ from accel.codecs import Codec, VectorAxis
 from accel.errors import ConfigError, ModelError
 from accel.graph import Graph
 from compiler.compress import Compression, ScaleMode, codec_choices
+from compiler.compress.choices import Choice
 from compiler.training.data import Samples, TrainingData, outputs_of, share_right
 from compiler.training.export import export_graph
 from compiler.training.graph_module import GraphModule
@@ -118,7 +119,8 @@ def finetune(
     scoring = _Scoring(recipe.loss, held_back, _outputs(float_model, held_back, "scoring: float model", progress))
     scores = [scoring.score(scoring.wanted, "float model")]
     data = _data(float_model, recipe.loss, training, progress)
-    model = _compressed(graph, weights, recipe, progress)
+    choices = codec_choices(graph, recipe.codec, recipe.keep, recipe.vector_axis)
+    model = _compressed(graph, weights, recipe, choices, progress)
     scores.append(scoring.score(_outputs(model, held_back, "scoring: compressed", progress), "compressed"))
     last = _Last()
     steps = train(
@@ -137,14 +139,16 @@ def finetune(
             f"after {steps} steps answers to held-back samples are NaN or infinite; try a lower learning rate"
         )
     scores.append(scoring.score(outputs, "fine-tuned"))
-    packed = export_graph(model, weights, description, calibration, method)
+    reasons = {name: reason for name, (_, reason) in choices.items()}
+    packed = export_graph(model, weights, description, calibration, method, reasons)
     return FineTuning(packed, tuple(scores), steps, last.loss, frozen_share(model))
 
 
-def _compressed(graph: Graph, weights: Tensors, recipe: Recipe, progress: Progress | None) -> GraphModule:
-    """``graph`` in the codecs of ``recipe``, not trained yet."""
+def _compressed(
+    graph: Graph, weights: Tensors, recipe: Recipe, choices: Mapping[str, Choice], progress: Progress | None
+) -> GraphModule:
+    """``graph`` in the codecs chosen, not trained yet."""
     model = GraphModule(graph, weights)
-    choices = codec_choices(graph, recipe.codec, recipe.keep, recipe.vector_axis)
     compress_modules(
         model,
         lambda name, _: choices[name][0],
