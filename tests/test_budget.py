@@ -8,7 +8,7 @@ import pytest
 import scipy.optimize
 
 from accel.cli import main
-from accel.codecs import LR2VQ, MVQ, SSVQ, VQ, Int4, Int8
+from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Int4, Int8
 from accel.codecs.base import to_vectors
 from accel.codecs.masks import Mask
 from accel.errors import ConfigError
@@ -111,7 +111,7 @@ def weighted_error(weights, layer, importance):
 
 
 @pytest.mark.parametrize("axis", ["out", "in"])
-@pytest.mark.parametrize("codec", [*VQ_CODECS, Int4()], ids=str)
+@pytest.mark.parametrize("codec", [*VQ_CODECS, RVQ(16, 4, 2), Int4()], ids=str)
 def test_weighing_errors_lowers_the_weighted_error(codec, axis):
     weights = gaussian(96, 128)
     importance = np.logspace(-2, 2, 128, dtype=np.float32)[np.random.default_rng(1).permutation(128)][None]

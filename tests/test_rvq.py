@@ -129,21 +129,39 @@ def test_equals_are_decided_alike_everywhere(beam):
     assert not search(vectors, codebooks, beam).any()
 
 
+def test_weights_say_which_sums_are_nearest():
+    """A wide beam finds the least weighted error of all sums; weights that are all the same change nothing."""
+    rng = np.random.default_rng(0)
+    vectors, codebooks = rng.normal(size=(100, 3)), rng.normal(size=(2, 8, 3)) * np.array([1, 0.5])[:, None, None]
+    weights = rng.random((100, 3)) ** 3
+    every = np.array(list(itertools.product(range(8), repeat=2)))
+    errors = np.square(vectors[:, None] - codebooks[0, every[:, 0]] - codebooks[1, every[:, 1]])
+    best = every[(errors * weights[:, None]).sum(axis=2).argmin(axis=1)]
+    np.testing.assert_array_equal(search(vectors, codebooks, 8, weights), best)
+    assert (search(vectors, codebooks, 8) != best).any()
+    np.testing.assert_array_equal(search(vectors, codebooks, 8, np.full((100, 3), 4.0)), search(vectors, codebooks, 8))
+
+
 VECTORS = np.random.default_rng(0).standard_normal((6000, 4), dtype=np.float32)
 
 
-def loss(codebooks, codes, seed):
+LANES = np.random.default_rng(1).random((6000, 4), dtype=np.float32) ** 2
+
+
+def loss(codebooks, codes, seed, lanes):
     """Of ``VECTORS`` in the order training took them in."""
     order = np.random.default_rng(seed).permutation(len(VECTORS))
-    return float(np.square(VECTORS[order] - residual.sums(codebooks, codes)).sum())
+    counted = 1 if lanes is None else lanes[order]
+    return float((counted * np.square(VECTORS[order] - residual.sums(codebooks, codes))).sum())
 
 
-def test_training_never_loses_to_greedy_stages(monkeypatch):
+@pytest.mark.parametrize("lanes", [None, LANES[:, :1], LANES], ids=["plain", "by vector", "by lane"])
+def test_training_never_loses_to_greedy_stages(lanes, monkeypatch):
     """Errors on what was trained on, round after round; the first is that of plain residual k-means."""
     found = []
     for rounds in range(5):
         monkeypatch.setattr(residual, "ROUNDS", rounds)
-        found.append(loss(*residual.cluster_residual(VECTORS, 16, 2, seed=3), seed=3))
+        found.append(loss(*residual.cluster_residual(VECTORS, 16, 2, 3, lanes), 3, lanes))
     assert found == sorted(found, reverse=True)
     assert found[-1] < 0.95 * found[0]
 

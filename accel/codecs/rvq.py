@@ -87,37 +87,49 @@ def summed_codewords(codebook: Codebook, codes: Codes) -> Codebook:
     return sums.clip(-SUM_LIMIT, SUM_LIMIT, out=sums).astype(np.int8)
 
 
-def search(vectors: Vectors, codebooks: Vectors, beam: int = BEAM) -> Codes:
+def search(vectors: Vectors, codebooks: Vectors, beam: int = BEAM, weights: Vectors | None = None) -> Codes:
     """``uint16[n, stages]``: codes into ``codebooks[stages, k, d]`` whose codewords add up to near ``vectors[n, d]``.
 
     A beam search: stage by stage, every partial sum kept is extended by every codeword of the next codebook, and the
     ``beam`` sums nearest to the vector (in L2, before saturation) are kept; the nearest at the end wins. Of equals the
     one extended from the better sum goes first, then the lower index. With a beam of 1 it is the greedy search. Double
-    precision decides near ties alike everywhere; training is content with single.
+    precision decides near ties alike everywhere; training is content with single. The square of each difference counts
+    as much as ``weights[n, d]`` says, all the same without.
     """
     stages, k, _ = codebooks.shape
     codes = np.empty((len(vectors), stages), np.uint16)
     rows = max(1, _BLOCK_DISTANCES // (k * beam))
     for start in range(0, len(vectors), rows):
-        codes[start : start + rows] = _search_block(vectors[start : start + rows], codebooks, beam)
+        block = slice(start, start + rows)
+        counted = None if weights is None else weights[block, None]
+        codes[block] = _search_block(vectors[block], codebooks, beam, counted)
     return codes
 
 
-def _search_block(vectors: Vectors, codebooks: Vectors, beam: int) -> npt.NDArray[np.intp]:
+def _search_block(vectors: Vectors, codebooks: Vectors, beam: int, weights: Vectors | None) -> npt.NDArray[np.intp]:
     """``search`` for vectors few enough to hold all their distances. ``left[n, b]`` is what partial sum b leaves of a
     vector, ``paths[n, b]`` the codes so far. ``|r - c|^2`` is ranked by ``-r.c + |c|^2/2 + |r|^2/2``, one product of
-    matrices: ``[r, 1, |r|^2/2]`` times ``[-c, |c|^2/2, 1]``."""
+    matrices: ``[r, 1, |r|^2/2]`` times ``[-c, |c|^2/2, 1]``; with ``weights[n, 1, d]`` by ``[w*r, w, w.r^2/2]`` times
+    ``[-c, c^2/2, 1]``."""
     count, (stages, k, _) = len(vectors), codebooks.shape
     left, paths = vectors[:, None], np.empty((count, 1, 0), np.intp)
     for stage, words in enumerate(codebooks):
-        right = np.hstack([-words, _half_squares(words), np.ones((k, 1), words.dtype)])
-        ones = np.ones((*left.shape[:2], 1), left.dtype)
-        ranking = np.concatenate([left, ones, _half_squares(left)], axis=2) @ right.T
+        squares = _half_squares(words) if weights is None else np.square(words) / 2
+        right = np.hstack([-words, squares, np.ones((k, 1), words.dtype)])
+        ranking = _features(left, weights) @ right.T
         best = _smallest(ranking.reshape(count, -1), 1 if stage + 1 == stages else beam)
         origin, code = best // k, best % k
         paths = np.concatenate([np.take_along_axis(paths, origin[..., None], axis=1), code[..., None]], axis=2)
         left = np.take_along_axis(left, origin[..., None], axis=1) - words[code]
     return paths[:, 0]
+
+
+def _features(left: Vectors, weights: Vectors | None) -> Vectors:
+    """What is left of vectors, as the rows of the product that ranks codewords."""
+    if weights is None:
+        return np.concatenate([left, np.ones((*left.shape[:2], 1), left.dtype), _half_squares(left)], axis=2)
+    spread = np.broadcast_to(weights, left.shape)
+    return np.concatenate([spread * left, spread, _half_squares(np.sqrt(spread) * left)], axis=2)
 
 
 def _half_squares(vectors: Vectors) -> Vectors:

@@ -8,9 +8,10 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from accel.codecs import SSVQ, EncodedLayer, VectorAxis
+from accel.codecs import RVQ, SSVQ, EncodedLayer, VectorAxis
 from accel.codecs.base import normalised, to_vectors
 from accel.codecs.masks import Flags, Mask, largest_kept, pack_masks
+from accel.codecs.rvq import search
 from accel.codecs.vq import CodebookCodec, nearest_codewords
 from compiler.compress.kmeans import cluster
 from compiler.compress.masked import cluster_masked
@@ -41,15 +42,23 @@ def most_important(vectors: npt.NDArray[np.float64], mask: Mask, lanes: Lanes) -
     return largest_kept(vectors if lanes is None else vectors * np.sqrt(lanes), mask)
 
 
+def differing(lanes: Lanes) -> Lanes:
+    """Weights that have a say in which codeword is nearest: none where the lanes of each vector count the same."""
+    return None if lanes is None or lanes.shape[1] == 1 else lanes
+
+
 def nearest_by_lane(layer: EncodedLayer, weights: Vectors, lanes: Lanes) -> EncodedLayer:
-    """``layer`` with the codes (and masks) of least weighted error; itself where lanes of a vector count the same, and
-    where it has several codes a vector."""
-    codec = layer.codec
-    if lanes is None or lanes.shape[1] == 1 or codec.codes_per_vector > 1:
+    """``layer`` with the codes (and masks) of least weighted error; itself where lanes of a vector count the same."""
+    codec, lanes = layer.codec, differing(lanes)
+    if lanes is None:
         return layer
     assert isinstance(codec, CodebookCodec)
     vectors = to_vectors(normalised(weights, layer.scale), codec.vector_length, layer.vector_axis)
     counted, side = lanes.astype(np.float64), layer.side
+    if isinstance(codec, RVQ):
+        assert layer.codebook is not None
+        codebooks = layer.codebook.reshape(codec.stages, codec.k, codec.d).astype(np.float64)
+        return dataclasses.replace(layer, codes=search(vectors, codebooks, weights=counted).reshape(layer.codes.shape))
     if codec.mask is not None:
         kept = most_important(vectors, codec.mask, lanes)
         counted, side = counted * kept, pack_masks(kept, codec.mask).reshape(*layer.codes.shape, -1)

@@ -119,9 +119,8 @@ def _factored(vectors: LayerVectors, codec: CodebookCodec, seed: int, lanes: Lan
     return functools.partial(codec.encode, codebook=codebook, projection=projection), step
 
 
-def _residual(vectors: LayerVectors, codec: CodebookCodec, seed: int, _: Lanes) -> tuple[Encoder, float]:
-    """Stages know no weights of errors; only the scales heed them."""
-    codebook, step = residual_codebooks(vectors, codec.k, codec.codes_per_vector, seed)
+def _residual(vectors: LayerVectors, codec: CodebookCodec, seed: int, lanes: Lanes) -> tuple[Encoder, float]:
+    codebook, step = residual_codebooks(vectors, codec.k, codec.codes_per_vector, seed, lanes)
     return functools.partial(codec.encode, codebook=codebook), step
 
 

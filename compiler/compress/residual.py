@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from accel.codecs import Codebook, Codes
 from accel.codecs.rvq import SUM_LIMIT, search
-from compiler.compress.kmeans import cluster
+from compiler.compress.lanes import Lanes, cluster_weighted, differing
 from compiler.compress.masked import shuffled
 from compiler.compress.vectors import LayerVectors
 
@@ -24,39 +24,46 @@ BEAM = 4
 Vectors = npt.NDArray[np.float32]
 
 
-def residual_codebooks(vectors: Vectors | LayerVectors, k: int, stages: int, seed: int) -> tuple[Codebook, float]:
+def residual_codebooks(
+    vectors: Vectors | LayerVectors, k: int, stages: int, seed: int, lanes: Lanes = None
+) -> tuple[Codebook, float]:
     """Codebooks ``int8[stages*k, d]`` for ``vectors[n, d]`` and the real value of their common step.
 
     The largest sum becomes 127, unless an element is larger still: sums saturate, and the largest weights are the last
     ones to clip.
     """
-    codebooks, codes = cluster_residual(vectors, k, stages, seed)
+    codebooks, codes = cluster_residual(vectors, k, stages, seed, lanes)
     largest = max(float(np.abs(part).max()) for part in (codebooks, sums(codebooks, codes)))
     step = largest / SUM_LIMIT or 1.0
     return np.rint(codebooks / step).clip(-SUM_LIMIT, SUM_LIMIT).astype(np.int8).reshape(stages * k, -1), step
 
 
-def cluster_residual(vectors: Vectors | LayerVectors, k: int, stages: int, seed: int) -> tuple[Vectors, Codes]:
+def cluster_residual(
+    vectors: Vectors | LayerVectors, k: int, stages: int, seed: int, lanes: Lanes = None
+) -> tuple[Vectors, Codes]:
     """Codebooks ``float32[stages, k, d]`` whose sums come close to ``vectors[n, d]``, no worse than greedy ones, and
     the codes ``[n, stages]`` they were made for.
 
-    Of many vectors a seeded sample is taken, as ``kmeans.cluster`` does. No step raises its squared error.
+    Of many vectors a seeded sample is taken, as ``kmeans.cluster`` does. No step raises its squared error, in which
+    each number counts as much as ``lanes[n, 1 or d]`` says.
     """
-    sample = vectors[shuffled(len(vectors), k, seed)]
-    codebooks = _greedy(sample, k, stages, seed)
-    codes = search(sample, codebooks, beam=1)
+    chosen = shuffled(len(vectors), k, seed)
+    sample, counted = vectors[chosen], None if lanes is None else lanes[chosen]
+    codebooks = _greedy(sample, k, stages, seed, counted)
+    ranked = differing(counted)
+    codes = search(sample, codebooks, 1, ranked)
     for _ in range(ROUNDS):
-        codes = nearer(sample, codebooks, codes, search(sample, codebooks, BEAM))
-        improve(sample, codebooks, codes)
+        codes = nearer(sample, codebooks, codes, search(sample, codebooks, BEAM, ranked), counted)
+        improve(sample, codebooks, codes, counted)
     return codebooks, codes
 
 
-def _greedy(sample: Vectors, k: int, stages: int, seed: int) -> Vectors:
+def _greedy(sample: Vectors, k: int, stages: int, seed: int, counted: Lanes) -> Vectors:
     """Each codebook clusters what the ones before it leave."""
     codebooks, left = np.zeros((stages, k, sample.shape[1]), np.float32), sample
     for stage in range(stages):
-        codebooks[stage] = cluster(left, k, seed + stage)
-        codes = search(left, codebooks[stage : stage + 1], beam=1)
+        codebooks[stage] = cluster_weighted(left, k, seed + stage, counted)
+        codes = search(left, codebooks[stage : stage + 1], 1, differing(counted))
         left = left - codebooks[stage, codes[:, 0]]
     return codebooks
 
@@ -69,19 +76,21 @@ def sums(codebooks: Vectors, codes: Codes) -> Vectors:
     return total
 
 
-def nearer(sample: Vectors, codebooks: Vectors, old: Codes, new: Codes) -> Codes:
+def nearer(sample: Vectors, codebooks: Vectors, old: Codes, new: Codes, counted: Lanes = None) -> Codes:
     """Of two assignments the better for each vector: a beam may miss what was known."""
-    before, after = (np.square(sample - sums(codebooks, codes)).sum(axis=1) for codes in (old, new))
+    weights = np.float32(1) if counted is None else counted
+    before, after = ((weights * np.square(sample - sums(codebooks, codes))).sum(axis=1) for codes in (old, new))
     return np.where((after < before)[:, None], new, old)
 
 
-def improve(sample: Vectors, codebooks: Vectors, codes: Codes) -> None:
+def improve(sample: Vectors, codebooks: Vectors, codes: Codes, counted: Lanes = None) -> None:
     """Codebook by codebook, in place: each codeword the mean of what the other stages leave of its members."""
     left = sample - sums(codebooks, codes)
+    weights = np.broadcast_to(np.float32(1) if counted is None else counted, left.shape)
     for words, indices in zip(codebooks, codes.T, strict=True):
         left += words[indices]
-        members = np.bincount(indices, minlength=len(words))
         for lane in range(sample.shape[1]):
-            total = np.bincount(indices, left[:, lane], len(words))
+            total = np.bincount(indices, weights[:, lane] * left[:, lane], len(words))
+            members = np.bincount(indices, weights[:, lane], len(words))
             np.divide(total, members, out=words[:, lane], where=members > 0)
         left -= words[indices]
