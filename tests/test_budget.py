@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from accel.calibration import BUDGET_SAMPLES
 from accel.cli import main
 from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Int4, Int8
 from accel.codecs.base import to_vectors
@@ -14,7 +15,6 @@ from accel.codecs.masks import Mask
 from accel.errors import ConfigError
 from accel.graph import GraphBuilder
 from compiler.compress import Budget, compress, compress_layer
-from compiler.compress.budget import SAMPLES_TRIED
 from compiler.compress.kmeans import cluster
 from compiler.compress.lanes import lane_weights, nearest_by_lane
 from compiler.compress.masked import cluster_masked
@@ -301,7 +301,7 @@ def test_sensitivity_is_the_error_of_the_model_with_one_layer_coded():
     graph, weights, samples = network()
     result = compress(graph, weights, Budget(2.9, CODECS), calibration=samples)
     real = packed_values(result.packed)
-    tried = samples[:SAMPLES_TRIED]
+    tried = samples[:BUDGET_SAMPLES]
     for name, found in result.spending.candidates.items():
         error = power = 0.0
         for sample in tried:
@@ -310,6 +310,13 @@ def test_sensitivity_is_the_error_of_the_model_with_one_layer_coded():
             error += float(np.square(coded - wanted, dtype=float).sum())
             power += float(np.square(wanted, dtype=float).sum())
         assert found.error == pytest.approx(error / power, rel=1e-4)
+
+
+def test_help_says_how_many_samples_layers_are_tried_on(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main(["compress", "--help"])
+    assert f"outputs on the first {BUDGET_SAMPLES} samples of --calibrate" in capsys.readouterr().out
 
 
 def test_budgets_leave_kept_layers_alone():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from accel.calibration import BUDGET_SAMPLES
 from accel.cli.options import (
     add_calibration,
     add_compression,
@@ -42,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget",
         metavar="BITS",
         type=float,
-        help="stored bits a weight on average, codebooks and scales included: each layer gets one of --codecs, by "
-        "the error of the outputs on the samples of --calibrate, or that of the weights without",
+        help="stored bits a weight on average, codebooks and scales included: each layer gets one of --codecs, by the "
+        f"error of the outputs on the first {BUDGET_SAMPLES} samples of --calibrate, or that of the weights without",
     )
     parser.add_argument("--codecs", metavar="CODEC", nargs="+", help="what --budget may choose from")
     parser.add_argument(

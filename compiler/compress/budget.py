@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from accel.calibration import BUDGET_SAMPLES
 from accel.codecs import Codec, EncodedLayer, layer_bytes
 from accel.errors import ConfigError
 from accel.packed import weight_parameters
@@ -28,7 +29,6 @@ Progress = Callable[[int, int, str], None]
 Coded = tuple[EncodedLayer, str]  # and why in that codec
 
 NEVER = 1e30  # squared distance of outputs that are NaN or infinite
-SAMPLES_TRIED = 2  # that layers are tried on; each costs part of an inference for every layer and codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ def candidates(
     samples: Sequence[Tensors],
     progress: Progress | None = None,
 ) -> dict[str, list[Candidate]]:
-    """Every layer in every codec it may have, tried on the first of ``samples`` (float parameters: ``values``), or with
-    the relative error of its weights without any."""
+    """Every layer in every codec it may have, tried on the first ``BUDGET_SAMPLES`` of ``samples`` (float parameters:
+    ``values``), or with the relative error of its weights without any."""
     options = _options(coder, codecs, keep)
     layers: dict[str, list[Coded]] = {}
     for done, (name, row) in enumerate(options.items()):
@@ -151,7 +151,7 @@ def _output_errors(
     progress: Progress | None,
 ) -> dict[str, list[float]]:
     """Squared errors of all outputs over their squares, both summed over samples, of each layer in each codec alone."""
-    graph, tried = coder.graph, samples[:SAMPLES_TRIED]
+    graph, tried = coder.graph, samples[:BUDGET_SAMPLES]
     factors = dict(folded_factors(graph, exponents))
     errors = {name: np.zeros(len(row)) for name, row in layers.items()}
     power = 0.0
