@@ -200,7 +200,7 @@ BAD_VPTQ = {
     "more codewords": ({"num_centroids": [-1, 32]}, "centroids [1, 128]; expected [1, 32*8]"),
     "text": ({"group_num": "2"}, "expected whole numbers"),
     "no pair": ({"vector_lens": [8]}, "config.json lacks a setting"),
-    "vectors of none": ({"vector_lens": [-1, 0]}, "do not add up"),
+    "vectors of none": ({"vector_lens": [-1, 0]}, "vector_lens[1]=0, out_features=20; allowed: at least 1"),
 }
 
 
@@ -234,7 +234,7 @@ BAD_BGD = {
     "no blocks": ({"n_blocks": 0}, "n_blocks=0"),
     "kernel": ({"k": 5}, "a kernel of k=5 needs a multiple of 25"),
     "huge kernel": ({"k": 1 << 62}, "a kernel of k="),
-    "no kernel": ({"k": "3"}, "tensor 'a.k' is missing"),
+    "no kernel": ({"k": "3"}, "'a.k' is missing, or no whole number"),
 }
 
 

@@ -43,7 +43,7 @@ def read_bgd(source: Source) -> Checkpoint:
 def _layer(module: str, tensors: Tensors) -> ForeignLayer:
     words = taken(tensors, f"{module}.centroids", 2, "f").astype(np.float32)
     codes = taken(tensors, f"{module}.assignments", 1, "iu").astype(np.int64)
-    blocks, is_conv, kernel = (int(taken(tensors, f"{module}.{part}", 0, "iub")) for part in PARTS[2:])
+    blocks, is_conv, kernel = (_number(tensors, f"{module}.{part}") for part in PARTS[2:])
     d = words.shape[1]
     if blocks < 1 or len(codes) % blocks:
         raise ModelError(f"{len(codes)} assignments in n_blocks={blocks} blocks; expected a whole number in each")
@@ -54,3 +54,9 @@ def _layer(module: str, tensors: Tensors) -> ForeignLayer:
         shape = (shape[0], shape[1] // kernel**2, kernel, kernel)
     grid = codes.reshape(blocks, -1).T[None]
     return ForeignLayer(f"k={len(words)} d={d}", shape, Coding(grid, (words,), "in", np.ones(1, np.float32)))
+
+
+def _number(tensors: Tensors, name: str) -> int:
+    if name not in tensors:
+        raise ModelError(f"'{name}' is missing, or no whole number")
+    return int(taken(tensors, name, 0, "iub"))

@@ -169,10 +169,13 @@ def _integers(coding: Coding, gains: Matrix) -> EncodedLayer | None:
 
 def remark(coding: Coding, encoded: EncodedLayer) -> str:
     """What happened to a layer's codebooks beside rounding, in words, if anything."""
-    if coding.row_groups > 1:
-        return f"{coding.row_groups} tables in one codebook, a step each"
+    if not (entries := encoded.codec.codebook_entries):
+        return ""
+    found = []
+    if coding.tables > 1:
+        found.append(f"{coding.tables} tables in one codebook" + ", a step each" * (coding.row_groups > 1))
     sizes = sorted({len(words) for words in coding.codebooks})
-    padded = encoded.codec.codebook_entries // len(coding.codebooks)
-    if sizes != [padded] and encoded.codec.codebook_entries:
-        return f"codebooks of {' and '.join(map(str, sizes))} codewords filled up to {padded}"
-    return ""
+    padded = entries // len(coding.codebooks)
+    if sizes != [padded]:
+        found.append(f"codebooks of {' and '.join(map(str, sizes))} codewords filled up to {padded}")
+    return "; ".join(found)

@@ -18,13 +18,21 @@ Indices = npt.NDArray[np.int64]
 Tensors = Mapping[str, npt.NDArray[Any]]
 
 
+def refuse_strays(codes: Indices, entries: int, where: str = "") -> None:
+    """Raise ``ModelError`` for codes without codeword; NumPy would read those below 0 from the end."""
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= entries:
+        raise ModelError(f"code {low if low < 0 else high}{where} is out of range; allowed: 0 to {entries - 1}")
+
+
 @dataclass(frozen=True, slots=True)
 class Coding:
     """A matrix whose vectors are sums of codewords: ``W[out, reduction] = scale * (C_1[a_1] + C_2[a_2] + ...)``.
 
     ``codes[stages, rows, columns]`` index ``codebooks`` (float32 ``[k, d]`` each, k free); rows and columns are those
     of ``accel.codecs.codes_shape``. ``scale`` is float32 ``[1]`` or ``[out]``. ``row_groups`` above 1 says that the
-    codebook is made of so many equal parts and that equal runs of output channels use one each. Raises ``ModelError``
+    codebook is made of so many equal parts and that equal runs of output channels use one each; ``tables``, of
+    how many of the tool's own the first codebook was put together, for remarks. Raises ``ModelError``
     for codes without codeword and arrays that do not fit together.
     """
 
@@ -33,6 +41,7 @@ class Coding:
     vector_axis: VectorAxis
     scale: Matrix
     row_groups: int = 1
+    tables: int = 1
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 3 or len(self.codes) != len(self.codebooks) or not self.codes.size:
@@ -40,12 +49,7 @@ class Coding:
         if any(words.ndim != 2 or words.shape[1] != self.vector_length for words in self.codebooks):
             raise ModelError(f"codebooks of shapes {[list(words.shape) for words in self.codebooks]}; expected [k, d]")
         for stage, (codes, words) in enumerate(zip(self.codes, self.codebooks, strict=True)):
-            low, high = int(codes.min()), int(codes.max())
-            if low < 0 or high >= len(words):
-                where = f" of codebook {stage}" if len(self.codebooks) > 1 else ""
-                raise ModelError(
-                    f"code {low if low < 0 else high}{where} is out of range; allowed: 0 to {len(words) - 1}"
-                )
+            refuse_strays(codes, len(words), f" of codebook {stage}" if len(self.codebooks) > 1 else "")
         if not all(np.isfinite(each).all() for each in (*self.codebooks, self.scale)):
             raise ModelError("a codeword or scale is NaN or infinite")
         if self._reach() > np.finfo(np.float32).max:

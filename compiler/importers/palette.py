@@ -14,7 +14,7 @@ import numpy.typing as npt
 from accel.codecs import VectorAxis
 from accel.errors import ModelError
 from accel.graph import Shape
-from compiler.importers.foreign import Coding, ForeignLayer, Indices, Matrix
+from compiler.importers.foreign import Coding, ForeignLayer, Indices, Matrix, refuse_strays
 
 
 def palette_layer(indices: Indices, lut: Matrix, axis: int, scale: Matrix) -> ForeignLayer:
@@ -24,8 +24,7 @@ def palette_layer(indices: Indices, lut: Matrix, axis: int, scale: Matrix) -> Fo
     """
     groups, (entries, d) = lut.shape[:-2], lut.shape[-2:]
     shape = tuple(size * d if at == axis else size for at, size in enumerate(indices.shape))
-    if int(indices.min()) < 0 or int(indices.max()) >= entries:
-        raise ModelError(f"index {int(indices.max())} is out of range; allowed: 0 to {entries - 1}")
+    refuse_strays(indices, entries)
     form = f"{math.prod(groups)}x" * (math.prod(groups) > 1) + f"{entries}" + f" d={d}" * (d > 1)
     codes = indices + entries * block_numbers(indices.shape, groups)
     words = np.ascontiguousarray(lut.reshape(-1, d), np.float32)
@@ -35,7 +34,7 @@ def palette_layer(indices: Indices, lut: Matrix, axis: int, scale: Matrix) -> Fo
         return ForeignLayer(form, shape, dense=_dense(codes, words, axis, shape, scale), obstacle=reason)
     row_groups = groups[0] if math.prod(groups[1:]) == 1 else 1
     grid = codes.reshape(1, len(codes), -1)
-    return ForeignLayer(form, shape, Coding(grid, (words,), vector_axis, scale, row_groups))
+    return ForeignLayer(form, shape, Coding(grid, (words,), vector_axis, scale, row_groups, math.prod(groups)))
 
 
 def block_numbers(shape: Shape, groups: Shape) -> Indices:

@@ -94,7 +94,9 @@ def taken(tensors: Mapping[str, npt.NDArray[Any]], name: str, rank: int, kinds: 
     array = tensors[name]
     if array.ndim != rank or array.dtype.kind not in kinds or 0 in array.shape:
         wanted = "floating-point numbers" if kinds == "f" else "integers"
-        raise ModelError(f"tensor '{name}': {array.dtype}{list(array.shape)}; expected {wanted} with {rank} axes")
+        raise ModelError(
+            f"tensor '{name}': {array.dtype}{list(array.shape)}; expected {wanted} with {rank} axes, none empty"
+        )
     return array
 
 

@@ -17,7 +17,17 @@ import numpy as np
 
 from accel.errors import ModelError
 from compiler.importers.fields import unpack_fields
-from compiler.importers.foreign import Checkpoint, Coding, ColumnNorm, ForeignLayer, Indices, Matrix, Tensors, placed
+from compiler.importers.foreign import (
+    Checkpoint,
+    Coding,
+    ColumnNorm,
+    ForeignLayer,
+    Indices,
+    Matrix,
+    Tensors,
+    placed,
+    refuse_strays,
+)
 from compiler.importers.source import Source, modules, remaining, taken
 
 PARTS = ("centroids.weight", "indices", "res_centroids.weight", "res_indices", "outlier_centroids.weight",
@@ -43,7 +53,9 @@ class _Settings:
     packed: bool
 
     def __post_init__(self) -> None:
-        sizes = (self.in_features, self.out_features, self.v, self.groups, self.group_size)
+        if min(self.v, self.out_features) < 1:
+            raise ModelError(f"vector_lens[1]={self.v}, out_features={self.out_features}; allowed: at least 1")
+        sizes = (self.in_features, self.groups, self.group_size)
         if min(sizes) < 1 or self.outliers < 0 or self.in_features != self.groups * self.group_size + self.outliers:
             raise ModelError(
                 f"in_features={self.in_features}, group_num={self.groups}, group_size={self.group_size}, "
@@ -97,9 +109,9 @@ def _settings(module: str, config: Mapping[str, Any]) -> _Settings:
 def _layer(module: str, settings: _Settings, tensors: Tensors) -> ForeignLayer:
     stages = [_grouped(module, settings, tensors, number) for number in range(2 if settings.res_k > 0 else 1)]
     codes, books = np.stack([codes for codes, _ in stages]), [words for _, words in stages]
-    order = _column_order(module, settings, tensors)
-    scale, bias = _norm(module, settings, tensors)
     outlier = _outliers(module, settings, tensors) if settings.outliers else None
+    order = _column_order(module, settings, tensors)  # after the tensors that bear out how many columns there are
+    scale, bias = _norm(module, settings, tensors)
     shape = (settings.out_features, settings.in_features)
     form = _form(settings)
     if obstacle := _obstacle(settings):
@@ -111,7 +123,8 @@ def _layer(module: str, settings: _Settings, tensors: Tensors) -> ForeignLayer:
     even = bool((scale == scale[0]).all())  # one scale for all columns is the layer's
     layer_scale, scale = (scale[:1].copy(), np.ones_like(scale)) if even else (np.ones(1, np.float32), scale)
     norm = ColumnNorm(scale, bias)
-    coding = Coding(codes[:, :, order], tuple(books), "out", layer_scale)
+    tables = settings.groups + (outlier is not None)
+    coding = Coding(codes[:, :, order], tuple(books), "out", layer_scale, tables=tables)
     return ForeignLayer(form, shape, coding, norm=norm if norm.parts else None)
 
 
@@ -136,8 +149,7 @@ def _grouped(module: str, settings: _Settings, tensors: Tensors, stage: int) -> 
     if words.shape != (settings.groups, k * settings.v):
         raise ModelError(f"{part} {list(words.shape)}; expected [{settings.groups}, {k}*{settings.v}]")
     codes = _indices(module, settings, tensors, stage)
-    if int(codes.max()) >= k:
-        raise ModelError(f"index {int(codes.max())} of {part} is out of range; allowed: 0 to {k - 1}")
+    refuse_strays(codes, k, f" of {part}")
     codes = codes + k * np.arange(settings.groups)[:, None, None]
     return codes.transpose(1, 0, 2).reshape(codes.shape[1], -1), words.reshape(-1, settings.v)
 
@@ -146,8 +158,8 @@ def _indices(module: str, settings: _Settings, tensors: Tensors, stage: int) -> 
     """``int64[G, rows, S]``."""
     rows, bits = -(-settings.out_features // settings.v), settings.bits
     if not settings.packed:
-        stored = taken(tensors, f"{module}.{('indices', 'res_indices')[stage]}", 3, "iuf")
-        codes = _uint16(stored, f"{module}.indices")
+        name = f"{module}.{('indices', 'res_indices')[stage]}"
+        codes = _uint16(taken(tensors, name, 3, "iuf"), name)
         return np.asarray(_shaped(codes, (settings.groups, rows, settings.group_size)))
     words = taken(tensors, f"{module}.indices", 3, "i")
     if words.dtype.itemsize != 4:
@@ -162,7 +174,10 @@ def _uint16(stored: Any, name: str) -> Indices:
     if stored.dtype.itemsize not in (2, 8):
         raise ModelError(f"tensor '{name}' has type {stored.dtype}; expected 16 bits")
     if stored.dtype.itemsize == 8:
-        return np.asarray(stored, np.int64)
+        codes = np.asarray(stored, np.int64)
+        if (codes != stored).any():
+            raise ModelError(f"tensor '{name}' has numbers that are not whole, or beyond 64 bits")
+        return codes
     return np.ascontiguousarray(stored).view(np.uint16).astype(np.int64)
 
 
@@ -182,8 +197,7 @@ def _outliers(module: str, settings: _Settings, tensors: Tensors) -> tuple[Indic
         raise ModelError(f"outlier_centroids {list(words.shape)}; expected [1, {k}*{v}]")
     codes = _uint16(taken(tensors, f"{module}.outlier_indices", 3, "iuf"), f"{module}.outlier_indices")
     codes = _shaped(codes, (1, -(-settings.out_features // v), settings.outliers))[0]
-    if int(codes.max()) >= k:
-        raise ModelError(f"index {int(codes.max())} of outlier_centroids is out of range; allowed: 0 to {k - 1}")
+    refuse_strays(codes, k, " of outlier_centroids")
     return codes, words.reshape(k, v)
 
 
