@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from coreml_program import FLOAT32, UINT8, Program
 from foreign_files import aqlm_tensors
 from safetensors.numpy import save_file
 from test_cli_import import Captured, refused
 
 from accel.cli import main
-from compiler.importers import mil
 
 
 def aqlm(folder: Path, stages: int = 1, **parts: Any) -> str:
@@ -66,26 +65,10 @@ def test_more_stages_than_a_codec_has(tmp_path: Path, capsys: Captured) -> None:
 
 def package(path: Path, compression: int) -> None:
     """A Core ML package of one layer, as small as they get, in an archive."""
-    model = mil._classes()["accel_mil.Model"]()
-    operations = model.mlProgram.functions.add(key="main").value.block_specializations.add(key="x").value.operations
-    operation, blobs = operations.add(type="constexpr_lut_to_dense"), bytearray(64)
-    operation.outputs.add(name="w")
-    table = np.arange(16, dtype="<f4").reshape(1, 1, 16, 1)
+    program, table = Program(), np.arange(16, dtype=np.float32).reshape(1, 1, 16, 1)
     indices = np.random.default_rng(0).integers(0, 16, (64, 64)).astype(np.uint8)
-    for key, array, number in (("lut", table, 11), ("indices", indices, 31)):
-        value = operation.inputs.add(key=key).value.arguments.add().value
-        value.type.tensorType.dataType = number
-        for size in array.shape:
-            value.type.tensorType.dimensions.add().constant.size = size
-        value.blobFileValue.fileName, value.blobFileValue.offset = "@model_path/weights/weight.bin", len(blobs)
-        kind = mil.ELEMENT_TYPES[number].blob_type
-        header = mil.BLOB_HEADER.pack(mil.BLOB_MAGIC, kind, array.nbytes, len(blobs) + 64, 0)
-        blobs += header.ljust(64, b"\0") + array.tobytes()
-    manifest = {"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "m.mlmodel"}}}
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("Manifest.json", json.dumps(manifest))
-        archive.writestr("Data/m.mlmodel", model.SerializeToString())
-        archive.writestr("Data/weights/weight.bin", bytes(blobs))
+    program.table(program.function(), "w", lut=(table, FLOAT32), indices=(indices, UINT8))
+    program.archive(path, compression)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -187,7 +187,7 @@ def test_hostile_packages(name: str, files: Path, tmp_path: Path) -> None:
     [
         (b"@model_path/weights/weight.bin", b"@model_path/../../../../passwd", "leads out of the package"),
         (b"@model_path/weights/weight.bin", b"/tmp/precious/weights/file.bin", "expected @model_path/"),
-        (b"constexpr_lut_to_dense", b"constexpr_lot_to_dense", "holds no layer compressed by coreml"),
+        (b"constexpr_lut_to_dense", b"constexpr_lot_to_dense", "a weight made by 'constexpr_lot_to_dense'"),
     ],
 )
 def test_hostile_models(old: bytes, new: bytes, message: str, files: Path, tmp_path: Path) -> None:

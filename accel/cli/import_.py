@@ -101,12 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
     with progress() as report:
         result = _mapped(checkpoint, arguments, options, facts, report)
         packed = _calibrated(result.packed, arguments, report)
-    say(f"note: {text}" for text in result.notes)
+    notes = [*checkpoint.notes, *result.notes]
+    say(f"note: {text}" for text in notes)
     write_packed(packed, arguments.output)
     totals = _totals(result)
     table = _layers_table(result.reports, totals, row.name)
     if arguments.json:
-        print_json({"format": row.name, "notes": list(result.notes), **totals, "layers": to_records(table)[:-1]})
+        print_json({"format": row.name, "notes": notes, **totals, "layers": to_records(table)[:-1]})
     else:
         print(f"{arguments.checkpoint}: {row.name}, {row.doc}\n\n{to_text(table)}", end="")
     say(f"wrote {arguments.output} ({arguments.output.stat().st_size:,} bytes)")

@@ -6,22 +6,25 @@ every output channel, times its scale (``enable_per_channel_scale``). Constants 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from accel.errors import ModelError
+from accel.errors import ModelError, listed
 from compiler.importers.foreign import Checkpoint, ForeignLayer, Matrix
 from compiler.importers.mil import parse_model, read_value
 from compiler.importers.mlpackage import Package
-from compiler.importers.palette import channel_scale, palette_layer
+from compiler.importers.palette import channel_scale, palette_layer, wrapped_axis
 from compiler.importers.source import Source
 
 LUT, SCALED = "constexpr_lut_to_dense", "constexpr_blockwise_shift_scale"
-WEIGHT_LIKE = ("constexpr_sparse_to_dense", "constexpr_sparse_blockwise_shift_scale", "constexpr_lut_to_sparse",
-               "constexpr_affine_dequantize", "constexpr_cast")  # fmt: skip
+CONSTANT_PREFIX = "constexpr_"
+"""Operators that make constants: weights, as far as the format goes."""
+
+MAIN = "main"
 
 Array = npt.NDArray[Any]
 
@@ -39,28 +42,53 @@ def _read(package: Package) -> Checkpoint:
     layers: dict[str, ForeignLayer] = {}
     tensors: dict[str, Array] = {}
     scaled: dict[str, tuple[Array, Array]] = {}
+    tables: set[str] = set()
     values = _Values(package)
-    for operation in _operations(package):
+    operations, notes = _operations(package)
+    for operation in operations:
         name = operation.outputs[0].name if operation.outputs else ""
         try:
-            if operation.type in WEIGHT_LIKE:
-                raise ModelError(f"a weight made by '{operation.type}'; importable: {LUT}")
             if operation.type == SCALED:
                 scaled[name] = _scaled(values.arguments(operation))
             elif operation.type == LUT:
-                layers[name] = _layer(values.arguments(operation), scaled)
+                arguments = values.arguments(operation)
+                layers[name] = _layer(arguments, scaled)
+                tables |= {named for named in arguments.values() if isinstance(named, str)}
+            elif operation.type.startswith(CONSTANT_PREFIX):
+                raise _unreadable(operation.type)
             elif operation.type == "const" and (constant := values.constant(operation)) is not None:
                 tensors[name] = constant
         except ModelError as error:
             raise ModelError(f"layer '{name}': {error}") from error
-    return Checkpoint(layers, tensors, flat_names=True)
+    if alone := sorted(scaled.keys() - tables):
+        raise ModelError(f"layer '{alone[0]}': {_unreadable(SCALED)}")
+    return Checkpoint(layers, tensors, flat_names=True, notes=notes)
 
 
-def _operations(package: Package) -> Iterator[Any]:
-    model = parse_model(package.model)
-    for function in model.mlProgram.functions:
-        for block in function.value.block_specializations:
-            yield from block.value.operations
+def _unreadable(operator: str) -> ModelError:
+    return ModelError(f"a weight made by '{operator}', not by a table; importable: {LUT}")
+
+
+def _operations(package: Package) -> tuple[Sequence[Any], tuple[str, ...]]:
+    """Of the program's only function or of ``main``, all with results of different names; notes on what is left out."""
+    functions = parse_model(package.model).mlProgram.functions
+    names = [function.key for function in functions]
+    chosen = [function.value for function in functions if function.key == MAIN or len(functions) == 1]
+    if functions and len(chosen) != 1:
+        raise ModelError(f"its functions are {listed(names)}; expected one, or one called '{MAIN}'")
+    others = listed(name for name in names if name != MAIN)
+    notes = (f"weights are those of the function '{MAIN}'; not read: {others}",) if len(functions) > 1 else ()
+    return [operation for function in chosen for operation in _block(function)], notes
+
+
+def _block(function: Any) -> Sequence[Any]:
+    if len(blocks := function.block_specializations) > 1:
+        raise ModelError(f"a function in {len(blocks)} forms ({listed(block.key for block in blocks)}); expected one")
+    operations = [operation for block in blocks for operation in block.value.operations]
+    made = Counter(output.name for operation in operations for output in operation.outputs)
+    if twice := [name for name, count in made.items() if count > 1]:
+        raise ModelError(f"{made[twice[0]]} operations make a result called '{twice[0]}'; expected one")
+    return operations
 
 
 class _Values:
@@ -106,17 +134,15 @@ def _scaled(arguments: dict[str, Array | str]) -> tuple[Array, Array]:
 def _layer(arguments: dict[str, Array | str], scaled: dict[str, tuple[Array, Array]]) -> ForeignLayer:
     if "indices" not in arguments or "lut" not in arguments:
         raise ModelError("a table in the form of iOS 16; convert the model again with minimum_deployment_target iOS18")
-    indices = _array(arguments, "indices").astype(np.int64)
+    indices = _whole(arguments, "indices")
     named = arguments["lut"]
     if isinstance(named, str) and named not in scaled:
         raise ModelError(f"its table is '{named[:80]}', which is no constant")
     lut, scale = scaled[named] if isinstance(named, str) else (named, np.ones((1,) * (indices.ndim + 2), np.float32))
     if lut.ndim != indices.ndim + 2 or indices.ndim < 2:
         raise ModelError(f"a table of shape {list(lut.shape)} for indices {list(indices.shape)}")
-    axis = int(_array(arguments, "vector_axis").reshape(-1)[0]) if "vector_axis" in arguments else 0
-    if not 0 <= axis < indices.ndim:
-        raise ModelError(f"vector axis {axis}; allowed: 0 to {indices.ndim - 1}")
-    return _palette(indices, lut, scale, axis)
+    axis = int(_whole(arguments, "vector_axis").reshape(-1)[0]) if "vector_axis" in arguments else 0
+    return _palette(indices, lut, scale, wrapped_axis(axis, indices.ndim))
 
 
 def _palette(indices: npt.NDArray[np.int64], lut: Array, scale: Array, axis: int) -> ForeignLayer:
@@ -135,3 +161,10 @@ def _array(arguments: dict[str, Array | str], name: str) -> Array:
     if value is None or isinstance(value, str):
         raise ModelError(f"input '{name}' is not a constant")
     return value
+
+
+def _whole(arguments: dict[str, Array | str], name: str) -> npt.NDArray[np.int64]:
+    array = _array(arguments, name)
+    if array.dtype.kind not in "iu":
+        raise ModelError(f"input '{name}' has type {array.dtype}; expected whole numbers")
+    return array.astype(np.int64)

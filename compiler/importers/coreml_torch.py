@@ -12,7 +12,7 @@ import numpy as np
 from accel.errors import ModelError
 from accel.graph import Shape
 from compiler.importers.foreign import Checkpoint, ForeignLayer, Indices, Matrix, Tensors
-from compiler.importers.palette import block_numbers, channel_scale, palette_layer
+from compiler.importers.palette import block_numbers, channel_scale, palette_layer, wrapped_axis
 from compiler.importers.source import Source, taken
 
 MARK = "_COREML_/"
@@ -52,8 +52,9 @@ def _layer(weight: str, prefix: str, tensors: Tensors) -> ForeignLayer:
     if not np.isfinite(dense).all():  # NaN is off by nothing that compares as more than is allowed
         raise ModelError("some weights are NaN or infinite")
     lut = taken(tensors, f"{prefix}lut", dense.ndim + 2, "f").astype(np.float32)
-    axis = int(taken(tensors, f"{prefix}vector_axis", 0, "iu")) if lut.shape[-1] > 1 else 0
-    if not 0 <= axis < dense.ndim or dense.shape[axis] % lut.shape[-1]:
+    stored_axis = int(taken(tensors, f"{prefix}vector_axis", 0, "iu")) if lut.shape[-1] > 1 else 0
+    axis = wrapped_axis(stored_axis, dense.ndim)
+    if dense.shape[axis] % lut.shape[-1]:
         raise ModelError(f"vectors of {lut.shape[-1]} along axis {axis} of {list(dense.shape)}")
     scale = np.ones(1, np.float32)
     if f"{prefix}palettization_scale" in tensors:

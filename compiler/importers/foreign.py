@@ -173,10 +173,12 @@ class Checkpoint:
     """All of a foreign file: ``layers`` by the name of their weight, every other tensor in ``tensors``.
 
     ``folded_norms``: batch normalisations hold gain and offset alone, with statistics 0 and 1. ``flat_names``: names
-    lost their dots, and have what the exporter appended (``fc_weight_cast_fp16`` for ``fc.weight``).
+    lost their dots, and have what the exporter appended (``fc_weight_cast_fp16`` for ``fc.weight``). ``notes`` say what
+    of the file was left out.
     """
 
     layers: Mapping[str, ForeignLayer]
     tensors: Tensors
     folded_norms: bool = False
     flat_names: bool = False
+    notes: tuple[str, ...] = ()

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.errors import ModelError
+from accel.container import DIMENSION_LIMIT
+from accel.errors import ModelError, listed
 from compiler.importers.fields import unpack_fields
 
 BLOB_MAGIC = 0xDEADBEEF
@@ -113,8 +114,11 @@ def read_value(value: Any, blobs: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
     tensor = value.type.tensorType
     shape = tuple(int(each.constant.size) for each in tensor.dimensions)
     element = ELEMENT_TYPES.get(tensor.dataType)
-    if element is None or 0 in shape:
-        raise ModelError(f"a tensor of shape {list(shape)} and element type {tensor.dataType}, which we do not read")
+    if element is None or 0 in shape or len(shape) > DIMENSION_LIMIT:
+        what = f"a tensor of {len(shape)} axes {list(shape[:DIMENSION_LIMIT])} and element type {tensor.dataType}"
+        raise ModelError(
+            f"{what}; readable: at most {DIMENSION_LIMIT} axes, none empty, types {listed(map(str, ELEMENT_TYPES))}"
+        )
     if value.HasField("blobFileValue"):
         return _fitting(_blob(value.blobFileValue.offset, element, math.prod(shape), blobs), shape)
     return _fitting(_immediate(value.immediateValue.tensor, element), shape)

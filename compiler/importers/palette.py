@@ -37,6 +37,13 @@ def palette_layer(indices: Indices, lut: Matrix, axis: int, scale: Matrix) -> Fo
     return ForeignLayer(form, shape, Coding(grid, (words,), vector_axis, scale, row_groups, math.prod(groups)))
 
 
+def wrapped_axis(axis: int, rank: int) -> int:
+    """``axis`` counted from the front; negative ones count from the end. Raises ``ModelError``."""
+    if not -rank <= axis < rank:
+        raise ModelError(f"vector axis {axis}; allowed: {-rank} to {rank - 1}")
+    return axis % rank
+
+
 def block_numbers(shape: Shape, groups: Shape) -> Indices:
     """Which table serves each index: ``int64`` of ``shape``."""
     if len(shape) != len(groups) or any(n % g for n, g in zip(shape, groups, strict=True)):

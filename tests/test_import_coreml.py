@@ -1,0 +1,115 @@
+"""Core ML packages that would lose weights without a word, or take the wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from coreml_program import FLOAT32, INT8, Program
+from test_cli_import import Captured, refused
+
+from accel.cli import main
+from compiler.importers import read_foreign
+
+pytest.importorskip("google.protobuf")
+
+SCALED = "constexpr_blockwise_shift_scale"
+INTEGERS = {"data": (np.ones((8, 16), np.int8), INT8), "scale": (np.ones((8, 1), np.float32), FLOAT32)}
+
+
+def scaled_alone(program: Program, main: Any) -> None:
+    program.operation(main, SCALED, "fc2", **INTEGERS)
+
+
+def unknown_constant(program: Program, main: Any) -> None:
+    program.operation(main, "constexpr_of_the_future", "fc2", **INTEGERS)
+
+
+def one_name_twice(program: Program, main: Any) -> None:
+    program.table(main, "fc1", 1)
+
+
+def second_main(program: Program, main: Any) -> None:
+    program.table(program.function("main"), "fc2")
+
+
+def second_form(program: Program, main: Any) -> None:
+    forms = program.model.mlProgram.functions[0].value.block_specializations
+    program.table(forms.add(key="CoreML9").value, "fc2")
+
+
+def float_indices(program: Program, main: Any) -> None:
+    program.table(main, "fc2", indices=(np.full((4, 6), 1.9, np.float32), FLOAT32))
+
+
+def many_axes(program: Program, main: Any) -> None:
+    program.table(main, "fc2")
+    dimensions = main.operations[-1].inputs[0].value.arguments[0].value.type.tensorType.dimensions
+    for _ in range(68):  # more than NumPy has
+        dimensions.add().constant.size = 1
+
+
+def far_axis(program: Program, main: Any) -> None:
+    program.table(main, "fc2", vector_axis=-3)
+
+
+REFUSED: dict[Callable[[Program, Any], None], str] = {
+    scaled_alone: f"layer 'fc2': a weight made by '{SCALED}', not by a table",
+    unknown_constant: "layer 'fc2': a weight made by 'constexpr_of_the_future'",
+    one_name_twice: "2 operations make a result called 'fc1'; expected one",
+    second_main: "its functions are main, main; expected one, or one called 'main'",
+    second_form: "a function in 2 forms (CoreML8, CoreML9); expected one",
+    float_indices: "layer 'fc2': input 'indices' has type float32; expected whole numbers",
+    many_axes: "layer 'fc2': a tensor of 70 axes",
+    far_axis: "layer 'fc2': vector axis -3; allowed: -2 to 1",
+}
+
+
+@pytest.mark.parametrize("change", REFUSED)
+def test_nothing_is_left_out_without_a_word(
+    change: Callable[[Program, Any], None], tmp_path: Path, capsys: Captured
+) -> None:
+    program, out = Program(), tmp_path / "o"
+    block = program.function()
+    program.table(block, "fc1")
+    path = program.archive(tmp_path / "m.mlpackage.zip")
+    assert main(["import", path, "-o", str(out)]) == 0
+    out.unlink()
+    capsys.readouterr()
+    change(program, block)
+    error = refused(capsys, "import", program.archive(tmp_path / "m.mlpackage.zip"), "-o", str(out))
+    assert REFUSED[change] in error and path in error and not out.exists()
+
+
+@pytest.mark.parametrize("names", [("main", "adapter"), ("adapter", "main")])
+def test_weights_are_those_of_main(names: tuple[str, ...], tmp_path: Path, capsys: Captured) -> None:
+    program, alone = Program(), Program()
+    for name in names:
+        program.table(program.function(name), "fc1", seed=names.index(name))
+    alone.table(alone.function("prefill"), "fc1", seed=names.index("main"))
+    paths = [each.archive(tmp_path / f"{i}.mlpackage.zip") for i, each in enumerate((program, alone))]
+    found, wanted = (read_foreign(Path(path))[1].layers["fc1"].values() for path in paths)
+    np.testing.assert_array_equal(found, wanted)
+    assert main(["import", paths[0], "-o", str(tmp_path / "o")]) == 0
+    assert "note: weights are those of the function 'main'; not read: adapter" in capsys.readouterr().err
+
+
+def test_functions_without_main(tmp_path: Path, capsys: Captured) -> None:
+    program = Program()
+    for name in ("prefill", "decode"):
+        program.table(program.function(name), "fc1")
+    error = refused(capsys, "import", program.archive(tmp_path / "m.mlpackage.zip"), "-o", str(tmp_path / "o"))
+    assert "its functions are prefill, decode; expected one, or one called 'main'" in error
+
+
+@pytest.mark.parametrize(("axis", "same"), [(-2, 0), (-1, 1)])
+def test_negative_axes_count_from_the_end(axis: int, same: int, tmp_path: Path) -> None:
+    values = []
+    for given in (axis, same):
+        program = Program()
+        program.table(program.function(), "fc1", vector_axis=given)
+        values.append(read_foreign(Path(program.archive(tmp_path / "m.mlpackage.zip")))[1].layers["fc1"].values())
+    np.testing.assert_array_equal(*values)
