@@ -18,6 +18,7 @@ from differential import check_values, random_inputs
 
 from accel import __version__
 from accel.cli import VERBS, main, verb_name
+from accel.cli.options import check_outputs
 from accel.codecs import parse_codec
 from accel.isa import Instruction, encode
 from accel.machine import preset_names
@@ -165,6 +166,56 @@ def test_an_input_is_never_overwritten(
     argv = [output if word == "out" else word for word in OVERWRITING[case]]
     assert "would be lost" in refused(capsys, case.split()[0], *argv)
     assert Path("in").read_text() == "precious"
+
+
+TWO_OUTPUTS = {
+    "sim": ["a", "-o", "x.json", "--trace", "./x.json"],
+    "run": ["a", "--input", "b", "-o", "x.json", "--trace", "x.json"],
+    "finetune": ["a", "--codec", "int8", "--data", "b", "-o", "x", "--log", "link"],
+    "report": ["a", "--plot", "x.svg", "--plot", "x.svg"],
+    "rtl decoder": ["--codec", "vq:k=16,d=4", "--fpga", "ecp5-25k", "-o", "x", "--report", "x"],
+}
+
+
+@pytest.mark.parametrize("verb", TWO_OUTPUTS)
+def test_two_outputs_are_two_files(verb: str, capsys: Captured, tmp_path: Path, monkeypatch: Patch) -> None:
+    """Also where none of them exists yet."""
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("x")
+    assert "is the file of two outputs; write them to two files" in refused(capsys, *verb.split(), *TWO_OUTPUTS[verb])
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_what_lies_in_an_input_folder_is_input(capsys: Captured, tmp_path: Path, monkeypatch: Patch) -> None:
+    """What is read of it is not written, nor is anything that the next run would read."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("net", "data", "m.mlpackage/Data"):
+        Path(folder).mkdir(parents=True)
+    for name in ("net/w.safetensors", "net/config.json", "data/x.npz", "m.mlpackage/Data/w.bin"):
+        Path(name).write_text("precious")
+    Path("link").symlink_to("net/w.safetensors")
+    Path("other").symlink_to("net")
+    tune = ["finetune", "a", "--codec", "int8", "--data", "data"]
+    for argv, output in (
+        (["import", "net"], "net/w.safetensors"),
+        (["import", "net"], "net/config.json"),
+        (["import", "net"], "link"),
+        (["import", "m.mlpackage"], "m.mlpackage/Data/w.bin"),
+        (tune, "data/x.npz"),
+        ([*tune, "-o", "y", "--log"], "data/x.npz"),
+    ):
+        option = [] if argv[-1] == "--log" else ["-o"]
+        assert "would be lost" in refused(capsys, *argv, *option, output)
+    for argv, output in ((["import", "net"], "other/y.vq.safetensors"), (tune, "data/y.npz")):
+        assert "would be read as part of the input" in refused(capsys, *argv, "-o", output)
+    assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"precious"}
+
+
+def test_outputs_beside_what_is_read_in_a_folder(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.npz").write_text("precious")
+    check_outputs([Path("net.vq.safetensors"), Path("log.csv"), None], [".", ""], ["*.npz"])
+    check_outputs([Path(os.devnull), Path(os.devnull)], [])
 
 
 def _codecs_into(stdout: int) -> subprocess.CompletedProcess[str]:

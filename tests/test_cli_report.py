@@ -38,7 +38,7 @@ def test_a_run_whose_parts_do_not_sum_is_refused(capsys: Captured, tmp_path: Pat
 
 def test_report_and_plot_are_two_files(capsys: Captured, tmp_path: Path) -> None:
     both = str(tmp_path / "a.png")
-    assert "both -o and --plot" in refused(capsys, "report", "a", "-o", both, "--plot", both)
+    assert "write them to two files" in refused(capsys, "report", "a", "-o", both, "--plot", both)
 
 
 def test_report_in_every_format(capsys: Captured, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_one_simulation_is_enough_for_cycles_levels_and_timeline(prog, capsys, m
         (["--trace-window", "1:2"], "--trace-window is about the file of --trace"),
         (["--trace", "x.json", "--trace-window", "5:5"], "'5:5'; allowed: FROM:TO in cycles"),
         (["--trace", "x.json", "--trace-window", "a:5"], "allowed: FROM:TO"),
-        (["--trace", "x.json", "-o", "x.json"], "both -o and --trace"),
+        (["--trace", "x.json", "-o", "x.json"], "write them to two files"),
     ],
 )
 def test_bad_options_leave_nothing(prog, capsys, monkeypatch, arguments, message):

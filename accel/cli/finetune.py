@@ -101,8 +101,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
     """Raise ``ConfigError`` for what argparse cannot see."""
+    from accel.cli.training_data import SAMPLE_FILES
+
     inputs = (*model_files(arguments.model), arguments.data, arguments.calibrate or "")
-    check_outputs([arguments.output, arguments.log], inputs)
+    check_outputs([arguments.output, arguments.log], inputs, (SAMPLE_FILES,))
     if arguments.resume and not arguments.checkpoint:
         raise ConfigError("--resume without --checkpoint DIR; allowed: together, DIR holds where to go on")
     if arguments.no_freezing and arguments.freeze_interval:

@@ -87,9 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
     from accel.packed import write_packed
     from accel.reporting import to_records, to_text
     from compiler.importers import read_foreign
+    from compiler.importers.source import files_within
     from compiler.quantise import candidate_methods
 
-    check_outputs([arguments.output], (arguments.checkpoint, arguments.arch or "", arguments.calibrate or ""))
+    inputs = (arguments.checkpoint, arguments.arch or "", arguments.calibrate or "")
+    check_outputs([arguments.output], inputs, files_within(Path(arguments.checkpoint)))
     candidate_methods(arguments.calibration_method)
     options = _options(arguments)
     row, checkpoint = read_foreign(Path(arguments.checkpoint), arguments.format)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -67,22 +68,42 @@ def created_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str]) -> None:
-    """Raise ``ConfigError`` when a file to write is one that is read: nobody loses a model to a slip of the keyboard.
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str], patterns: Iterable[str] = ()) -> None:
+    """Raise ``ConfigError`` when a file to write is one that is read, or another to write: nobody loses a model to a
+    slip of the keyboard.
 
-    Links count as what they point to. ``inputs`` may hold words that are no paths at all.
+    Links count as what they point to. ``inputs`` may hold words that are no paths at all. Of folders among them, files
+    whose names match ``patterns`` are read; a new one by such a name is refused, since the next run would read it.
     """
-    existing = [path for path in map(Path, inputs) if _is_file(path)]
-    for output in filter(None, outputs):
-        for path in existing:
-            if _is_file(output) and output.samefile(path):
-                raise ConfigError(f"'{output}' is the input '{path}', which would be lost; write to another file")
+    written = [output for output in outputs if output is not None]
+    for path in map(Path, filter(None, inputs)):
+        for output in written:
+            _refuse_loss(output, path, tuple(patterns))
+    for first, second in itertools.combinations(written, 2):
+        if first.resolve() == second.resolve() and (first.is_file() or not first.exists()):  # not a device
+            raise ConfigError(f"'{second}' is the file of two outputs; write them to two files")
+
+
+def _refuse_loss(output: Path, path: Path, patterns: tuple[str, ...]) -> None:
+    read = [each for pattern in patterns for each in path.glob(pattern)] if _is_folder(path) else [path]
+    for each in read:
+        if _is_file(each) and _is_file(output) and output.samefile(each):
+            raise ConfigError(f"'{output}' is the input '{each}', which would be lost; write to another file")
+    if _is_folder(path) and output.parent.samefile(path) and any(map(output.absolute().match, patterns)):
+        raise ConfigError(f"'{output}' would be read as part of the input '{path}'; write to another folder")
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name too long, or with a null byte
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
         return False
 
 

@@ -99,12 +99,6 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     check_outputs([arguments.output, *plots], inputs)
     if plots:
         _check_formats(plots)
-    taken = [arguments.output.resolve()] if arguments.output else []
-    for path in plots:
-        if path.resolve() in taken:
-            what = "both -o and --plot" if path.resolve() == taken[0] and arguments.output else "the file of two plots"
-            raise ConfigError(f"'{path}' is {what}; write them to two files")
-        taken.append(path.resolve())
     if arguments.curves:
         _check_shown(arguments, f"--curves {arguments.curves}", _CURVES)
     if arguments.traces:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from accel.cli.options import add_json, output_file, output_folder, positive_integer, print_json, say
+from accel.cli.options import add_json, check_outputs, output_file, output_folder, positive_integer, print_json, say
 from accel.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def _check_report(arguments: argparse.Namespace) -> None:
     for option in ("report", "speed", "target"):
         if getattr(arguments, option) is not None and not arguments.fpga:
             raise ConfigError(f"--{option} without --fpga: there is nothing to report")
-    if arguments.report and arguments.report.resolve() == arguments.output.resolve():
-        raise ConfigError(f"'{arguments.report}' is both -o and --report; write them to two files")
+    check_outputs([arguments.output, arguments.report], ())
 
 
 def _fabric(name: str) -> Any:

@@ -44,8 +44,6 @@ def trace_file(text: str) -> Path:
 
 
 def check_trace(arguments: argparse.Namespace) -> None:
-    """Raise ``ConfigError`` for a window without a trace, or one file for two outputs."""
+    """Raise ``ConfigError`` for a window without a trace."""
     if arguments.trace_window and not arguments.trace:
         raise ConfigError("--trace-window is about the file of --trace, which is not given")
-    if arguments.trace and arguments.output and arguments.trace.resolve() == arguments.output.resolve():
-        raise ConfigError(f"'{arguments.trace}' is both -o and --trace; write them to two files")

@@ -20,6 +20,7 @@ from compiler.quantise.samples import check_inputs, index_rows
 from compiler.training import Samples
 
 LABELS = "labels"  # the array of classes beside the inputs
+SAMPLE_FILES = "*.npz"  # of a folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def load_split(text: str, graph: Graph, share: float, seed: int) -> Split:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.npz"))
+    files = sorted(path.glob(SAMPLE_FILES))
     if not files:
         raise ConfigError(f"--data {path}: no .npz file in this folder; allowed: at least one")
     return files

@@ -16,6 +16,7 @@ from compiler.importers.mlpackage import PACKAGE_SUFFIXES, Package, open_package
 
 CONFIG_NAME = "config.json"
 CONFIG_LIMIT_BYTES = 64 << 20
+SHARDS = "*.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,13 @@ def open_source(path: Path) -> Source:
     return Source(path, read_safetensors(path))
 
 
+def files_within(path: Path) -> tuple[str, ...]:
+    """Patterns of the files that are read of ``path`` if it is a folder."""
+    return ("**/*",) if path.name.endswith(PACKAGE_SUFFIXES) else (SHARDS, CONFIG_NAME)
+
+
 def _read_shards(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    shards = sorted(folder.glob("*.safetensors"))
+    shards = sorted(folder.glob(SHARDS))
     if not shards:
         raise ModelError(f"{folder}: holds no .safetensors file")
     tensors: dict[str, npt.NDArray[Any]] = {}
