@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from coreml_program import FLOAT32, INT8, Program
 from test_cli_import import Captured, refused
 
 from accel.cli import main
-from compiler.importers import read_foreign
+from compiler.importers import mlpackage, read_foreign
 
 pytest.importorskip("google.protobuf")
 
@@ -113,3 +115,44 @@ def test_negative_axes_count_from_the_end(axis: int, same: int, tmp_path: Path) 
         program.table(program.function(), "fc1", vector_axis=given)
         values.append(read_foreign(Path(program.archive(tmp_path / "m.mlpackage.zip")))[1].layers["fc1"].values())
     np.testing.assert_array_equal(*values)
+
+
+def bomb(folder: Path, claim: dict[str, int]) -> str:
+    """An archive whose weight file is 16 MB of zeros and whose directory has ``claim`` for it."""
+    path, program = folder / "m.mlpackage.zip", Program()
+    program.table(program.function(), "fc1")
+    program.blobs += bytes(16 << 20)
+    data = bytearray(Path(program.archive(path)).read_bytes())
+    row = data.index(b"PK\1\2", data.index(b"PK\1\2", data.index(b"PK\1\2") + 4) + 4)
+    for field, number in claim.items():
+        at = row + {"compress_size": 20, "file_size": 24}[field]
+        data[at : at + 4] = number.to_bytes(4, "little")
+    path.write_bytes(data)
+    return str(path)
+
+
+def test_sizes_claimed_are_held_against_the_archive(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlpackage, "EXPANSION_LIMIT", 10)
+    for claim in ({}, {"compress_size": 50 << 20}):
+        error = refused(capsys, "import", bomb(tmp_path, claim), "-o", str(tmp_path / "o"))
+        assert "'Data/weights/weight.bin' would unpack to 1677" in error
+
+
+def test_no_more_is_unpacked_than_claimed(tmp_path: Path, capsys: Captured) -> None:
+    path = bomb(tmp_path, {"file_size": 1 << 16})
+    refused(capsys, "import", path, "-o", str(tmp_path / "o"))
+    tracemalloc.start()
+    error = refused(capsys, "import", path, "-o", str(tmp_path / "o"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "'Data/weights/weight.bin' is damaged" in error and peak < 8 << 20
+
+
+def test_compressions_that_unpack_at_once(tmp_path: Path, capsys: Captured) -> None:
+    program = Program()
+    program.table(program.function(), "fc1")
+    path = program.archive(tmp_path / "m.mlpackage.zip", zipfile.ZIP_BZIP2)
+    error = refused(capsys, "import", path, "-o", str(tmp_path / "o"))
+    assert "'Manifest.json' is compressed by method 12; allowed: stored, deflated" in error

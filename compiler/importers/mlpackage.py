@@ -13,14 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from accel.errors import ModelError
+from accel.errors import ModelError, listed
 
 PACKAGE_SUFFIXES = (".mlpackage", ".mlpackage.zip")
 MANIFEST = "Manifest.json"
 MANIFEST_LIMIT_BYTES = 1 << 20
 MODEL_LIMIT_BYTES = 1 << 30
 WEIGHTS_LIMIT_BYTES = 1 << 36
-EXPANSION_LIMIT = 100  # times what a compressed member takes in the archive
+EXPANSION_LIMIT = 100  # times the archive's own size, all members together
+SMALL_ARCHIVE_BYTES = 1 << 20  # smaller ones count as this large
+COMPRESSIONS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
+"""What is read; of the others zipfile unpacks whole blocks, however little is asked for."""
+CHUNK_BYTES = 1 << 20
 WEIGHTS_PREFIX = "@model_path/"
 
 UNREADABLE = (ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -90,24 +94,40 @@ def _folder_reader(folder: Path) -> Read:
 
 
 def _archive_reader(path: Path) -> Read:
-    """Members are looked up by name; where the archive has the package in a folder of its own, below that."""
+    """Members are looked up by name; where the archive has the package in a folder of its own, below that.
+
+    What members claim about themselves is not trusted: all that is read together has to be in proportion to the
+    archive's own size.
+    """
     with zipfile.ZipFile(path) as archive:
         manifests = [name for name in archive.namelist() if PurePosixPath(name).name == MANIFEST]
     if not manifests:
         raise ModelError(f"no {MANIFEST} in the archive")
     root = PurePosixPath(min(manifests, key=len)).parent
+    left = EXPANSION_LIMIT * max(path.stat().st_size, SMALL_ARCHIVE_BYTES)
 
     def read(name: str, limit: int) -> bytes:
+        nonlocal left
         with zipfile.ZipFile(path) as archive:
             member = str(root / name)
             if member not in archive.namelist():
                 raise ModelError(f"'{name}' is missing")
             info = archive.getinfo(member)
-            if info.file_size > min(limit, EXPANSION_LIMIT * max(info.compress_size, 1 << 20)):
+            if info.file_size > min(limit, left):
                 raise ModelError(f"'{name}' would unpack to {info.file_size} bytes; refused")
-            try:
-                return archive.read(info)
-            except UNREADABLE as error:
-                raise ModelError(f"'{name}' is damaged: {type(error).__name__}: {error}") from error
+            left -= info.file_size
+            return _unpacked(archive, info, name)
 
     return read
+
+
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> bytes:
+    """The member ``info``, a chunk at a time: asked for everything, zipfile would unpack beyond what is claimed."""
+    if info.compress_type not in COMPRESSIONS:
+        allowed = listed(COMPRESSIONS.values())
+        raise ModelError(f"'{name}' is compressed by method {info.compress_type}; allowed: {allowed}")
+    try:
+        with archive.open(info) as member:
+            return b"".join(iter(lambda: member.read(CHUNK_BYTES), b""))
+    except UNREADABLE as error:
+        raise ModelError(f"'{name}' is damaged: {type(error).__name__}: {error}") from error
