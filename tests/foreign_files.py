@@ -154,7 +154,8 @@ class VPTQLayer:
         return value
 
     def write(self, folder: Path) -> Path:
-        """A folder with weights and ``config.json``."""
+        """A folder (made if need be) with weights and ``config.json``."""
+        folder.mkdir(exist_ok=True)
         save_file(self.tensors(), folder / "model.safetensors")
         config = {"quant_method": "vptq", "config_for_layers": {"l.q": self.config}}
         (folder / "config.json").write_text(json.dumps({"quantization_config": config}))

@@ -256,7 +256,7 @@ def test_names_that_are_taken_are_refused(tmp_path: Path) -> None:
 
 def test_from_a_checkpoint_to_cycles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     packed, program = str(tmp_path / "n.vq.safetensors"), str(tmp_path / "n.prog.safetensors")
-    assert main(["import", str(stored_layer().write(tmp_path)), "-o", packed, "--json"]) == 0
+    assert main(["import", str(stored_layer().write(tmp_path / "tool")), "-o", packed, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["layers"]
     assert (row["layer"], row["codec"], row["relative_error"]) == (W, "vq:k=16,d=8", 0)
     assert main(["compile", packed, "-o", program]) == main(["sim", program]) == 0
@@ -285,7 +285,7 @@ def test_bad_norms_end_in_one_line(name: str, tmp_path: Path, capsys: pytest.Cap
         dtype = np.float32 if name == "too large" else np.float16
         tensors[f"l.q.{part}"] = np.ascontiguousarray(changed.astype(dtype))
     save_file(tensors, tmp_path / "model.safetensors")
-    out = tmp_path / "o.vq.safetensors"
+    out = tmp_path / "o"
     assert main(["import", str(tmp_path), "-o", str(out)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "layer 'l.q': " in error and not out.exists()

@@ -28,8 +28,12 @@ LEGACY_PROTOCOL = 1001
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
 """Where training scripts commonly nest the tensors."""
 
-MAPPING_LIMIT, DEPTH_LIMIT = 1 << 16, 8
-"""Most mappings in a file, and how deep they may nest: one that holds itself has no end."""
+DEPTH_LIMIT = 8
+"""How deep mappings may nest: one that holds itself has no end."""
+
+NAMES_LIMIT_BYTES, ENTRY_BYTES = 1 << 26, 1 << 8
+"""What all names in a file may take, and what an entry takes beside: mappings that hold one another many times over
+have more of them than any file is long."""
 
 _Entry = StoredTensor | int
 Choose = Callable[[object], dict[str, _Entry]]
@@ -134,17 +138,20 @@ def _tree(state: object) -> dict[str, _Entry]:
     if not isinstance(state, Mapping):
         raise ModelError(f"holds a {type(state).__name__}, not a mapping of names to tensors")
     entries: dict[str, _Entry] = {}
-    waiting: list[tuple[tuple[str, ...], Mapping[Any, Any]]] = [((), state)]
-    for _ in range(MAPPING_LIMIT):
-        path, mapping = waiting.pop()
-        for name, value in mapping.items():
-            if isinstance(value, Mapping) and len(path) < DEPTH_LIMIT:
-                waiting.append(((*path, str(name)), value))
+    waiting: list[tuple[int, str, Mapping[Any, Any]]] = [(0, "", state)]
+    taken = 0
+    while waiting:
+        depth, prefix, mapping = waiting.pop()
+        for key, value in mapping.items():
+            name = f"{prefix}{key}"
+            taken += ENTRY_BYTES + len(name)
+            if taken > NAMES_LIMIT_BYTES:
+                raise ModelError(f"names in its mappings take more than {NAMES_LIMIT_BYTES} bytes")
+            if isinstance(value, Mapping) and depth < DEPTH_LIMIT:
+                waiting.append((depth + 1, f"{name}.", value))
             elif isinstance(value, StoredTensor | int):
-                entries[".".join((*path, str(name)))] = value
-        if not waiting:
-            return entries
-    raise ModelError(f"more than {MAPPING_LIMIT} mappings")
+                entries[name] = value
+    return entries
 
 
 def _materialise(

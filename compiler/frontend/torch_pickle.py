@@ -10,13 +10,14 @@ import math
 import pickle
 import pickletools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from accel.container import DIMENSION_LIMIT
 from accel.errors import ModelError
 
 _Kind = TypeVar("_Kind")
@@ -41,6 +42,21 @@ NAMING_OPCODES = ("GLOBAL", "STACK_GLOBAL")
 
 REFUSED_OPCODES = frozenset(("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "PERSID"))
 """Opcodes that make objects in ways torch never uses for tensors."""
+
+
+KEY_LIMIT_CHARACTERS, KEY_LIMIT_BITS = 1 << 10, 64
+"""Longest text and number that is a key: hashing and writing them out must not be what a file is about."""
+
+
+def _check_keys(keys: Iterable[object]) -> None:
+    """Raise ``ModelError`` for keys that take long to hash: tuples in tuples take twice as long with each."""
+    for key in keys:
+        if not isinstance(key, str | int | float):
+            raise ModelError(f"a key of type {type(key).__name__} in a mapping or set; allowed: text and numbers")
+        if isinstance(key, str) and len(key) > KEY_LIMIT_CHARACTERS:
+            raise ModelError(f"a key of {len(key)} characters; allowed: {KEY_LIMIT_CHARACTERS}")
+        if isinstance(key, int) and key.bit_length() > KEY_LIMIT_BITS:
+            raise ModelError(f"a key of {key.bit_length()} bits; allowed: {KEY_LIMIT_BITS}")
 
 
 def _sealed(kind: type[_Kind]) -> type[_Kind]:
@@ -84,6 +100,8 @@ class StoredTensor:
     strides: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        if max(len(self.shape), len(self.strides)) > DIMENSION_LIMIT:
+            raise ModelError(f"a tensor of {len(self.shape)} axes; allowed: {DIMENSION_LIMIT}")
         numbers = (self.offset, *self.shape, *self.strides)
         if len(self.shape) != len(self.strides) or any(type(n) is not int or n < 0 for n in numbers):
             raise ModelError("a tensor's shape, strides or offset are not natural numbers")
@@ -113,9 +131,14 @@ def unpickle(stream: BinaryIO) -> Any:
     return _TensorUnpickler(stream, naming).load()
 
 
-class _TensorUnpickler(pickle.Unpickler):
+class _TensorUnpickler(pickle._Unpickler):
     """Knows the names that torch uses to describe tensors, and no others. ``naming`` lists the opcodes that will ask
-    for names, in order: a pickle has no branches."""
+    for names, in order: a pickle has no branches.
+
+    The one written in Python, since only there what opcodes do can be checked before they do it.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, stream: BinaryIO, naming: list[str]) -> None:
         super().__init__(stream)
@@ -141,11 +164,39 @@ class _TensorUnpickler(pickle.Unpickler):
         if kind != "storage" or not isinstance(storage_type, _StorageType) or view not in ([], [None]):
             raise ModelError("a storage reference of an unknown form")
         if type(count) is not int or count < 0:
-            raise ModelError(f"a storage of {count!r} values")
+            raise ModelError("a storage whose size is no natural number")
+        _check_keys([key])
         storage = Storage(str(key), storage_type.name, count)
         if self._storages.setdefault(storage.key, storage) != storage:
             raise ModelError(f"storage '{key}' is described in two ways")
         return storage
+
+
+def _with_keys_checked(opcode: int, keys: Callable[[list[Any]], list[Any]]) -> Callable[[Any], None]:
+    """What ``opcode`` does, after a look at those elements on the stack that it would hash."""
+    obey = pickle._Unpickler.dispatch[opcode]
+
+    def checked(unpickler: Any) -> None:
+        _check_keys(keys(unpickler.stack))
+        obey(unpickler)
+
+    return checked
+
+
+for _opcode, _keys in {
+    pickle.SETITEM: lambda stack: stack[-2:-1],
+    pickle.SETITEMS: lambda stack: stack[::2],
+    pickle.DICT: lambda stack: stack[::2],
+    pickle.ADDITEMS: lambda stack: stack,
+    pickle.FROZENSET: lambda stack: stack,
+}.items():
+    _TensorUnpickler.dispatch[_opcode[0]] = _with_keys_checked(_opcode[0], _keys)
+
+
+def _ordered(pairs: Iterable[Any] = ()) -> OrderedDict[Any, Any]:
+    """Python 2 gives its entries when it is made."""
+    _check_keys(key for key, _ in pairs)
+    return OrderedDict(pairs)
 
 
 def _rebuild_tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_ignored: Any) -> StoredTensor:
@@ -170,7 +221,7 @@ class _Maker:
 
 
 _ALLOWED: Mapping[tuple[str, str], _Maker] = {
-    ("collections", "OrderedDict"): _Maker(OrderedDict),
+    ("collections", "OrderedDict"): _Maker(_ordered),
     ("torch._utils", "_rebuild_tensor_v2"): _Maker(_rebuild_tensor),
     ("torch._utils", "_rebuild_parameter"): _Maker(_rebuild_parameter),
 }
