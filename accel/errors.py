@@ -67,9 +67,9 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean '{best}'?" if scores.get(best, 0) >= needed else ""
 
 
-def printable(error: Exception) -> str:
-    """Its message in one line, whatever names from a damaged file are in it."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
+def printable(message: Exception | str) -> str:
+    """In one line, whatever names from a damaged file are in it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(message))
 
 
 def listed(words: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import zipfile
 from pathlib import Path
@@ -94,3 +95,33 @@ def test_damage_anywhere_in_an_archive(compression: int, tmp_path: Path, capsys:
             refusals += 1
             assert code == 2 and stderr.count("\n") == 1 and str(path) in stderr
     assert refusals > 100
+
+
+SHAPES = {
+    "no elements": ([0, 1 << 62, 1 << 62, 1], "more than 281474976710656 elements but for an axis without any"),
+    "axes": ([0] + [1] * 100, "has 101 axes; allowed: 32"),
+    "axes of one element": ([1] * 100, "has 100 axes; allowed: 32"),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes_that_numpy_has_none_for(name: str, tmp_path: Path, capsys: Captured) -> None:
+    shape, message = SHAPES[name]
+    row = {"dtype": "I8", "shape": shape, "data_offsets": [0, int(0 not in shape)]}
+    header = json.dumps({"m.q.codes": row}).encode()
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(row["data_offsets"][1]))
+    error = refused(capsys, "import", str(tmp_path / "m.safetensors"), "-o", str(tmp_path / "o"))
+    assert "tensor 'm.q.codes'" in error and message in error
+
+
+def test_names_do_not_speak_to_the_terminal(tmp_path: Path, capsys: Captured) -> None:
+    """Neither in errors nor in tables and notes: escape sequences are shown, or replaced."""
+    red, tensors = "\x1b[31m", aqlm_tensors(np.random.default_rng(0), 1, 4, 1, 8)
+    path, argv = tmp_path / "m.safetensors", ["import", str(tmp_path / "m.safetensors"), "-o", str(tmp_path / "o")]
+    named = {name.replace("m.", f"{red}."): array for name, array in tensors.items()}
+    save_file(named, path)
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert ".q.weight" in out and "\x1b" not in out + err
+    save_file(named | {f"{red}.q.scales": np.full((24, 1, 1, 1), np.nan, np.float16)}, path)
+    assert "layer '\\x1b[31m.q': a codeword or scale is NaN" in refused(capsys, *argv)

@@ -36,7 +36,7 @@ from accel.cli import (
     sweep,
     validate,
 )
-from accel.errors import AccelError, nearest
+from accel.errors import AccelError, nearest, printable
 
 VERBS: tuple[ModuleType, ...] = (
     *(compress, finetune, rank, import_, compile, run, sim, compare, sweep, report, diff),
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(message: str) -> int:
-    print(f"accel: {' '.join(message.split())}", file=sys.stderr)
+    print(f"accel: {printable(' '.join(message.split()))}", file=sys.stderr)
     _settle_stdout()
     return BAD_INPUT
 

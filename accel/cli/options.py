@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel.errors import ConfigError
+from accel.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from accel.energy import EnergyTable
@@ -275,7 +275,7 @@ def print_json(document: Any) -> None:
 def say(lines: str | Iterable[str]) -> None:
     """Messages for people, on stderr."""
     for line in [lines] if isinstance(lines, str) else lines:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
 
 
 def overridden(machine: Machine, overrides: Iterable[str]) -> Machine:

@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from accel.errors import printable
+
 Report = Callable[[float, float, str], None]
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -29,7 +31,7 @@ def _bar() -> Iterator[Report]:
         task = bar.add_task("", total=None)
 
         def report(done: float, total: float, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what)
+            bar.update(task, completed=done, total=total, description=printable(what))
 
         yield report
 
@@ -41,6 +43,6 @@ def _lines() -> Report:
         nonlocal last
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            print(f"{done / total:4.0%} {what}", file=sys.stderr, flush=True)
+            print(f"{done / total:4.0%} {printable(what)}", file=sys.stderr, flush=True)
 
     return report

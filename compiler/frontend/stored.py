@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from accel.container import DIMENSION_LIMIT
 from accel.errors import ModelError, listed
 
 SAFETENSORS_DTYPES = {
@@ -20,6 +22,11 @@ SAFETENSORS_DTYPES = {
     "BOOL": "?",
     **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)},
 }
+
+
+ELEMENT_LIMIT = (
+    1 << 48
+)  # NumPy counts the bytes of empty tensors, too, as if they had any; 64 bits hold those of so many
 
 
 class StoredTensors(Mapping[str, npt.NDArray[Any]]):
@@ -37,6 +44,7 @@ class StoredTensors(Mapping[str, npt.NDArray[Any]]):
                 raise ModelError(
                     f"{path}: tensor '{name}' has type {row['dtype']}; readable: {listed(SAFETENSORS_DTYPES)}"
                 )
+            _check_shape(row["shape"], f"{path}: tensor '{name}'")
         self._rows = dict(sorted(rows.items(), key=lambda item: item[1]["data_offsets"]))
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
@@ -58,6 +66,14 @@ class StoredTensors(Mapping[str, npt.NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def _check_shape(shape: list[int], where: str) -> None:
+    """The library has checked the sizes of tensors that have elements, not those of empty ones."""
+    if len(shape) > DIMENSION_LIMIT:
+        raise ModelError(f"{where} has {len(shape)} axes; allowed: {DIMENSION_LIMIT}")
+    if math.prod(filter(None, shape)) > ELEMENT_LIMIT:
+        raise ModelError(f"{where} has shape {shape}, more than {ELEMENT_LIMIT} elements but for an axis without any")
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
