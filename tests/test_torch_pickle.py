@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_cli_import import Captured, refused, zip_of
@@ -63,7 +64,7 @@ def test_mappings_of_more_names_than_the_file_has(tmp_path: Path, capsys: Captur
 
 
 def test_ordered_mappings_as_python_2_wrote_them(tmp_path: Path) -> None:
-    pairs = [["a", 1], ["b", 2]]
+    pairs: list[Any] = [["a", 1], ["b", 2]]
     made = b"ccollections\nOrderedDict\n" + pickle.dumps((pairs,), 2)[2:-1] + b"R."
     (tmp_path / "c.pth").write_bytes(zip_of(b"\x80\x02" + made))
     assert {name: int(array) for name, array in read_torch_tree(tmp_path / "c.pth").items()} == dict(pairs)
