@@ -143,7 +143,9 @@ def test_a_finished_run_is_not_repeated_and_another_is_refused(folder: Path, cap
     assert "is of a run with codec = ssvq:k=8,d=4; this one has vq:k=8,d=4" in refused(
         capsys, *tune(*options, "--resume", "--codec", "vq:k=8,d=4")
     )
-    assert "is of a run with data = " in refused(capsys, *tune(*options, "--resume", data="plain.npz"))
+    other = np.load("labelled.npz")
+    np.savez("other.npz", x=other["x"] + 1, labels=other["labels"])
+    assert "is of a run with data = " in refused(capsys, *tune(*options, "--resume", data="other.npz"))
 
 
 def test_a_checkpoint_is_not_overwritten(folder: Path, capsys: Captured) -> None:
@@ -177,6 +179,13 @@ def test_the_threads_are_those_asked_for_and_part_of_the_run(folder: Path, capsy
     message = refused(capsys, *tune("--checkpoint", "run", "--resume", "--threads", "2"))
     assert "is of a run with threads = 1; this one has 2" in message
     assert torch.get_num_threads() == 3
+
+
+def test_another_seed_is_what_a_checkpoint_of_another_seed_is_told_by(folder: Path, capsys: Captured) -> None:
+    assert main(tune("--checkpoint", "run")) == 0
+    capsys.readouterr()
+    message = refused(capsys, *tune("--checkpoint", "run", "--resume", "--seed", "1"))
+    assert "is of a run with seed = 0; this one has 1" in message
 
 
 def test_a_run_of_few_steps_says_so(folder: Path, capsys: Captured) -> None:

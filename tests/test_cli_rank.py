@@ -41,7 +41,7 @@ def test_layers_have_the_rank_they_were_made_with(capsys: Captured, model: front
     assert main(rank("--json", "--plot", "rank.png")) == 0
     found = json.loads(capsys.readouterr().out)
     ranks = {row["layer"]: row["rank"] for row in found["layers"]}
-    assert ranks["low"] == 3 and ranks.keys() == {"low", "full"}  # the tiny one has fewer vectors than codewords
+    assert ranks["low"] == 3 and ranks.keys() == {"low", "full"} and found["left_out"] == ["tiny"]
     (layer,) = (row for row in found["layers"] if row["layer"] == "low")
     wanted = rank_errors(np.asarray(model.weights["low"]), 64, 8, scale="tensor")
     assert [row["clustering_error"] for row in layer["errors"]] == [each.clustering_error for each in wanted]
@@ -54,7 +54,9 @@ def test_layers_have_the_rank_they_were_made_with(capsys: Captured, model: front
     ("options", "message"),
     [
         (("--layers", "lov"), "--layers 'lov' matches no weight; did you mean 'low'?"),
-        (("--layers", "tiny"), "--k 64: no layer has as many vectors of 8; allowed: up to 16"),
+        (("--layers", "tiny"), "--k 64: too many for all layers, which have up to 16 vectors of 8"),
+        (("--k", "63"), "63"),
+        (("--m", "100"), "100"),
         (("--plot", "rank.bmp"), "rank.bmp"),
         (("--k", "0"), "argument --k"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from training_cases import compressed, net, one_thread, same, shaken, stripes, tuned
 
 from accel.container import read_container
@@ -21,6 +22,7 @@ from compiler.training import (
     TrainingOptions,
     WeightOptions,
     find_loss,
+    holds_checkpoint,
     mean_loss,
     outputs_of,
     train,
@@ -67,6 +69,25 @@ def test_every_codec_goes_on_from_its_checkpoint(codec: str, gradient: str, tmp_
     options = WeightOptions(codebook_gradient=gradient)  # type: ignore[arg-type]
     tuned(tmp_path, stop_after=7, codec=codec, weights=options)
     assert same(tuned(None, codec=codec, weights=options), tuned(tmp_path, resume=True, codec=codec, weights=options))
+
+
+def test_a_model_that_answers_otherwise_in_training_is_checked_as_it_trains(tmp_path: Path) -> None:
+    class TwoHeads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.head, self.other = nn.BatchNorm1d(36), nn.Linear(36, 2), nn.Linear(36, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+            hidden = self.norm(x.flatten(1))
+            return (self.head(hidden), self.other(hidden)) if self.training else self.head(hidden)
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return sum(LOSSES["cross_entropy"](each, labels) for each in outputs)  # type: ignore[return-value]
+
+    model = compressed("int8", None, TwoHeads())
+    train(model, stripes(), loss, TrainingOptions(batch=16), checkpoints=Checkpointing(tmp_path, {}))
+    assert int(model.norm.num_batches_tracked) == 4 and not model.training  # type: ignore[arg-type,operator]
+    assert holds_checkpoint(tmp_path)
 
 
 def blows_up(after: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -164,8 +164,16 @@ def test_what_would_change_the_model_beyond_its_weights_is_refused() -> None:
         compressed("int8", None, net().half())
     tied = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
     tied[2].weight = tied[0].weight
-    with pytest.raises(ModelError, match=r"weights '0\.weight' and '2\.weight' are one tensor"):
-        compressed("int8", None, tied)
+    embedded = nn.Sequential(nn.Embedding(16, 8), nn.Linear(8, 16, bias=False))
+    embedded[1].weight = embedded[0].weight
+    for model, name in ((tied, "0.weight"), (embedded, "1.weight")):
+        with pytest.raises(ModelError, match=f"weight '{name}' is that of another layer, too"):
+            compressed("int8", None, model)
+        assert not compress_modules(model, lambda *_: None)
+    twice = nn.Linear(8, 8)  # a layer used twice is one layer
+    assert compress_modules(nn.Sequential(twice, nn.ReLU(), twice), lambda *_: parse_codec("int8")) == ("0.weight",)
+    mixed = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8).double())
+    assert compress_modules(mixed, lambda name, _: parse_codec("int8") if name[0] == "0" else None) == ("0.weight",)
 
 
 @pytest.mark.parametrize("own_widths", [False, True])

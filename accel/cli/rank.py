@@ -22,7 +22,7 @@ from accel.cli.options import (
     print_json,
     say,
 )
-from accel.errors import ConfigError, nearest
+from accel.errors import ConfigError, listed, nearest
 
 if TYPE_CHECKING:
     from accel.cli.progress import Report
@@ -41,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--k", metavar="K", type=positive_integer, required=True, help="codewords (accel codecs)")
     parser.add_argument("--m", metavar="M", type=positive_integer, required=True, help="weights in a codeword")
-    parser.add_argument("--layers", metavar="GLOB", default="*", help="weights by name (default: all that are large "
-                        "enough: of at least as many vectors as codewords)")  # fmt: skip
+    parser.add_argument("--layers", metavar="GLOB", default="*", help="weights by name (default all but the too small)")
     add_vectors(parser)
     parser.add_argument("--plot", metavar="FILE", type=output_file, help="draw the mean (.png, .svg, .pdf)")
     add_json(parser)
@@ -60,15 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         plot_format(arguments.plot)
     model = load(arguments)
-    matrices = _matrices(model, arguments)
+    matrices, small = _matrices(model, arguments)
     with progress() as report:
         errors = _errors(matrices, arguments, report)
     mean = mean_errors(list(matrices.values()), list(errors.values()))
     facts = {"source": dict(model.source), "k": arguments.k, "m": arguments.m, "rank": estimated_rank(mean)}
     if arguments.json:
-        print_json({**facts, "layers": [_facts(name, each) for name, each in errors.items()], "mean": _rows(mean)})
+        layers = [_facts(name, each) for name, each in errors.items()]
+        print_json({**facts, "layers": layers, "mean": _rows(mean), "left_out": small})
     else:
-        table = to_text(_table(errors, mean, arguments))
+        table = to_text(_table(errors, mean, small, arguments))
         print(f"{model.source['spec']}: {model.source['description']}\n\n{table}", end="")
     if arguments.plot:
         title = f"{model.source['spec']}: k = {arguments.k}, m = {arguments.m}, mean of {len(errors)} layers"
@@ -77,23 +77,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _matrices(model: LoadedModel, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What is estimated, as ``[out, reduction]``; raises ``ConfigError`` if that is nothing."""
+def _matrices(model: LoadedModel, arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """What is estimated, as ``[out, reduction]``, and the weights that are too small; raises ``CodecError`` for a codec
+    there is none of, ``ConfigError`` if all are too small."""
     import numpy as np
 
+    from accel.codecs import LR2VQ
     from accel.graph import gemm_shape
-    from accel.packed import weight_parameters
+    from compiler.compress import codec_choices
 
-    known = weight_parameters(model.graph)
-    named = [name for name in known if fnmatch.fnmatchcase(name, arguments.layers)]
+    choices = codec_choices(model.graph, LR2VQ(arguments.k, arguments.m, 1), (), arguments.vector_axis)
+    named = [name for name in choices if fnmatch.fnmatchcase(name, arguments.layers)]
     if not named:
-        raise ConfigError(f"--layers '{arguments.layers}' matches no weight{nearest(arguments.layers, known)}")
+        raise ConfigError(f"--layers '{arguments.layers}' matches no weight{nearest(arguments.layers, choices)}")
     found = {name: np.asarray(model.weights[name], np.float32) for name in named}
-    large = {name: each for name, each in found.items() if each.size >= arguments.k * arguments.m}
+    large = {
+        name: each.reshape(gemm_shape(each.shape))
+        for name, each in found.items()
+        if isinstance(choices[name][0], LR2VQ) and each.size >= arguments.k * arguments.m
+    }
     if not large:
         most = max(each.size // arguments.m for each in found.values())
-        raise ConfigError(f"--k {arguments.k}: no layer has as many vectors of {arguments.m}; allowed: up to {most}")
-    return {name: each.reshape(gemm_shape(each.shape)) for name, each in large.items()}
+        raise ConfigError(
+            f"--k {arguments.k}: too many for all layers, which have up to {most} vectors of {arguments.m}"
+        )
+    return large, [name for name in named if name not in large]
 
 
 def _errors(matrices: Mapping[str, Any], arguments: argparse.Namespace, report: Report) -> Errors:
@@ -122,7 +130,7 @@ def _facts(name: str, errors: Sequence[RankError]) -> dict[str, Any]:
     return {"layer": name, "rank": estimated_rank(errors), "errors": _rows(errors)}
 
 
-def _table(errors: Errors, mean: Sequence[RankError], arguments: argparse.Namespace) -> Table:
+def _table(errors: Errors, mean: Sequence[RankError], small: Sequence[str], arguments: argparse.Namespace) -> Table:
     from accel.reporting import Column, Table
     from compiler.compress.rank import SLACK
 
@@ -133,11 +141,12 @@ def _table(errors: Errors, mean: Sequence[RankError], arguments: argparse.Namesp
     )
     rows = [_row(name, each) for name, each in (*errors.items(), ("mean, by weights", mean))]
     notes = (
-        f"columns: low-rank error + clustering error at each rank, over the power of the weights; {arguments.k} "
-        f"codewords of {arguments.m} weights",
+        f"columns: low-rank error + clustering error at each rank, over the power of the weights, after scales a "
+        f"{arguments.scale}; {arguments.k} codewords of {arguments.m} weights",
         f"estimate: the least rank with at most {1 + SLACK:g} times the error of the best",
     )
-    return Table("LR2VQ: rank before training", columns, tuple(rows), notes)
+    left = f"too small for these codewords: {len(small)} weights, {listed(small[:3])}{' ...' if small[3:] else ''}"
+    return Table("LR2VQ: rank before training", columns, tuple(rows), (*notes, left) if small else notes)
 
 
 def _row(name: str, errors: Sequence[RankError]) -> dict[str, Any]:

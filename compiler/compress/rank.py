@@ -26,7 +26,8 @@ SLACK = 0.05  # how much more error than at full rank an estimate may have
 
 @dataclass(frozen=True, slots=True)
 class RankError:
-    """Squared errors at one rank over the vectors' power, with real (unrounded) codewords."""
+    """Squared errors at one rank over the vectors' power, with real (unrounded) codewords. With a scale a channel all
+    channels have the same power, as when codewords are found: in units of the weights loud ones count more."""
 
     rank: int
     low_rank_error: float

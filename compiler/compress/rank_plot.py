@@ -26,7 +26,7 @@ def rank_figure(errors: Sequence[RankError], title: str) -> Figure:
     axes.set_xticks(ranks)
     axes.get_xticklabels()[ranks.index(chosen)].set_fontweight("bold")
     axes.set_xlabel(f"rank of the codebook r (estimate: {chosen})")
-    axes.set_ylabel("squared error over power of the weights")
+    axes.set_ylabel("squared error over power (scaled weights)")
     axes.set_title(title, fontsize=10)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure

@@ -54,12 +54,13 @@ class ColumnOperators:
 
 
 def _relative(coding: Coding, norm: ColumnNorm) -> Matrix | None:
-    """``b / s``, unless it exceeds all codewords in some column: its int8 step would be coarser than theirs."""
+    """``b / s``, unless it exceeds all codewords in use in some column: its int8 step would be coarser than theirs."""
     if norm.offset[norm.scale == 0].any():
         return None
     with np.errstate(over="ignore"):
         relative = np.divide(norm.offset, norm.scale, out=np.zeros_like(norm.offset), where=norm.scale != 0)
-    largest = max(float(np.abs(words).max()) for words in coding.codebooks)
+    used = (words[np.unique(codes)] for words, codes in zip(coding.codebooks, coding.codes, strict=True))
+    largest = max(float(np.abs(words).max()) for words in used)
     return relative if np.abs(relative).max() <= largest * np.abs(coding.scale).max() else None
 
 

@@ -75,7 +75,7 @@ def read_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
     path = folder / FILE_NAME
     step, known, tensors = _read(path)
     known |= {key: value for key, value in EARLIER.items() if key in identity.keys() - known.keys()}
-    for key in {**known, **identity}:
+    for key in {**identity, **known}:  # in the order of this run: files have theirs sorted
         if known.get(key) != identity.get(key):
             raise ConfigError(f"'{path}' is of a run with {key} = {known.get(key)}; this one has {identity.get(key)}")
     _prepare(optimiser)

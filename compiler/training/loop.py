@@ -115,8 +115,9 @@ def train(
     ``augment`` changes inputs ``[B, ...]`` by torch's random numbers, which are seeded for every step and put back
     after it. With ``imitation`` the model, a ``GraphModule``, learns inner tensors of its teacher, too. ``open_logs``
     is called with the number of steps already done. After step ``stop_after`` the run ends, as if killed. Raises
-    ``ConfigError`` if a loss or gradient is NaN or infinite, with the model as it was before that step; the last
-    checkpoint from which it was not stays.
+    ``ConfigError`` if a loss or gradient is NaN or infinite, with the parameters as they were before that step, or
+    after the last if that led there; the last checkpoint from which it was not stays. ``augment`` is called for the
+    last batch once more.
     """
     run = _Run(model, data, loss, options, make_optimiser(model, options), augment, imitation, checkpoints)
     begin = _resumed(run)
@@ -130,9 +131,9 @@ def train(
         for log in logs:
             log.add(row)
         _keep(run, step + 1)
-    model.eval()
     if end > begin:
         _check_end(run, end)
+    model.eval()
     return end
 
 
@@ -207,8 +208,11 @@ def _value(run: _Run, step: int) -> Tensor:
 
 def _check_end(run: _Run, done: int) -> None:
     """Raise ``ConfigError`` if the last step, whose batch is computed once more, left a model without finite loss."""
+    buffers = {name: buffer.clone() for name, buffer in run.model.named_buffers()}  # norms count what they see
     with torch.no_grad(), _seeded(run.options.seed, done - 1):
         value = _value(run, done - 1)
+        for name, buffer in run.model.named_buffers():
+            buffer.copy_(buffers[name])
     if not math.isfinite(value.item()):
         raise ConfigError(_stopped(run, f"after step {done} of {run.steps}", f"the loss is {value.item()}"))
     _settle(run)

@@ -74,9 +74,10 @@ def compress_modules(
     """
     chosen = {
         name: (place, codec)
-        for name, place in _checked(dict(_places(model))).items()
+        for name, place in _places(model)
         if (codec := codec_of(name, gemm_shape(tuple(place.weight.shape)))) is not None
     }
+    _check(model, {name: place for name, (place, _) in chosen.items()})
     started: dict[str, CodedWeight] = {}
     for done, (name, (place, codec)) in enumerate(chosen.items()):
         if progress is not None:
@@ -133,20 +134,22 @@ def _places(model: nn.Module) -> Iterator[tuple[str, _Place]]:
                     yield _weight_name(path, module, attribute), _Place(module, attribute)
 
 
-def _checked(places: dict[str, _Place]) -> dict[str, _Place]:
-    """``places``; raises ``ModelError`` for weights that are parametrised, not float32, or of several layers."""
-    owners: dict[int, str] = {}
-    for name, place in places.items():
+def _check(model: nn.Module, chosen: Mapping[str, _Place]) -> None:
+    """Raise ``ModelError`` for weights that are parametrised, not float32, or used elsewhere in the model, too."""
+    uses: dict[int, int] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+    for name, place in chosen.items():
         if place.is_compressed:
             raise ModelError(f"weight '{name}' is parametrised already; compress only once")
         if place.weight.dtype != torch.float32:
             raise ModelError(f"weight '{name}' is {place.weight.dtype}; allowed: torch.float32 (model.float())")
-        if (owner := owners.setdefault(id(place.weight), name)) != name:
+        if uses[id(place.weight)] > 1:
             raise ModelError(
-                f"weights '{owner}' and '{name}' are one tensor, which would become two; allowed: a GraphModule of the "
+                f"weight '{name}' is that of another layer, too, and would become two; allowed: a GraphModule of the "
                 "model (compiler.frontend.from_torch), where it is one"
             )
-    return places
 
 
 def _weight_name(path: str, module: nn.Module, attribute: str) -> str:
