@@ -275,7 +275,7 @@ MISTAKES = {
     "figure": (["--plot", "pie=a.png"], "no figure 'pie'; allowed: bandwidth, arrays"),
     "no curves": (["--plot", "bandwidth=a.png"], "--plot bandwidth: runs do not hold it: accel compare"),
     "format": (["--plot", "roofline=a.gif"], "allowed: .png, .svg, .pdf"),
-    "one file twice": (["--plot", "roofline=a.png", "--plot", "layers=a.png"], "the file of two plots"),
+    "one file twice": (["--plot", "roofline=a.png", "--plot", "layers=a.png"], "the file of two outputs"),
     "unused curves": (["--curves", "c.json"], "--curves c.json: nothing shows it; allowed with --format html"),
     "older curves": (["--curves", "c.json", "--format", "html"], "an older version of accel"),
     "another model": (["--curves", "o.json", "--format", "html"], "of model 'other'; runs of sample"),
