@@ -26,6 +26,7 @@ LOOKS = {
     "lr2vq": ("#56B4E9", "P"),
     "mvq": ("#009E73", "X"),
 }
+TICKS = (1, 1.25, 1.5, 2, 4, 8)  # bits
 SHIFT = 1.01  # between neighbours, so that equal bits do not hide one another
 
 
@@ -75,7 +76,8 @@ def _panel(axes: Axes, found: Sequence[Entry], measure: Measure) -> None:
         axes.plot(bits, before, marker=marker, markerfacecolor="none", markeredgecolor=colour, markersize=6, zorder=2)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xticks([1, 1.25, 1.5, 2, 4, 8])
+    axes.set_xticks(TICKS)
+    axes.set_xlim(TICKS[0] * 0.94, TICKS[-1] * 1.1)
     axes.set_xlabel("bits a weight, everything counted (log scale; neighbours set apart)", fontsize=8)
     axes.set_ylabel(f"{measure.title}{' [%]' if factor == 100 else ''}", fontsize=8)
     axes.tick_params(labelsize=8)
