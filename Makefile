@@ -77,16 +77,17 @@ $(VENV)/pyvenv.cfg: $(BROKEN)
 	[ "$$python" != none ] || { echo "make: $$found $(NO_VENV)" >&2; exit 1; }; \
 	echo "making $(VENV) with $$python ($$($$python --version))"; rm -rf $(VENV); $$python -m venv $(VENV)
 
-WITH_EXTRAS := '.[sweep,torch,rtl,docs,test]'
+EXTRAS := sweep,torch,rtl,docs,test
 
-# The build backend comes first, so that pip needs no network to build this project again.
+# The build backend comes first, so that pip needs no network to build this project again. Extras are then those of the
+# installed project, by its name: what of them comes as source brings a build backend of its own.
 $(VENV)/.core: $(VENV)/pyvenv.cfg pyproject.toml
 	$(call pip,hatchling editables)
 	$(call pip,--no-build-isolation -e .)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core
-	$(call pip,--no-build-isolation -e $(WITH_EXTRAS))
+	$(call pip,'accel-codesign[$(EXTRAS)]')
 	@touch $@
 
 # pip's own retries do not cover a download that breaks off half-way.
