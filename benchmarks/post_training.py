@@ -24,7 +24,7 @@ import numpy.typing as npt
 from accel.codecs import Codec, parse_codec
 from accel.graph import Graph
 from accel.packed import weight_parameters
-from benchmarks.post_training_findings import HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_findings import CODECS, HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
 from benchmarks.post_training_kept import drop_kept, kept_findings
 from benchmarks.post_training_page import write_page
 from benchmarks.post_training_tables import tables
@@ -47,17 +47,6 @@ from compiler.compress.moments import second_moments
 from compiler.frontend import load_model
 from compiler.quantise import evaluate
 
-CODECS = (
-    "int8",
-    "int4",
-    "vq:k=256,d=2",
-    "ssvq:k=256,d=4",
-    "vq:k=256,d=4",
-    "lr2vq:k=256,m=4,r=3",
-    "ssvq:k=256,d=8",
-    "mvq:k=256,d=8,nm=4:8",
-    "ssvq:k=16,d=8",
-)
 MODELS = ("minilm", "vit_s14", "efficientnet_lite0", "resnet50_thin")
 WEIGHED = ("vq:k=256,d=2", "ssvq:k=256,d=8")  # once broken, networks say little about weighing
 VECTOR_AXES = ("out", "in")
@@ -68,7 +57,7 @@ CAFFE = Normalisation((123.0, 117.0, 104.0), (1.0, 1.0, 1.0))  # open_nsfw's, wh
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the benchmark."""
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="default: all")
-    parser.add_argument("--codecs", nargs="+", metavar="CODEC", default=CODECS, help="default: nine")
+    parser.add_argument("--codecs", nargs="+", metavar="CODEC", default=CODECS, help=f"default: {' '.join(CODECS)}")
     parser.add_argument(
         "--weighed",
         nargs="*",

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CODECS = (  # unless others are asked for
+    "int8",
+    "int4",
+    "vq:k=256,d=2",
+    "ssvq:k=256,d=4",
+    "vq:k=256,d=4",
+    "rvq:k=256,d=8,stages=2",  # as many bits as vq:k=256,d=4, in AQLM's 2x8 shape
+    "lr2vq:k=256,m=4,r=3",
+    "ssvq:k=256,d=8",
+    "mvq:k=256,d=8,nm=4:8",
+    "ssvq:k=16,d=8",
+)
 SAMPLES, HELD_BACK = 1, 6  # inputs of each model: that layers are coded alone on, and that whole models are judged on
 
 

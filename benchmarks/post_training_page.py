@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel.atomic import write_text
-from accel.codecs import CODECS
-from accel.plots import log_axis, new_figure, write_figure
+from accel.codecs import CODECS as KINDS
+from accel.plots import MARKERS, log_axis, new_figure, short_log_axis, write_figure
 from accel.reporting import Table, to_csv
 from benchmarks.markdown import command, markdown
-from benchmarks.post_training_findings import HELD_BACK, SAMPLES
+from benchmarks.post_training_findings import CODECS, HELD_BACK, SAMPLES
 from benchmarks.post_training_tables import UNIFORM, bits, layer_table
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write_page(
 def introduction(models: Sequence[Findings]) -> str:
     """What the page says above its tables: how it was made, and which codecs of ``accel codecs`` are not in it."""
     shown = {each.codec.partition(":")[0] for found in models for each in found.uniform}
-    absent = [name for name in CODECS if name not in shown]
+    absent = [name for name in KINDS if name not in shown]
     left_out = f"Not measured here: {', '.join(absent)}." if absent else "Every kind of codec is here."
     return INTRODUCTION.replace("COMMAND", command(NAME)).replace("LEFT_OUT", left_out)
 
@@ -89,18 +89,21 @@ def error_figure(models: Sequence[Findings]) -> Figure:
     return figure
 
 
-_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "*", "<", ">")
+def _look(codec: str, codecs: Sequence[str]) -> dict[str, Any]:
+    """Marker and colour: a codec's own, whichever others are asked for, unless it is not of ``CODECS``."""
+    index = codecs.index(codec)
+    return {"marker": MARKERS[index % len(MARKERS)], "color": f"C{index}", "markeredgecolor": "black", "markersize": 7}
 
 
 def _panel(axes: Axes, found: Findings) -> None:
     budgets = sorted((bits(each), each.output_error) for each in found.budgets)
     axes.plot(*zip(*budgets, strict=True), "k.-", linewidth=1, label="budget, all codecs")
-    for index, each in enumerate(found.uniform):
-        look = {"marker": _MARKERS[index % len(_MARKERS)], "markeredgecolor": "black", "markersize": 7}
-        axes.plot(bits(each), each.output_error, linestyle="", color=f"C{index}", label=each.codec, **look)
+    known = list(dict.fromkeys([*CODECS, *(each.codec for each in found.uniform)]))
+    for each in found.uniform:
+        axes.plot(bits(each), each.output_error, linestyle="", label=each.codec, **_look(each.codec, known))
     axes.set_title(found.model)
-    for axis in (axes.xaxis, axes.yaxis):
-        log_axis(axis)
+    log_axis(axes.xaxis)
+    short_log_axis(axes.yaxis)
     axes.set_xticks([1.5, 2, 3, 4, 6, 8], labels=["1.5", "2", "3", "4", "6", "8"])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("stored bits a weight", fontsize=8)
