@@ -21,9 +21,9 @@ from accel.atomic import write_text
 from accel.codecs import Codec, parse_codec
 from benchmarks.accuracy_cells import TUNING_SEED, Cell, measured
 from benchmarks.accuracy_methods import LEVELS, METHODS, TRIALS, TUNED_ON, Method, Trial, chosen_codec
-from benchmarks.accuracy_page import write_report
 from benchmarks.accuracy_parts import PARTS, Part
 from benchmarks.accuracy_plots import write_plots
+from benchmarks.accuracy_report import write_report
 from benchmarks.quality_data import tell
 
 SEEDS = 3
@@ -36,7 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--levels", nargs="+", type=float, default=LEVELS, help="bits a weight; default 1.5 1.25 1")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of every cell; default {SEEDS}")
     parser.add_argument("--report", action="store_true", help="measure nothing: tables and plots of kept cells")
-    parser.add_argument("--page", metavar="FILE.md", type=Path, help="put tables and plots into this page, too")
+    parser.add_argument(
+        "--page",
+        metavar="FILE.md",
+        type=Path,
+        help="put tables and plots into this page, too; what it says of parts that DIR has no cells of stays",
+    )
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="where everything is kept")
 
 

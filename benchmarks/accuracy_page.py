@@ -1,4 +1,4 @@
-"""Tables of trained compression: a row a method and level, a page of Markdown, and a CSV file with a row a cell."""
+"""Tables of trained compression: a row a method and level in Markdown, and a row a cell for a CSV file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel.atomic import write_text
 from accel.errors import ConfigError, FormatError
-from accel.reporting import STYLES, Column, Table, to_csv
+from accel.reporting import STYLES, Column, Table
 from benchmarks.accuracy_cells import SOURCES
 from benchmarks.accuracy_methods import LEVELS, METHODS, TUNED_ON, Trial
 from benchmarks.accuracy_parts import PROFILES
-from benchmarks.quality_data import tell
 from benchmarks.quality_models import Measure
 
 Row = dict[str, Any]
-BEGIN = "<!-- measured: `python -m benchmarks accuracy --page` replaces all below -->"
 FLOAT, NO_LEVEL = "float", 0.0
 # What papers lead one to expect: the first of each pair is better.
 CONTRASTS = (
@@ -208,27 +205,30 @@ def _trial_text(row: Row, best: bool) -> str:
     return f"**{text}**" if best else text
 
 
-def page(rows: Sequence[Row], folder: Path) -> str:
-    """All tables, a section a part."""
+def sections(rows: Sequence[Row], folder: Path) -> dict[str, str]:
+    """All tables: by part, in the order of ``PROFILES``, a section that starts with its heading."""
     found = entries(rows, folder)
-    sections = []
-    for part, profile in PROFILES.items():
-        of_part = [each for each in found if each.part == part]
-        if of_part:
-            sections += [
-                f"## {profile.title}\n",
-                f"{profile.facts}\n",
-                f"![bits against quality](accuracy_{part}.svg)\n",
-                "Mean ± standard deviation over seeds.\n",
-                _summary(of_part, profile.measures),
-                "Differences at equal seeds (mean ± standard deviation; every seed):\n",
-                contrasts(of_part, profile.measures),
-                "Every seed:\n",
-                _every_seed(of_part, profile.measures),
-            ]
-        if of_part and part not in TUNED_ON:
-            sections += ["Learning rates tried:\n", _trials(rows, part)]
-    return "\n".join(sections)
+    parts = {part: [each for each in found if each.part == part] for part in PROFILES}
+    return {part: _section(rows, part, of_part) for part, of_part in parts.items() if of_part}
+
+
+def _section(rows: Sequence[Row], part: str, found: Sequence[Entry]) -> str:
+    profile = PROFILES[part]
+    trials = [] if part in TUNED_ON else ["Learning rates tried:\n", _trials(rows, part)]
+    return "\n".join(
+        [
+            f"## {profile.title}\n",
+            f"{profile.facts}\n",
+            f"![bits against quality](accuracy_{part}.svg)\n",
+            "Mean ± standard deviation over seeds.\n",
+            _summary(found, profile.measures),
+            "Differences at equal seeds (mean ± standard deviation; every seed):\n",
+            contrasts(found, profile.measures),
+            "Every seed:\n",
+            _every_seed(found, profile.measures),
+            *trials,
+        ]
+    )
 
 
 def cell_table(found: Sequence[Entry]) -> Table:
@@ -249,20 +249,3 @@ def _cell_rows(each: Entry) -> Iterator[Row]:
             measured = {key: row.get(key) for key in keys}
             trial = row["setting"]["trial"] or dict.fromkeys(("rate", "codebook_factor", "sign_factor"))
             yield {**facts, "stage": stage, "seed": row["setting"]["seed"], **measured, **trial, **row["scores"]}
-
-
-def write_report(folder: Path, target: Path | None) -> list[Entry]:
-    """``accuracy.csv`` and ``accuracy.md`` in ``folder``; the tables also into the page ``target``, below its mark."""
-    rows = read_rows(folder)
-    found, text = entries(rows, folder), page(rows, folder)
-    for line in of_other_sources(rows):
-        tell(line)
-    write_text(folder / "accuracy.csv", to_csv(cell_table(found)))
-    write_text(folder / "accuracy.md", text)
-    if target is not None:
-        above, mark, _ = target.read_text().partition(BEGIN)
-        if not mark:
-            raise ConfigError(f"'{target}' lacks the line {BEGIN}")
-        write_text(target, f"{above}{BEGIN}\n\n{text}")
-        write_text(target.with_suffix(".csv"), to_csv(cell_table(found)))
-    return found

@@ -26,9 +26,10 @@ from benchmarks.accuracy_methods import (
     chosen_codec,
     total_bits,
 )
-from benchmarks.accuracy_page import BEGIN, Entry, contrasts, entries, read_rows, write_report
+from benchmarks.accuracy_page import Entry, contrasts, entries, read_rows
 from benchmarks.accuracy_parts import PARTS, PROFILES, Part
 from benchmarks.accuracy_plots import LOOKS, quality_figure, write_plots
+from benchmarks.accuracy_report import BEGIN, write_report
 from compiler.compress import compress_layer
 from compiler.compress.rank import estimated_rank, rank_errors
 from compiler.frontend.torch_import import import_torch
@@ -213,6 +214,34 @@ def test_the_page_keeps_what_stands_above_its_mark(folder: Path, tmp_path: Path)
     with pytest.raises(ConfigError, match="lacks the line"):
         write_report(folder, page)
     assert page.read_text() == "no mark"
+
+
+def test_the_page_keeps_parts_that_were_not_measured(folder: Path, tmp_path: Path) -> None:
+    page, sheet = tmp_path / "page.md", tmp_path / "page.csv"
+    titles = {part: f"## {PROFILES[part].title}" for part in ("fashion", "minilm", "vit_s14")}
+    page.write_text(
+        f"{BEGIN}\n\n{titles['fashion']}\n\nof before\n\n{titles['vit_s14']}\n\nkept\n\n{titles['minilm']}\n\ntoo\n"
+    )
+    sheet.write_text("part,method,lee\nvit_s14,vq,0.1\nfashion,vq,0.2\nminilm,vq,0.65625\n")
+    for _ in range(2):  # the second time changes nothing
+        write_report(folder, page)
+        text, rows = page.read_text(), sheet.read_text().splitlines()[1:]
+        assert list(map(text.index, titles.values())) == sorted(map(text.index, titles.values()))
+        assert "81.00 ± 1.41" in text and "of before" not in text
+        assert text.endswith(f"\n\n{titles['minilm']}\n\ntoo\n\n{titles['vit_s14']}\n\nkept\n")
+        assert [row.partition(",")[0] for row in rows] == ["fashion"] * 10 + ["minilm", "vit_s14"]
+        assert ",0.65625," in rows[-2] and not any(",0.2," in row for row in rows)
+
+
+@pytest.mark.parametrize(("heading", "part"), [("## Another", "fashion"), (f"## {PROFILES['minilm'].title}", "other")])
+def test_a_page_of_parts_we_do_not_know_stays_as_it_is(folder: Path, tmp_path: Path, heading: str, part: str) -> None:
+    page, sheet = tmp_path / "page.md", tmp_path / "page.csv"
+    page.write_text(f"{BEGIN}\n\n{heading}\n\ntext\n")
+    sheet.write_text(f"part,method\n{part},vq\n")
+    before = page.read_text(), sheet.read_text()
+    with pytest.raises(ConfigError, match=r"Another|'other'"):
+        write_report(folder, page)
+    assert (page.read_text(), sheet.read_text()) == before
 
 
 def test_cells_of_two_trainings_are_not_mixed(folder: Path) -> None:
