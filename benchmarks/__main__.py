@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from accel.errors import AccelError
+
 # name: module with ``main() -> bool`` (whether its requirement is met), what it measures. A module that has
 # ``add_arguments(parser)`` gets what was parsed: ``main(arguments)``.
 BENCHMARKS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -70,7 +72,11 @@ def main(arguments: list[str]) -> int:
     if takes_options:
         module.add_arguments(parser)
     options = parser.parse_args(arguments[1:])
-    return 0 if (module.main(options) if takes_options else module.main()) else 1
+    try:
+        return 0 if (module.main(options) if takes_options else module.main()) else 1
+    except AccelError as error:
+        print(f"benchmarks {name}: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

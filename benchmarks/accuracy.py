@@ -24,7 +24,7 @@ from benchmarks.accuracy_methods import LEVELS, METHODS, TRIALS, TUNED_ON, Metho
 from benchmarks.accuracy_parts import PARTS, Part
 from benchmarks.accuracy_plots import write_plots
 from benchmarks.accuracy_report import write_report
-from benchmarks.quality_data import tell
+from benchmarks.quality_data import require_extra, tell
 
 SEEDS = 3
 
@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> bool:
     """Measure what is missing, then write tables, page and plots of all that is kept."""
+    if not options.report:
+        require_extra()
     torch.set_num_threads(1)  # where cores are shared, two are slower
     for name in () if options.report else options.part:
         _measure(PARTS[name](), [METHODS[method] for method in options.methods], options)

@@ -29,7 +29,7 @@ from benchmarks.post_training_kept import drop_kept, kept_findings
 from benchmarks.post_training_page import write_page
 from benchmarks.post_training_tables import tables
 from benchmarks.quality import one_thread
-from benchmarks.quality_data import Normalisation, calibration_images, imagenet_images, tell
+from benchmarks.quality_data import Normalisation, calibration_images, imagenet_images, require_extra, tell
 from benchmarks.quality_models import SUBJECTS, Subject, cut
 from compiler.compress.budget import (
     OUTPUT_ERROR,
@@ -38,6 +38,7 @@ from compiler.compress.budget import (
     Tensors,
     candidates,
     decoded_weight,
+    output_error,
     spend,
     squared_distance,
 )
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> bool:
     """Measure, write page, plot and tables; whether a budget beat every codec that leaves it a choice."""
+    require_extra()
     begin = time.monotonic()
     found: dict[str, Findings] = {}
     spawn, job = multiprocessing.get_context("spawn"), functools.partial(_kept, weighed=options.weighed)
@@ -113,21 +115,20 @@ def findings(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Fin
         error = _held_back(subject, {name: each.layer for name, each in taken.items()}, inputs, wanted)
         return Outcome(label, sum(each.stored_bytes for each in layers), error, layers, bound)
 
-    uniform = [outcome(str(codec), _asked(coder, options, codec)) for codec in codecs]
+    uniform = [outcome(str(codec), _uniform(options, codec)) for codec in codecs]
+    whole = output_error(coder, subject.weights, {}, samples)
     weights = sum(each.weights for each in uniform[0].layers)
     budgets = []
     for own in uniform:
-        spending = spend(Budget.of_bytes(own.stored_bytes, weights, codecs), options, OUTPUT_ERROR)
+        spending = spend(Budget.of_bytes(own.stored_bytes, weights, codecs), options, OUTPUT_ERROR, whole)
         budgets.append(outcome(f"budget of {own.codec}", spending.candidates, spending.bound))
     weighings = tuple(_weighings(subject, [each for each in codecs if str(each) in weighed], inputs, wanted))
     return Findings(name, tuple(uniform), tuple(budgets), weighings)
 
 
-def _asked(coder: Coder, options: Mapping[str, Sequence[Candidate]], codec: Codec) -> dict[str, Candidate]:
+def _uniform(options: Mapping[str, Sequence[Candidate]], codec: Codec) -> dict[str, Candidate]:
     """What a model all in ``codec`` has: that candidate, or what its rules put in its place."""
-    return {
-        name: next(each for each in row if each.asked == coder.choice(name, codec)[0]) for name, row in options.items()
-    }
+    return {name: next(each for each in row if codec in each.serves) for name, row in options.items()}
 
 
 def _weighings(

@@ -37,7 +37,9 @@ float32, so that only weights are judged. LEFT_OUT
   convolutions go without split signs where a plain codebook is better: *layers in another codec*.
 * *Budget*: `accel compress --budget` with all codecs of the table to choose from and as many bytes as one of them
   takes. The integer program minimises the sum of the errors that each layer makes alone; no choice within the bytes
-  has a sum below *bound*. That errors add up is an assumption, and *output error* says what came of it.
+  has a sum below *bound*. That errors add up is an assumption, so its choice is held against those it makes without
+  one of the codecs each and against each codec for all layers, on the same samples: the best whole model is taken,
+  whatever its sum.
 * *Weighed*: `accel compress --weighted`, for vectors along output channels and along the reduction.
 
 ![Output error against stored bits](post_training.png)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from accel.atomic import write_bytes
 from accel.reporting import Table, to_json, to_text
-from benchmarks.quality_data import tell
+from benchmarks.quality_data import require_extra, tell
 from benchmarks.quality_models import PROFILES, SUBJECTS
 from benchmarks.quality_plots import write_plots
 from benchmarks.quality_run import Quality, float_outputs, measure
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> bool:
     """Measure, print the tables, write plots; whether int8 met every requirement."""
+    require_extra()
     scored = measured(options.models, options.codecs, options.machines, options.method, options.workers)
     tables = [*map(score_table, scored), cost_table(scored)]
     print(to_json(tables) if options.json else "\n".join(map(to_text, tables)), end="")

@@ -257,6 +257,15 @@ def tokenised(texts: Sequence[str], limit: int | None = TOKEN_LIMIT) -> tuple[To
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
+EXTRA = ("PIL.Image", "tokenizers", "scipy.stats")
+
+
+def require_extra() -> None:
+    """Raises ``ModelError`` if a module of the extra ``quality`` is missing: before long work, not in its middle."""
+    for module in EXTRA:
+        _optional(module)
+
+
 def _optional(module: str) -> Any:
     """A module of the extra ``quality``."""
     try:

@@ -15,6 +15,7 @@ from accel.codecs.masks import Mask
 from accel.errors import ConfigError
 from accel.graph import GraphBuilder
 from compiler.compress import Budget, compress, compress_layer
+from compiler.compress.budget import Candidate, spend
 from compiler.compress.kmeans import cluster
 from compiler.compress.lanes import lane_weights, nearest_by_lane
 from compiler.compress.masked import cluster_masked
@@ -292,7 +293,12 @@ def test_budgets_are_kept_and_no_worse_than_one_codec(calibrated):
         assert result.spending.bound <= result.spending.error
     exact = compress(graph, weights, Budget.of_bytes(stored, count, (Int4(),)), calibration=given)
     assert exact.spending.limit_bytes == stored
-    assert more.spending.error < same.spending.error <= uniform.spending.error
+    if calibrated:
+        assert more.spending.whole < same.spending.whole <= uniform.spending.whole
+        assert same.spending.tried > uniform.spending.tried == 1
+    else:
+        assert more.spending.error < same.spending.error <= uniform.spending.error
+        assert same.spending.whole is None
     measure = "outputs" if calibrated else "weights"
     assert more.spending.measure.startswith(f"squared error over squared {measure}")
 
@@ -310,6 +316,67 @@ def test_sensitivity_is_the_error_of_the_model_with_one_layer_coded():
             error += float(np.square(coded - wanted, dtype=float).sum())
             power += float(np.square(wanted, dtype=float).sum())
         assert found.error == pytest.approx(error / power, rel=1e-4)
+
+
+def test_the_whole_model_is_that_of_all_layers_coded():
+    graph, weights, samples = network()
+    result = compress(graph, weights, Budget(2.9, CODECS), calibration=samples)
+    real = packed_values(result.packed)
+    error = power = 0.0
+    for sample in samples[:BUDGET_SAMPLES]:
+        (wanted,) = evaluate(graph, weights, sample).values()
+        (coded,) = evaluate(graph, real, sample).values()
+        error += float(np.square(coded - wanted, dtype=float).sum())
+        power += float(np.square(wanted, dtype=float).sum())
+    assert result.spending.whole == pytest.approx(error / power, rel=1e-4)
+
+
+def made_up(rng, codecs, layers=3):
+    """Candidates of random sizes and errors; in the last layer the first two codecs come to the same."""
+    layer = compress_layer(gaussian(8, 8), Int8(), "channel", "out", 0)
+
+    def candidate(*serves):
+        return Candidate(frozenset(serves), (Int8(), ""), layer, int(rng.integers(1, 50)), float(rng.random()))
+
+    rows = {f"l{index}": [candidate(codec) for codec in codecs] for index in range(layers)}
+    return {**rows, "last": [candidate(*codecs[:2]), *(candidate(codec) for codec in codecs[2:])]}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_whole_model_of_several_choices_is_taken(seed):
+    """Of the least sum, the least without each codec, and each codec alone: those within the limit, none twice."""
+    rng, codecs, seen = np.random.default_rng(seed), (Int8(), Int4(), VQ(16, 4)), []
+    rows = made_up(rng, codecs)
+    every = [dict(zip(rows, picks, strict=True)) for picks in itertools.product(*rows.values())]
+    size = {id(row): sum(each.stored_bytes for each in row.values()) for row in every}
+    limit = int(np.median(list(size.values())))
+    fitting = [row for row in every if size[id(row)] <= limit]
+
+    def serving(row):
+        return tuple(each.serves for each in row.values())
+
+    def least(allowed):
+        found = [row for row in fitting if all(allowed(each.serves) for each in row.values())]
+        key = min(found, key=lambda row: sum(each.error for each in row.values()), default=None)
+        return set() if key is None else {serving(key)}
+
+    wanted = least(lambda serves: True)
+    for codec in codecs:
+        wanted |= least(lambda serves, codec=codec: serves != {codec}) | least(
+            lambda serves, codec=codec: codec in serves
+        )
+
+    def whole(taken):
+        seen.append((float(rng.random()), serving(taken)))
+        return seen[-1][0]
+
+    found = spend(Budget.of_bytes(limit, 64 * len(rows), codecs), rows, "made up", whole)
+    assert {key for _, key in seen} == wanted and len(seen) == len(wanted) == found.tried
+    assert (found.whole, serving(found.candidates)) == min(seen, key=lambda each: each[0])
+    assert found.error == sum(each.error for each in found.candidates.values()) >= found.bound
+    alone = spend(Budget.of_bytes(limit, 64 * len(rows), codecs), rows, "made up")
+    assert (serving(alone.candidates), alone.whole) == (seen[0][1], None)
+    assert found.bound <= alone.error <= found.error
 
 
 def test_help_says_how_many_samples_layers_are_tried_on(capsys, monkeypatch):

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_calls import refused
 from differential import check_values, random_inputs
 from foreign_files import VPTQ_CASES, VPTQ_INEXACT, VPTQLayer
 from safetensors.numpy import save_file
 
 from accel.cli import main
 from accel.codecs import layer_bytes, parse_codec
-from accel.errors import CodecError, ModelError
+from accel.errors import CodecError, FormatError, ModelError
 from accel.graph import Graph, GraphBuilder
 from accel.machine import load_machine
 from accel.packed import Packed, model_digest, packed_digest, read_packed, write_packed
@@ -261,6 +262,20 @@ def test_from_a_checkpoint_to_cycles(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (row["layer"], row["codec"], row["relative_error"]) == (W, "vq:k=16,d=8", 0)
     assert main(["compile", packed, "-o", program]) == main(["sim", program]) == 0
     assert "l.q.weight:offset" in capsys.readouterr().out
+
+
+def test_notes_come_with_a_file_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A full disk is told in one line."""
+    folder = str(stored_layer().write(tmp_path / "tool"))
+
+    def full(*_: object) -> None:
+        raise FormatError("cannot write 'n': no space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accel.packed.write_packed", full)
+        assert "no space left" in refused(capsys, "import", folder, "-o", str(tmp_path / "n"))
+    assert main(["import", folder, "-o", str(tmp_path / "n")]) == 0
+    assert "note: operators were added to the graph" in capsys.readouterr().err
 
 
 BAD = {

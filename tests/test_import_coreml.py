@@ -15,6 +15,7 @@ from test_cli_import import Captured, refused
 
 from accel.cli import main
 from compiler.importers import mlpackage, read_foreign
+from compiler.importers.assemble import Options, import_bare
 
 pytest.importorskip("google.protobuf")
 
@@ -97,6 +98,16 @@ def test_weights_are_those_of_main(names: tuple[str, ...], tmp_path: Path, capsy
     np.testing.assert_array_equal(found, wanted)
     assert main(["import", paths[0], "-o", str(tmp_path / "o")]) == 0
     assert "note: weights are those of the function 'main'; not read: adapter" in capsys.readouterr().err
+
+
+def test_names_that_would_be_one_without_their_suffixes_keep_them(tmp_path: Path) -> None:
+    program = Program()
+    block = program.function()
+    for name in ("q_to_fp16", "q_cast", "k_1_to_fp16_0_palettized", "v_2", "_cast"):
+        program.table(block, name)
+    _, checkpoint = read_foreign(Path(program.archive(tmp_path / "m.mlpackage.zip")))
+    layers = import_bare(checkpoint, Options(), {}).packed.layers
+    assert list(layers) == ["q_to_fp16", "q_cast", "k_1", "v_2", "_cast"]
 
 
 def test_functions_without_main(tmp_path: Path, capsys: Captured) -> None:

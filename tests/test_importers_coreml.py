@@ -18,7 +18,7 @@ import torch
 from accel.errors import ModelError
 from compiler.frontend import from_torch
 from compiler.importers import read_foreign
-from compiler.importers.assemble import Options, import_onto_model
+from compiler.importers.assemble import Options, import_bare, import_onto_model
 from compiler.importers.encode import encode
 
 pytest.importorskip("coremltools")
@@ -122,6 +122,20 @@ def test_both_forms_land_on_the_same_graph(files: Path) -> None:
             decoded = [p.layers[key].codec.decode(p.layers[key]) * p.layers[key].scale[:, None] for p in found]
             np.testing.assert_allclose(*decoded, atol=np.abs(decoded[0]).max() / 50)
             assert layer.codec == found[1].layers[key].codec
+
+
+def test_layers_without_a_graph_have_their_names_from_before_the_export_and_their_biases(files: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    from coreml_network import Network
+
+    torch.manual_seed(0)
+    model = Network().eval()
+    _, checkpoint = read_foreign(files / "vector.mlpackage")
+    found = import_bare(checkpoint, Options(), {})
+    assert set(found.packed.layers) == {"conv_weight", "fc_weight", "head_weight"} and found.notes == ()
+    for name, layer in (("conv", model.conv), ("fc", model.fc), ("head", model.head)):
+        bias = found.packed.parameters[f"{name}_weight:bias"]
+        np.testing.assert_allclose(bias, layer.bias.detach().numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_weights_that_are_not_of_their_table(files: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from accel.graph import GraphBuilder
 from benchmarks import post_training_kept
 from benchmarks.post_training import without_softmax
-from benchmarks.post_training_findings import HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_findings import CODECS, HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
 from benchmarks.post_training_kept import drop_kept, kept_findings
-from benchmarks.post_training_page import introduction
+from benchmarks.post_training_page import error_figure, introduction
 from compiler.quantise.floating import evaluate
 
 INT8 = (["int8"], ["int8"])
@@ -85,3 +85,29 @@ def test_the_page_says_what_it_rests_on_and_what_it_leaves_out() -> None:
     assert "Not measured here: int4, vq, ssvq, mvq, lr2vq, rvq." in text
     assert f"on {HELD_BACK} inputs a model" in text
     assert f"on {SAMPLES} of the calibration samples" in text
+
+
+def coded(codec: str, error: float) -> Outcome:
+    return Outcome(codec, 72, error, (Layer("fc", codec, "", 64, 72, 0.25, 0.5),))
+
+
+def looks(*codecs: str) -> dict[str, tuple[str, str]]:
+    """Marker and colour of each codec on a plot of these."""
+    outcomes = tuple(coded(codec, 0.1 + 0.1 * index) for index, codec in enumerate(codecs))
+    axes = error_figure([Findings("net", outcomes, outcomes, ())]).axes[0]
+    return {str(line.get_label()): (str(line.get_marker()), str(line.get_color())) for line in axes.lines[1:]}
+
+
+def test_a_codec_looks_the_same_whatever_else_is_asked_for() -> None:
+    everything = looks(*CODECS)
+    assert len(set(everything.values())) == len(CODECS)
+    assert looks(CODECS[3], CODECS[1]) == {codec: everything[codec] for codec in (CODECS[3], CODECS[1])}
+    assert looks("vq:k=2,d=2", CODECS[1])[CODECS[1]] == everything[CODECS[1]]
+
+
+def test_errors_within_a_decade_have_numbers_on_their_axis() -> None:
+    found = Findings("net", (coded("int8", 0.2), coded("int4", 0.6)), (coded("int8", 0.2), coded("int4", 0.6)), ())
+    figure = error_figure([found])
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_ylim()
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels() if low <= tick.get_position()[1] <= high]

@@ -15,6 +15,7 @@ from graph_reference import evaluate
 
 from accel.errors import ConfigError, FormatError, ModelError
 from benchmarks import quality_data
+from benchmarks.__main__ import main as run_benchmark
 from benchmarks.quality_data import EFFICIENTNET_LITE, TORCHVISION
 from compiler.frontend import fashion_mnist, load_model
 from compiler.frontend.architectures import build_architecture
@@ -128,7 +129,17 @@ def test_human_similarities_are_made_symmetric(tmp_path: Path, monkeypatch: pyte
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ModelError, match=r"need tokenizers: pip install 'accel-codesign\[quality\]'"):
-        quality_data._optional("tokenizers")
+        quality_data.require_extra()
+
+
+@pytest.mark.parametrize("name", ["post_training", "quality"])
+def test_a_missing_package_is_told_in_one_line_before_any_work(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    assert run_benchmark([name]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"benchmarks {name}: quality data need tokenizers: pip install 'accel-codesign[quality]'"
 
 
 @pytest.mark.network

@@ -181,6 +181,8 @@ def _spending(spending: Spending | None) -> dict[str, Any] | None:
         "error": spending.error,
         "bound": spending.bound,
         "measure": spending.measure,
+        "whole_error": spending.whole,
+        "choices_tried": spending.tried,
         "layer_errors": {name: each.error for name, each in spending.candidates.items()},
     }
 
@@ -191,6 +193,8 @@ def _spending_notes(spending: Spending | None) -> Iterator[str]:
             f"budget of {spending.limit_bytes:,} bytes: errors of layers sum to {spending.error:.4g}, and no choice "
             f"within it to less than {spending.bound:.4g} ({spending.measure})"
         )
+    if spending is not None and spending.whole is not None:
+        yield f"error of the whole model on these samples: {spending.whole:.4g}, the least of {spending.tried} choices"
 
 
 def _calibration(packed: Packed) -> dict[str, Any] | None:
@@ -280,7 +284,7 @@ def layers_table(reports: Sequence[LayerReport], totals: Mapping[str, float], ca
         Column("bits_per_weight", "bits/weight", "bit"),
         Column("relative_error", "relative error", "1"),
         Column("bytes", "stored", "B", "kB"),
-        Column("padded_weights", "padding", "1", "count"),
+        Column("padded_weights", "padded weights", "1", "count"),
         Column("reason", "why another codec"),
     )
     total = {

@@ -102,10 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     with progress() as report:
         result = _mapped(checkpoint, arguments, options, facts, report)
-        packed = _calibrated(result.packed, arguments, report)
+        packed, warnings = _calibrated(result.packed, arguments, report)
     notes = [*checkpoint.notes, *result.notes]
-    say(f"note: {text}" for text in notes)
     write_packed(packed, arguments.output)
+    say((*(f"note: {text}" for text in notes), *(f"warning: {text}" for text in warnings)))
     totals = _totals(result)
     table = _layers_table(result.reports, totals, row.name)
     if arguments.json:
@@ -143,18 +143,17 @@ def _mapped(
     return import_onto_model(checkpoint, model, options, arguments.checkpoint, facts, report)
 
 
-def _calibrated(packed: Packed, arguments: argparse.Namespace, report: Report) -> Packed:
-    """With the activation scales that ``--calibrate`` asks for."""
+def _calibrated(packed: Packed, arguments: argparse.Namespace, report: Report) -> tuple[Packed, tuple[str, ...]]:
+    """With the activation scales that ``--calibrate`` asks for, and warnings about them."""
     from accel.cli.compress import with_origin
     from accel.cli.tensors import calibration_samples
     from compiler.compress import calibrated
 
     if not arguments.calibrate:
-        return packed
+        return packed, ()
     calibrating = calibration_samples(arguments.calibrate, packed.graph)
     result = calibrated(packed, calibrating.samples, arguments.calibration_method, report)
-    say(f"warning: {text}" for text in result.warnings)
-    return with_origin(result, calibrating.origin).packed
+    return with_origin(result, calibrating.origin).packed, result.warnings
 
 
 def _totals(result: Imported) -> dict[str, float]:

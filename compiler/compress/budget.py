@@ -1,9 +1,14 @@
-"""An average number of stored bits a weight: each layer gets the codec that serves the model's outputs best."""
+"""An average number of stored bits a weight: each layer gets the codec that serves the model's outputs best.
+
+An integer program minimises the sum of the errors that layers make alone. Together they may make more than that, above
+all those of codecs that are too coarse for most layers. So with samples its choice is held against others, as whole
+models: its choices without one of the codecs each, and each codec for all layers.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Self
@@ -19,7 +24,7 @@ from compiler.compress.choices import Choice, Keep, kept_choices
 from compiler.compress.coder import Coder
 from compiler.compress.layer import relative_error
 from compiler.compress.selection import select
-from compiler.quantise import Exponents
+from compiler.quantise import Exponents, evaluate
 from compiler.quantise.fold import folded_factors
 from compiler.quantise.revised import recorded, revised
 
@@ -58,34 +63,68 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a layer in the codec ``asked`` for comes to: its codec and why, ``stored_bytes`` it takes, and the ``error``
-    of the model if this layer alone is so."""
+    """What a layer comes to in those of a budget's codecs that it ``serves``: its codec and why, ``stored_bytes`` it
+    takes, and the ``error`` of the model if this layer alone is so."""
 
-    asked: Codec
+    serves: frozenset[Codec]
     choice: Choice
     layer: EncodedLayer
     stored_bytes: int
     error: float
 
 
+Taken = Mapping[str, Candidate]
+"""A candidate for every layer."""
+Whole = Callable[[Taken], float]
+"""The error of the model with all layers so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """How a budget was spent: the sum of all layers' errors alone, ``bound``, which no other choice within the budget
-    beats, what ``measure`` of error that is, and the budget in bytes."""
+    """How a budget was spent: the sum of all layers' errors alone, ``bound``, which no choice within the budget beats,
+    what ``measure`` of error that is, and the budget in bytes. ``whole``: the error of the whole model, the least of
+    ``tried`` choices; None if none was tried."""
 
-    candidates: Mapping[str, Candidate]
+    candidates: Taken
     error: float
     bound: float
     measure: str
     limit_bytes: int
+    whole: float | None = None
+    tried: int = 1
 
 
 OUTPUT_ERROR = "squared error over squared outputs, each layer alone"
 WEIGHT_ERROR = "squared error over squared weights, each layer alone: no samples"
 
 
-def spend(budget: Budget, candidates: Mapping[str, Sequence[Candidate]], measure: str) -> Spending:
-    """The choice with the least sum of errors; raises ``ConfigError`` with the range of budgets if none is possible."""
+def spend(
+    budget: Budget,
+    candidates: Mapping[str, Sequence[Candidate]],
+    measure: str,
+    whole: Whole | None = None,
+    progress: Progress | None = None,
+) -> Spending:
+    """The choice with the least sum of errors or, given ``whole``, the best of that and some others as whole models.
+
+    Raises ``ConfigError`` with the range of budgets if none is possible.
+    """
+    limit = _limit(budget, candidates)
+    best, bound = _least_sum(candidates, limit)
+    errors: list[float] = []
+    if whole is not None:
+        choices = [best, *_rivals(best, budget.codecs, candidates, limit)]
+        for done, taken in enumerate(choices):
+            if progress is not None:
+                progress(done, len(choices), "whole models")
+            errors.append(whole(taken))
+        best = choices[errors.index(min(errors))]
+    total = sum(each.error for each in best.values())
+    return Spending(best, total, min(bound, total), measure, limit, min(errors, default=None), max(len(errors), 1))
+
+
+def _limit(budget: Budget, candidates: Mapping[str, Sequence[Candidate]]) -> int:
+    """The budget in bytes; raises ``ConfigError`` if the smallest candidates do not fit."""
     weights = sum(math.prod(row[0].layer.shape) for row in candidates.values())
     sizes = [[each.stored_bytes for each in row] for row in candidates.values()]
     limit = budget.limit_bytes(weights)
@@ -95,9 +134,36 @@ def spend(budget: Budget, candidates: Mapping[str, Sequence[Candidate]], measure
             f"budget {float(budget.bits):g} bits a weight; allowed: at least {math.ceil(least * 10_000) / 10_000:g} "
             f"(from {float(most):.4g} on, every layer may have its largest codec)"
         )
-    found = select(sizes, [[each.error for each in row] for row in candidates.values()], limit)
-    picked = {name: row[pick] for pick, (name, row) in zip(found.picks, candidates.items(), strict=True)}
-    return Spending(picked, found.cost, found.bound, measure, limit)
+    return limit
+
+
+def _least_sum(candidates: Mapping[str, Sequence[Candidate]], limit: int) -> tuple[Taken, float]:
+    """The choice with the least sum of errors, and a bound on that; the smallest candidates must fit."""
+    sizes, errors = (
+        [[getattr(each, key) for each in row] for row in candidates.values()] for key in ("stored_bytes", "error")
+    )
+    found = select(sizes, errors, limit)
+    return {name: row[pick] for pick, (name, row) in zip(found.picks, candidates.items(), strict=True)}, found.bound
+
+
+def _rivals(
+    best: Taken, codecs: Sequence[Codec], candidates: Mapping[str, Sequence[Candidate]], limit: int
+) -> Iterator[Taken]:
+    """Other choices within ``limit`` that may make a better model: none of them twice, and not ``best``."""
+    known = {_key(best)}
+    for codec in codecs:
+        alone = {name: [each for each in row if codec in each.serves] for name, row in candidates.items()}
+        without = {name: [each for each in row if each.serves != {codec}] for name, row in candidates.items()}
+        for rows in (without, alone):
+            if all(rows.values()) and sum(min(each.stored_bytes for each in row) for row in rows.values()) <= limit:
+                taken, _ = _least_sum(rows, limit)
+                if _key(taken) not in known:
+                    known.add(_key(taken))
+                    yield taken
+
+
+def _key(taken: Taken) -> tuple[frozenset[Codec], ...]:
+    return tuple(each.serves for each in taken.values())
 
 
 def candidates(
@@ -116,26 +182,29 @@ def candidates(
     for done, (name, row) in enumerate(options.items()):
         if progress is not None:
             progress(done, len(options), name)
-        layers[name] = [coder.chosen(name, each) for each in row]
+        layers[name] = [coder.chosen(name, each) for each in row.values()]
     errors = _output_errors(coder, layers, values, exponents, samples, progress) if samples else _errors(coder, layers)
     return {
         name: [
-            Candidate(asked, (layer.codec, reason), layer, sum(layer_bytes(layer).values()), error)
-            for (asked, _), (layer, reason), error in zip(row, layers[name], errors[name], strict=True)
+            Candidate(serves, (layer.codec, reason), layer, sum(layer_bytes(layer).values()), error)
+            for serves, (layer, reason), error in zip(row, layers[name], errors[name], strict=True)
         ]
         for name, row in options.items()
     }
 
 
-def _options(coder: Coder, codecs: Sequence[Codec], keep: Keep) -> dict[str, list[Choice]]:
-    """A layer kept in a codec has no other; codecs that would be larger than int8 are int8, once."""
+def _options(coder: Coder, codecs: Sequence[Codec], keep: Keep) -> dict[str, dict[frozenset[Codec], Choice]]:
+    """The choices of each layer by the codecs they serve. A layer kept in a codec has no other; codecs that would be
+    larger than int8 are int8, once."""
 
-    def of(name: str) -> list[Choice]:
-        every = (coder.choice(name, each) for each in reversed(codecs))
-        return list({codec: (codec, reason) for codec, reason in every}.values())
+    def of(name: str) -> dict[frozenset[Codec], Choice]:
+        every = {codec: coder.choice(name, codec) for codec in codecs}
+        first = {codec: (codec, reason) for codec, reason in reversed(every.values())}
+        return {frozenset(each for each in codecs if every[each][0] == codec): first[codec] for codec in first}
 
     kept = kept_choices(coder.graph, keep)
-    return {name: [kept[name]] if name in kept else of(name) for name in weight_parameters(coder.graph)}
+    whole = frozenset(codecs)
+    return {name: {whole: kept[name]} if name in kept else of(name) for name in weight_parameters(coder.graph)}
 
 
 def _errors(coder: Coder, layers: Mapping[str, Sequence[Coded]]) -> dict[str, list[float]]:
@@ -163,9 +232,29 @@ def _output_errors(
             if progress is not None:
                 progress(number * len(layers) + done, len(tried) * len(layers), f"sensitivity of {name}")
             for index, (layer, _) in enumerate(row):
-                real = decoded_weight(layer).reshape(graph.parameters[name]) / factors.get(name, np.float32(1))
+                real = _real(coder, name, layer, factors)
                 errors[name][index] += squared_distance(revised(graph, tensors, {name: real}), wanted)
     return {name: (found / power if power else found).tolist() for name, found in errors.items()}
+
+
+def output_error(coder: Coder, values: Tensors, exponents: Exponents, samples: Sequence[Tensors]) -> Whole:
+    """Squared error of all outputs over their squares, both summed over the samples that layers are tried on alone."""
+    graph, tried = coder.graph, samples[:BUDGET_SAMPLES]
+    factors = dict(folded_factors(graph, exponents))
+    wanted = [evaluate(graph, values, sample) for sample in tried]
+    power = sum(float(np.square(each, dtype=np.float64).sum()) for outputs in wanted for each in outputs.values())
+
+    def whole(taken: Taken) -> float:
+        real = {name: _real(coder, name, each.layer, factors) for name, each in taken.items()}
+        found = (evaluate(graph, {**values, **real}, sample) for sample in tried)
+        return sum(map(squared_distance, found, wanted)) / (power or 1.0)
+
+    return whole
+
+
+def _real(coder: Coder, name: str, layer: EncodedLayer, factors: Tensors) -> npt.NDArray[np.float32]:
+    """What stands for the weight ``name`` in the float model."""
+    return decoded_weight(layer).reshape(coder.graph.parameters[name]) / factors.get(name, np.float32(1))
 
 
 def decoded_weight(layer: EncodedLayer) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ from accel.errors import ConfigError, ModelError, listed, nearest
 from accel.graph import Graph
 from accel.packed import Packed, Source, model_digest, plain_parameters
 from accel.packed_spool import Spool, SpooledLayers, SpooledParameters
-from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, spend
+from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, output_error, spend
 from compiler.compress.choices import Choice, Keep, codec_choices, kept_choices
 from compiler.compress.coder import Coder, float32
 from compiler.compress.layer import relative_error
@@ -120,7 +120,8 @@ def compress(
     spending: Spending | None = None
     if isinstance(codec, Budget):
         tried = candidates(coder, codec.codecs, keep, weights, exponents, calibration, progress)
-        spending = spend(codec, tried, OUTPUT_ERROR if calibration else WEIGHT_ERROR)
+        whole = output_error(coder, weights, exponents, calibration) if calibration else None
+        spending = spend(codec, tried, OUTPUT_ERROR if calibration else WEIGHT_ERROR, whole, progress)
         layers.update((name, each.layer) for name, each in spending.candidates.items())
         reasons = {name: each.choice[1] for name, each in spending.candidates.items()}
         reports = [layer_report(name, coder.matrix(name), layers[name], reasons[name]) for name in reasons]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -36,8 +37,11 @@ MISSING: tuple[Missing, ...] = ("error", "random", "model")
 """What to do about parameters that the checkpoint lacks: refuse, draw them at random, take the model's own."""
 
 BARE_NAME = "layers"
-EXPORTED_SUFFIX = re.compile(r"(_palettized|_quantized|_cast|_to|_fp16|_fp32|_\d+)+$")
+_EXPORTED = r"_palettized|_quantized|_cast|_to|_fp16|_fp32"
+EXPORTED_SUFFIX = re.compile(rf"({_EXPORTED}|_\d+)+$")
 """What coremltools appends to the names of constants."""
+EXPORTED_WORDS = re.compile(rf"({_EXPORTED})({_EXPORTED}|_\d+)*$")
+"""The same where no model says whether a number at the end is the name's own."""
 
 Progress = Callable[[int, int, str], None]
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -82,10 +86,11 @@ def import_bare(
     """Without a graph: every layer is a matrix product of its own with one row of input. Its bias comes along."""
     builder = GraphBuilder(BARE_NAME)
     outputs, biases = [], {}
+    checkpoint = _without_suffixes(checkpoint) if checkpoint.flat_names else checkpoint
     for name, layer in checkpoint.layers.items():
         out, reduction = layer.matrix_shape
         operands = [builder.input(f"{name}:in", (1, reduction)), builder.parameter(name, (out, reduction))]
-        bias = checkpoint.tensors.get(f"{name.removesuffix('.weight')}.bias")
+        bias = checkpoint.tensors.get(_bias_name(name, "_" if checkpoint.flat_names else "."))
         if bias is not None and bias.shape == (out,):
             biases[f"{name}:bias"] = bias.astype(np.float32)
             operands.append(builder.parameter(f"{name}:bias", (out,)))
@@ -224,6 +229,20 @@ def _named(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[dict[str, F
     full = _full_names((*checkpoint.layers, *checkpoint.tensors), flat)
     layers = {full[name]: layer for name, layer in checkpoint.layers.items()}
     return layers, {full[name]: array for name, array in checkpoint.tensors.items()}
+
+
+def _without_suffixes(checkpoint: Checkpoint) -> Checkpoint:
+    """Under the names from before the export, where that does not make two names one."""
+    names = (*checkpoint.layers, *checkpoint.tensors)
+    short = {name: EXPORTED_WORDS.sub("", name) for name in names}
+    taken = Counter(short.values())
+    own = {name: each if each and taken[each] == 1 else name for name, each in short.items()}
+    layers = {own[name]: layer for name, layer in checkpoint.layers.items()}
+    return replace(checkpoint, layers=layers, tensors={own[name]: array for name, array in checkpoint.tensors.items()})
+
+
+def _bias_name(weight: str, dot: str) -> str:
+    return f"{weight.removesuffix(f'{dot}weight')}{dot}bias"
 
 
 def _full_names(names: tuple[str, ...], flat: Mapping[str, str]) -> dict[str, str]:
