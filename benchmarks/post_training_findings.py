@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accel.calibration import BUDGET_SAMPLES
+
 CODECS = (  # unless others are asked for
     "int8",
     "int4",
@@ -16,7 +18,7 @@ CODECS = (  # unless others are asked for
     "mvq:k=256,d=8,nm=4:8",
     "ssvq:k=16,d=8",
 )
-SAMPLES, HELD_BACK = 1, 6  # inputs of each model: that layers are coded alone on, and that whole models are judged on
+SAMPLES, HELD_BACK = BUDGET_SAMPLES, 6  # inputs of each model: that budgets are decided on, and that they are judged on
 
 
 @dataclass(frozen=True, slots=True)
