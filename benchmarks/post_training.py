@@ -1,9 +1,9 @@
 """``python -m benchmarks post_training``: what each codec does to trained networks before any training, layer by layer.
 
 Every weight of some zoo models is coded in each of some codecs. Errors are relative and squared: of a layer's weights,
-of the model's outputs with one layer coded alone (on ``SAMPLES`` of calibration), and of its outputs with all layers
-coded, on ``HELD_BACK`` inputs that neither calibration nor the choice of codecs has seen. Activations stay float32:
-this is about weights.
+of the model's outputs with one layer coded alone (on ``BUDGET_SAMPLES`` of calibration), and of its outputs with all
+layers coded, on ``HELD_BACK`` inputs that neither calibration nor the choice of codecs has seen. Activations stay
+float32: this is about weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from accel.codecs import Codec, parse_codec
 from accel.graph import Graph
 from accel.packed import weight_parameters
-from benchmarks.post_training_findings import CODECS, HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_findings import CODECS, HELD_BACK, Findings, Layer, Outcome, Weighing
 from benchmarks.post_training_kept import drop_kept, kept_findings
 from benchmarks.post_training_page import write_page
 from benchmarks.post_training_tables import tables
@@ -105,7 +105,7 @@ def findings(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Fin
     """Everything about one model (run in a process of its own)."""
     subject = thin_resnet() if name == "resnet50_thin" else SUBJECTS[name]()
     codecs = tuple(map(parse_codec, spellings))
-    samples, inputs = subject.calibration[:SAMPLES], subject.inputs[:HELD_BACK]
+    samples, inputs = subject.calibration, subject.inputs[:HELD_BACK]
     wanted = [_outputs(subject, subject.weights, each) for each in inputs]
     coder = Coder(subject.graph, subject.weights, "channel", "out", 0)
     options = candidates(coder, codecs, (), subject.weights, {}, samples, _progress(name))

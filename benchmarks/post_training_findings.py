@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accel.calibration import BUDGET_SAMPLES
-
 CODECS = (  # unless others are asked for
     "int8",
     "int4",
@@ -18,7 +16,7 @@ CODECS = (  # unless others are asked for
     "mvq:k=256,d=8,nm=4:8",
     "ssvq:k=16,d=8",
 )
-SAMPLES, HELD_BACK = BUDGET_SAMPLES, 6  # inputs of each model: that budgets are decided on, and that they are judged on
+HELD_BACK = 6  # inputs of each model that no choice has seen, on which all are judged
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel.atomic import write_text
+from accel.calibration import BUDGET_SAMPLES, WHOLE_SAMPLES
 from accel.codecs import CODECS as KINDS
 from accel.plots import MARKERS, log_axis, new_figure, short_log_axis, write_figure
 from accel.reporting import Table, to_csv
 from benchmarks.markdown import command, markdown
-from benchmarks.post_training_findings import CODECS, HELD_BACK, SAMPLES
+from benchmarks.post_training_findings import CODECS, HELD_BACK
 from benchmarks.post_training_tables import UNIFORM, bits, layer_table
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ float32, so that only weights are judged. LEFT_OUT
   Above about 0.5 a model is broken, and differences mean little. resnet50_thin answers with two probabilities next to 0
   and 1: its outputs here are what its last layer reads and gives.
 * *Layers*: squared error over squares of each layer's weights. What hurts most is told by coding one layer at a time
-  and measuring the outputs on {SAMPLES} of the calibration samples; budgets choose by the same errors.
+  and measuring the outputs on {BUDGET_SAMPLES} of the calibration samples; budgets choose by the same errors.
 * *Bits* count codebooks, scales and padding. A layer for which a codec would take more than int8 is int8, and depthwise
   convolutions go without split signs where a plain codebook is better: *layers in another codec*.
 * *Budget*: `accel compress --budget` with all codecs of the table to choose from and as many bytes as one of them
   takes. The integer program minimises the sum of the errors that each layer makes alone; no choice within the bytes
   has a sum below *bound*. That errors add up is an assumption, so its choice is held against those it makes without
-  one of the codecs each and against each codec for all layers, on the same samples: the best whole model is taken,
-  whatever its sum.
+  one of the codecs each and against each codec for all layers: the whole model that is best on {WHOLE_SAMPLES} samples
+  is taken, whatever its sum.
 * *Weighed*: `accel compress --weighted`, for vectors along output channels and along the reduction.
 
 ![Output error against stored bits](post_training.png)

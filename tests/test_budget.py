@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from accel.calibration import BUDGET_SAMPLES
+from accel.calibration import BUDGET_SAMPLES, WHOLE_SAMPLES
 from accel.cli import main
 from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Int4, Int8
 from accel.codecs.base import to_vectors
@@ -48,7 +48,7 @@ def network():
     out = build.op("gemm", build.op("relu", wide), build.parameter("head.weight", (40, 96)), name="head")
     graph = build.build(out)
     weights = {name: gaussian(*shape, seed=i) for i, (name, shape) in enumerate(graph.parameters.items())}
-    return graph, weights, random_samples(graph, 3)
+    return graph, weights, random_samples(graph, WHOLE_SAMPLES + 1)
 
 
 # --- moments ---------------------------------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_the_whole_model_is_that_of_all_layers_coded():
     result = compress(graph, weights, Budget(2.9, CODECS), calibration=samples)
     real = packed_values(result.packed)
     error = power = 0.0
-    for sample in samples[:BUDGET_SAMPLES]:
+    for sample in samples[:WHOLE_SAMPLES]:
         (wanted,) = evaluate(graph, weights, sample).values()
         (coded,) = evaluate(graph, real, sample).values()
         error += float(np.square(coded - wanted, dtype=float).sum())

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from accel.calibration import BUDGET_SAMPLES
 from accel.graph import GraphBuilder
 from benchmarks import post_training_kept
 from benchmarks.post_training import without_softmax
-from benchmarks.post_training_findings import CODECS, HELD_BACK, SAMPLES, Findings, Layer, Outcome, Weighing
+from benchmarks.post_training_findings import CODECS, HELD_BACK, Findings, Layer, Outcome, Weighing
 from benchmarks.post_training_kept import drop_kept, kept_findings
 from benchmarks.post_training_page import error_figure, introduction
 from compiler.quantise.floating import evaluate
@@ -84,7 +85,7 @@ def test_the_page_says_what_it_rests_on_and_what_it_leaves_out() -> None:
     text = introduction([findings(0.5)])
     assert "Not measured here: int4, vq, ssvq, mvq, lr2vq, rvq." in text
     assert f"on {HELD_BACK} inputs a model" in text
-    assert f"on {SAMPLES} of the calibration samples" in text
+    assert f"on {BUDGET_SAMPLES} of the calibration samples" in text
 
 
 def coded(codec: str, error: float) -> Outcome:

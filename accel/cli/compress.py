@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from accel.calibration import BUDGET_SAMPLES
+from accel.calibration import BUDGET_SAMPLES, WHOLE_SAMPLES
 from accel.cli.options import (
     add_calibration,
     add_compression,
@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BITS",
         type=float,
         help="stored bits a weight on average, codebooks and scales included: each layer gets one of --codecs, by the "
-        f"error of the outputs on the first {BUDGET_SAMPLES} samples of --calibrate, or that of the weights without",
+        f"error of the outputs on the first {BUDGET_SAMPLES} samples of --calibrate (whole models on {WHOLE_SAMPLES}), "
+        "or that of the weights without",
     )
     parser.add_argument("--codecs", metavar="CODEC", nargs="+", help="what --budget may choose from")
     parser.add_argument(
@@ -194,7 +195,10 @@ def _spending_notes(spending: Spending | None) -> Iterator[str]:
             f"within it to less than {spending.bound:.4g} ({spending.measure})"
         )
     if spending is not None and spending.whole is not None:
-        yield f"error of the whole model on these samples: {spending.whole:.4g}, the least of {spending.tried} choices"
+        yield (
+            f"error of the whole model on up to {WHOLE_SAMPLES} samples: {spending.whole:.4g}, the least of "
+            f"{spending.tried} choices"
+        )
 
 
 def _calibration(packed: Packed) -> dict[str, Any] | None:

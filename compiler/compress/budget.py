@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from accel.calibration import BUDGET_SAMPLES
+from accel.calibration import BUDGET_SAMPLES, WHOLE_SAMPLES
 from accel.codecs import Codec, EncodedLayer, layer_bytes
 from accel.errors import ConfigError
 from accel.packed import weight_parameters
@@ -238,8 +238,8 @@ def _output_errors(
 
 
 def output_error(coder: Coder, values: Tensors, exponents: Exponents, samples: Sequence[Tensors]) -> Whole:
-    """Squared error of all outputs over their squares, both summed over the samples that layers are tried on alone."""
-    graph, tried = coder.graph, samples[:BUDGET_SAMPLES]
+    """Squared error of all outputs over their squares, both summed over the first ``WHOLE_SAMPLES``."""
+    graph, tried = coder.graph, samples[:WHOLE_SAMPLES]
     factors = dict(folded_factors(graph, exponents))
     wanted = [evaluate(graph, values, sample) for sample in tried]
     power = sum(float(np.square(each, dtype=np.float64).sum()) for outputs in wanted for each in outputs.values())
