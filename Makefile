@@ -77,7 +77,7 @@ $(VENV)/pyvenv.cfg: $(BROKEN)
 	[ "$$python" != none ] || { echo "make: $$found $(NO_VENV)" >&2; exit 1; }; \
 	echo "making $(VENV) with $$python ($$($$python --version))"; rm -rf $(VENV); $$python -m venv $(VENV)
 
-EXTRAS := sweep,torch,rtl,docs,test
+EXTRAS := sweep,torch,quality,rtl,docs,test
 
 # The build backend comes first, so that pip needs no network to build this project again. Extras are then those of the
 # installed project, by its name: what of them comes as source brings a build backend of its own.
