@@ -41,6 +41,12 @@ class Program:
             else:
                 self._store(binding.value, *given)
 
+    def constant(self, block: Any, name: str, array: np.ndarray) -> None:
+        """A float32 tensor that is no weight."""
+        operation = block.operations.add(type="const")
+        operation.outputs.add(name=name)
+        self._store(operation.attributes.add(key="val").value, array.astype(np.float32), FLOAT32)
+
     def _store(self, value: Any, array: np.ndarray, number: int) -> None:
         value.type.tensorType.dataType = number
         for size in array.shape:

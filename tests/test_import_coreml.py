@@ -103,11 +103,36 @@ def test_weights_are_those_of_main(names: tuple[str, ...], tmp_path: Path, capsy
 def test_names_that_would_be_one_without_their_suffixes_keep_them(tmp_path: Path) -> None:
     program = Program()
     block = program.function()
-    for name in ("q_to_fp16", "q_cast", "k_1_to_fp16_0_palettized", "v_2", "_cast"):
+    for name in ("q_to_fp16", "q_palettized_0", "k_1_to_fp16_0_palettized", "v_2", "key_cast", "_cast_fp16"):
         program.table(block, name)
     _, checkpoint = read_foreign(Path(program.archive(tmp_path / "m.mlpackage.zip")))
     layers = import_bare(checkpoint, Options(), {}).packed.layers
-    assert list(layers) == ["q_to_fp16", "q_cast", "k_1", "v_2", "_cast"]
+    assert list(layers) == ["q_to_fp16", "q_palettized_0", "k_1", "v_2", "key_cast", "_cast_fp16"]
+
+
+def test_biases_are_what_operators_add_not_what_is_called_so(tmp_path: Path) -> None:
+    """``gate_bias`` is added by something else; ``twice`` has two; ``plain`` has none; ``far`` has one behind casts."""
+    program = Program()
+    block = program.function()
+    for name in ("gate_weight", "twice_weight", "plain_weight", "far_weight_to_fp16_palettized"):
+        program.table(block, name)
+    names = ("gate_bias", "linear_0_bias_0", "twice_bias", "other_bias", "plain_bias", "far_0_to_fp16")
+    for value, name in enumerate(names):
+        program.constant(block, name, np.full(8, value))
+    for name, source in (("cast_0", "far_weight_to_fp16_palettized"), ("cast_1", "far_0_to_fp16")):
+        program.operation(block, "cast", name, x=source)
+    pairs = {
+        "gate_weight": "linear_0_bias_0", "twice_weight": "twice_bias", "cast_0": "cast_1", "plain_weight": None,
+    }  # fmt: skip
+    for index, (weight, bias) in enumerate([*pairs.items(), ("twice_weight", "other_bias")]):
+        given = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+        program.operation(block, "linear", f"y{index}", x="image", **given)
+    _, checkpoint = read_foreign(Path(program.archive(tmp_path / "m.mlpackage.zip")))
+    found = import_bare(checkpoint, Options(), {})
+    assert set(found.packed.layers) == {"gate_weight", "twice_weight", "plain_weight", "far_weight"}
+    biases = {name: value.tolist() for name, value in found.packed.parameters.items()}
+    assert biases == {"gate_weight:bias": [1.0] * 8, "far_weight:bias": [5.0] * 8}
+    assert found.notes == ("no graph: 4 uncompressed tensors left out (--arch MODEL maps them)",)
 
 
 def test_functions_without_main(tmp_path: Path, capsys: Captured) -> None:

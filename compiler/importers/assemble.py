@@ -37,11 +37,10 @@ MISSING: tuple[Missing, ...] = ("error", "random", "model")
 """What to do about parameters that the checkpoint lacks: refuse, draw them at random, take the model's own."""
 
 BARE_NAME = "layers"
-_EXPORTED = r"_palettized|_quantized|_cast|_to|_fp16|_fp32"
-EXPORTED_SUFFIX = re.compile(rf"({_EXPORTED}|_\d+)+$")
+EXPORTED_SUFFIX = re.compile(r"(_palettized|_quantized|_cast|_to|_fp16|_fp32|_\d+)+$")
 """What coremltools appends to the names of constants."""
-EXPORTED_WORDS = re.compile(rf"({_EXPORTED})({_EXPORTED}|_\d+)*$")
-"""The same where no model says whether a number at the end is the name's own."""
+SURELY_EXPORTED = re.compile(r"((_to_fp\d\d|_cast_fp\d\d|_palettized|_quantized)(_\d+)*)+$")
+"""The same, where no model says whether a number or a word at the end is the name's own."""
 
 Progress = Callable[[int, int, str], None]
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -85,17 +84,18 @@ def import_bare(
 ) -> Imported:
     """Without a graph: every layer is a matrix product of its own with one row of input. Its bias comes along."""
     builder = GraphBuilder(BARE_NAME)
-    outputs, biases = [], {}
+    outputs, biases, used = [], {}, set()
     checkpoint = _without_suffixes(checkpoint) if checkpoint.flat_names else checkpoint
     for name, layer in checkpoint.layers.items():
         out, reduction = layer.matrix_shape
         operands = [builder.input(f"{name}:in", (1, reduction)), builder.parameter(name, (out, reduction))]
-        bias = checkpoint.tensors.get(_bias_name(name, "_" if checkpoint.flat_names else "."))
+        bias = checkpoint.tensors.get(checkpoint.bias_name(name))
         if bias is not None and bias.shape == (out,):
+            used.add(checkpoint.bias_name(name))
             biases[f"{name}:bias"] = bias.astype(np.float32)
             operands.append(builder.parameter(f"{name}:bias", (out,)))
         outputs.append(builder.op("gemm", *operands, name=name))
-    unused = len(checkpoint.tensors) - len(biases)
+    unused = len(checkpoint.tensors) - len(used)
     note = (f"no graph: {unused} uncompressed tensors left out (--arch MODEL maps them)",) if unused else ()
     values = biases | {name: layer.values() for name, layer in checkpoint.layers.items()}
     layers = {name: (layer, np.ones(1, np.float32)) for name, layer in checkpoint.layers.items()}
@@ -234,15 +234,13 @@ def _named(checkpoint: Checkpoint, wanted: tuple[str, ...]) -> tuple[dict[str, F
 def _without_suffixes(checkpoint: Checkpoint) -> Checkpoint:
     """Under the names from before the export, where that does not make two names one."""
     names = (*checkpoint.layers, *checkpoint.tensors)
-    short = {name: EXPORTED_WORDS.sub("", name) for name in names}
+    short = {name: SURELY_EXPORTED.sub("", name) for name in names}
     taken = Counter(short.values())
     own = {name: each if each and taken[each] == 1 else name for name, each in short.items()}
     layers = {own[name]: layer for name, layer in checkpoint.layers.items()}
-    return replace(checkpoint, layers=layers, tensors={own[name]: array for name, array in checkpoint.tensors.items()})
-
-
-def _bias_name(weight: str, dot: str) -> str:
-    return f"{weight.removesuffix(f'{dot}weight')}{dot}bias"
+    tensors = {own[name]: array for name, array in checkpoint.tensors.items()}
+    biases = {own[weight]: own[bias] for weight, bias in checkpoint.biases.items()}
+    return replace(checkpoint, layers=layers, tensors=tensors, biases=biases)
 
 
 def _full_names(names: tuple[str, ...], flat: Mapping[str, str]) -> dict[str, str]:

@@ -45,6 +45,7 @@ def _read(package: Package) -> Checkpoint:
     tables: set[str] = set()
     values = _Values(package)
     operations, notes = _operations(package)
+    biases = _biases(operations)
     for operation in operations:
         name = operation.outputs[0].name if operation.outputs else ""
         try:
@@ -62,7 +63,8 @@ def _read(package: Package) -> Checkpoint:
             raise ModelError(f"layer '{name}': {error}") from error
     if alone := sorted(scaled.keys() - tables):
         raise ModelError(f"layer '{alone[0]}': {_unreadable(SCALED)}")
-    return Checkpoint(layers, tensors, flat_names=True, notes=notes)
+    paired = {weight: bias for weight, bias in biases.items() if weight in layers and bias in tensors}
+    return Checkpoint(layers, tensors, flat_names=True, notes=notes, biases=paired)
 
 
 def _unreadable(operator: str) -> ModelError:
@@ -89,6 +91,20 @@ def _block(function: Any) -> Sequence[Any]:
     if twice := [name for name, count in made.items() if count > 1]:
         raise ModelError(f"{made[twice[0]]} operations make a result called '{twice[0]}'; expected one")
     return operations
+
+
+def _biases(operations: Sequence[Any]) -> dict[str, str]:
+    """Constants that operators add to what they multiply by a weight, by that weight; none of weights with several."""
+    casts: dict[str, str] = {}
+    found: dict[str, set[str]] = {}
+    for operation in operations:
+        named = {entry.key: binding.name for entry in operation.inputs for binding in entry.value.arguments}
+        if operation.type == "cast":
+            casts.update((output.name, named.get("x", "")) for output in operation.outputs)
+        elif weight := named.get("weight"):
+            bias = named.get("bias", "")
+            found.setdefault(casts.get(weight, weight), set()).add(casts.get(bias, bias))
+    return {weight: bias for weight, several in found.items() for bias in several if bias and len(several) == 1}
 
 
 class _Values:

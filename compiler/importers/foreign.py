@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,7 @@ class Checkpoint:
 
     ``folded_norms``: batch normalisations hold gain and offset alone, with statistics 0 and 1. ``flat_names``: names
     lost their dots, and have what the exporter appended (``fc_weight_cast_fp16`` for ``fc.weight``). ``notes`` say what
-    of the file was left out.
+    of the file was left out. ``biases``: tensors that are layers' biases, by layer, where names do not tell.
     """
 
     layers: Mapping[str, ForeignLayer]
@@ -182,3 +182,8 @@ class Checkpoint:
     folded_norms: bool = False
     flat_names: bool = False
     notes: tuple[str, ...] = ()
+    biases: Mapping[str, str] = field(default_factory=dict)
+
+    def bias_name(self, layer: str) -> str:
+        """The tensor that would be the bias of ``layer``; "" for none."""
+        return self.biases.get(layer, "") if self.flat_names else f"{layer.removesuffix('.weight')}.bias"
