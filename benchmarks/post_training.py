@@ -35,16 +35,21 @@ from compiler.compress.budget import (
     OUTPUT_ERROR,
     Budget,
     Candidate,
-    Tensors,
     candidates,
-    decoded_weight,
-    output_error,
     spend,
-    squared_distance,
 )
 from compiler.compress.coder import Coder
 from compiler.compress.layer import relative_error
 from compiler.compress.moments import second_moments
+from compiler.compress.output_error import (
+    FloatModel,
+    Tensors,
+    WholeModel,
+    decoded_weight,
+    relative,
+    squared,
+    squared_distance,
+)
 from compiler.frontend import load_model
 from compiler.quantise import evaluate
 
@@ -108,7 +113,8 @@ def findings(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Fin
     samples, inputs = subject.calibration, subject.inputs[:HELD_BACK]
     wanted = [_outputs(subject, subject.weights, each) for each in inputs]
     coder = Coder(subject.graph, subject.weights, "channel", "out", 0)
-    options = candidates(coder, codecs, (), subject.weights, {}, samples, _progress(name))
+    model = FloatModel(subject.graph, subject.weights, {})
+    options = candidates(coder, codecs, (), model, samples, _progress(name))
 
     def outcome(label: str, taken: Mapping[str, Candidate], bound: float = 0.0) -> Outcome:
         layers = tuple(_layer(coder, name, each) for name, each in taken.items())
@@ -116,7 +122,7 @@ def findings(name: str, spellings: Sequence[str], weighed: Sequence[str]) -> Fin
         return Outcome(label, sum(each.stored_bytes for each in layers), error, layers, bound)
 
     uniform = [outcome(str(codec), _uniform(options, codec)) for codec in codecs]
-    whole = output_error(coder, subject.weights, {}, samples)
+    whole = WholeModel.of(model, tuple(options), samples)
     weights = sum(each.weights for each in uniform[0].layers)
     budgets = []
     for own in uniform:
@@ -159,8 +165,8 @@ def _held_back(subject: Subject, layers: Mapping[str, Any], inputs: Sequence[Any
     values, error, power = {**subject.weights, **decoded}, 0.0, 0.0
     for each, outputs in zip(inputs, wanted, strict=True):
         error += squared_distance(_outputs(subject, values, each), outputs)
-        power += sum(float(np.square(output, dtype=np.float64).sum()) for output in outputs.values())
-    return error / power
+        power += squared(outputs)
+    return relative(error, power)
 
 
 def _outputs(subject: Subject, values: Tensors, each: npt.NDArray[Any]) -> Tensors:

@@ -1,20 +1,29 @@
 """Budgets of bits: exact, kept, and spent as well as they can be."""
 
-import ctypes
 import itertools
+import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.optimize
 
 from accel.calibration import BUDGET_SAMPLES, WHOLE_SAMPLES
 from accel.cli import main
 from accel.codecs import SSVQ, VQ, Int4, Int8
-from accel.errors import ConfigError
+from accel.errors import ConfigError, ModelError
 from accel.graph import GraphBuilder
 from compiler.compress import Budget, compress, compress_layer
 from compiler.compress.budget import Candidate, spend
-from compiler.compress.selection import select
+from compiler.compress.output_error import (
+    LARGEST,
+    FloatModel,
+    WholeModel,
+    decoded_weight,
+    relative,
+    squared,
+    squared_distance,
+)
 from compiler.quantise import evaluate, packed_values, random_samples
 
 
@@ -40,60 +49,6 @@ def network():
     graph = build.build(out)
     weights = {name: gaussian(*shape, seed=i) for i, (name, shape) in enumerate(graph.parameters.items())}
     return graph, weights, random_samples(graph, WHOLE_SAMPLES + 1)
-
-
-def best_of_all(sizes, costs, limit):
-    """The least cost of any selection within ``limit``."""
-    every = zip(itertools.product(*sizes), itertools.product(*costs), strict=True)
-    return min(sum(row) for taken, row in every if sum(taken) <= limit)
-
-
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("floor", [None, 1e-8, 1e-12, 1e-16, 0.0])
-@pytest.mark.parametrize("worst", [1.0, 1e8, 1e30])
-def test_selections_are_the_best_of_all(seed, floor, worst):
-    """Errors of many sizes; with a ``floor``, a codec that the weights are already in; outputs that are not finite."""
-    rng = np.random.default_rng(seed)
-    sizes = [rng.integers(1, 100, rng.integers(2, 5)).tolist() for _ in range(5)]
-    costs = [(rng.random(len(row)) * 10.0 ** rng.integers(-6, 2)).tolist() for row in sizes]
-    for taken, row in zip(sizes, costs, strict=True):
-        if floor is not None:
-            row[taken.index(max(taken))] = floor * rng.random()
-        row[rng.integers(len(row))] *= worst
-    limit = int(sum(map(min, sizes)) * 1.2 + 10)
-    found = select(sizes, costs, limit)
-    best = best_of_all(sizes, costs, limit)
-    assert sum(row[pick] for row, pick in zip(sizes, found.picks, strict=True)) <= limit
-    assert found.cost == sum(row[pick] for row, pick in zip(costs, found.picks, strict=True))
-    assert found.cost == pytest.approx(best, rel=1e-4, abs=0)
-    assert best * (1 - 2e-4) <= found.bound <= best * (1 + 1e-9)
-
-
-def test_layers_without_a_good_candidate_leave_the_others_their_best():
-    """However large what every candidate of one layer costs, the differences of others count."""
-    for never in (1e30, float("inf")):
-        assert select([[9, 1], [9, 5, 1]], [[never, never], [0.1, 0.2, 0.3]], 7).picks == (1, 1)
-        assert select([[9, 1], [9, 5, 1]], [[0.1, never], [0.1, 0.2, 0.3]], 14).picks == (0, 1)
-
-
-def test_selecting_prints_nothing(monkeypatch, capfd):
-    """Not what the solver's C code prints to a buffer of its own either: standard output may be JSON."""
-    library, real = ctypes.CDLL(None), scipy.optimize.milp
-
-    def talkative(*arguments, **options):
-        library.puts(b"debugging")
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(scipy.optimize, "milp", talkative)
-    library.puts(b"data")
-    assert select([[3, 2]], [[0.0, 1.0]], 2).picks == (1,)
-    library.puts(b"more data")
-    library.fflush(None)
-    assert capfd.readouterr().out == "data\nmore data\n"
-
-
-def test_selections_without_errors():
-    assert select([[3, 2]], [[0.0, 0.0]], 2).picks == (1,)
 
 
 def test_budgets_of_bytes_are_exact():
@@ -127,11 +82,11 @@ def test_budgets_are_kept_and_no_worse_than_one_codec(calibrated):
     exact = compress(graph, weights, Budget.of_bytes(stored, count, (Int4(),)), calibration=given)
     assert exact.spending.limit_bytes == stored
     if calibrated:
-        assert more.spending.whole < same.spending.whole <= uniform.spending.whole
-        assert same.spending.tried > uniform.spending.tried == 1
+        assert more.spending.whole_error < same.spending.whole_error <= uniform.spending.whole_error
+        assert same.spending.choices > uniform.spending.choices == 1
     else:
         assert more.spending.error < same.spending.error <= uniform.spending.error
-        assert same.spending.whole is None
+        assert (same.spending.whole_error, same.spending.choices, same.spending.samples) == (None, 0, 0)
     measure = "outputs" if calibrated else "weights"
     assert more.spending.measure.startswith(f"squared error over squared {measure}")
 
@@ -151,28 +106,85 @@ def test_sensitivity_is_the_error_of_the_model_with_one_layer_coded():
         assert found.error == pytest.approx(error / power, rel=1e-4)
 
 
+def relative_error(found, wanted):
+    """Of lists of arrays: squared distance over squares, both summed."""
+    pairs = list(zip(found, wanted, strict=True))
+    return sum(float(np.square(a - b, dtype=float).sum()) for a, b in pairs) / sum(
+        float(np.square(b, dtype=float).sum()) for _, b in pairs
+    )
+
+
+def outputs(graph, values, samples):
+    return [array for sample in samples for array in evaluate(graph, values, sample).values()]
+
+
 def test_the_whole_model_is_that_of_all_layers_coded():
     graph, weights, samples = network()
-    result = compress(graph, weights, Budget(2.9, CODECS), calibration=samples)
-    real = packed_values(result.packed)
-    error = power = 0.0
-    for sample in samples[:WHOLE_SAMPLES]:
-        (wanted,) = evaluate(graph, weights, sample).values()
-        (coded,) = evaluate(graph, real, sample).values()
-        error += float(np.square(coded - wanted, dtype=float).sum())
-        power += float(np.square(wanted, dtype=float).sum())
-    assert result.spending.whole == pytest.approx(error / power, rel=1e-4)
+    spending = compress(graph, weights, Budget(2.9, CODECS), calibration=samples).spending
+    real = packed_values(compress(graph, weights, Budget(2.9, CODECS), calibration=samples).packed)
+    tried = samples[:WHOLE_SAMPLES]
+    expected = relative_error(outputs(graph, real, tried), outputs(graph, weights, tried))
+    assert spending.whole_error == pytest.approx(expected, rel=1e-4)
+    assert spending.samples == WHOLE_SAMPLES
+
+
+def test_in_the_whole_model_the_table_of_a_tied_embedding_stays():
+    """Its twin has the table twice: as it is where rows are taken from it, coded where it is multiplied by."""
+
+    def tied(own_table):
+        build = GraphBuilder("tied")
+        table = build.parameter("table", (48, 64))
+        x = build.op("embedding", table, build.input("ids", (1, 6)))
+        x = build.op("gemm", x, build.parameter("w", (64, 64)))
+        return build.build(build.op("gemm", x, build.parameter("own", (48, 64)) if own_table else table))
+
+    graph, weights = tied(False), {"table": gaussian(48, 64), "w": gaussian(64, 64, seed=1)}
+    samples = [{"ids": np.random.default_rng(seed).integers(0, 48, (1, 6))} for seed in range(3)]
+    result = compress(graph, weights, Budget(4.6, (Int4(), VQ(16, 4), VQ(16, 2))), calibration=samples)
+    real = {name: decoded_weight(layer) for name, layer in result.packed.layers.items()}
+    found = outputs(tied(True), {**weights, "w": real["w"], "own": real["table"]}, samples)
+    expected = relative_error(found, outputs(graph, weights, samples))
+    assert result.spending.whole_error == pytest.approx(expected, rel=1e-4)
+    assert (result.spending.samples, result.spending.choices > 1) == (3, True)
+
+
+def test_samples_whose_outputs_are_not_finite_do_not_count():
+    graph, weights, (first, second, third, *_) = network()
+    bad = {name: np.full_like(array, 1e38) for name, array in second.items()}
+    budget = Budget(2.9, CODECS)
+    found, alone = (compress(graph, weights, budget, calibration=each).spending for each in ([bad, first], [first]))
+    assert math.isfinite(found.whole_error) and math.isfinite(found.error) and found.samples == 1
+    layers = {name: each.layer for name, each in found.candidates.items()}
+    model = FloatModel(graph, weights, {})
+    assert WholeModel.of(model, tuple(layers), [bad, third]).error(layers) == WholeModel.of(
+        model, tuple(layers), [third]
+    ).error(layers)
+    assert alone.samples == 1
+    with pytest.raises(ModelError, match="NaN or infinite on all 2 samples that errors are measured on"):
+        compress(graph, weights, budget, calibration=[bad, bad])
+
+
+def test_outputs_that_are_not_finite_are_the_largest_error():
+    wanted = {"y": np.full(4, 1e18, np.float32)}
+    for number in (np.inf, np.nan):
+        distance = squared_distance({"y": np.array([1e18, 1e18, 1e18, number], np.float32)}, wanted)
+        assert relative(distance, squared(wanted)) == LARGEST
+    assert relative(4.0, 0.0) == 4.0
 
 
 def made_up(rng, codecs, layers=3):
-    """Candidates of random sizes and errors; in the last layer the first two codecs come to the same."""
+    """Candidates of random sizes and errors; in the last layers the first two codecs come to the same: known as one
+    candidate, and as two in one codec."""
     layer = compress_layer(gaussian(8, 8), Int8(), "channel", "out", 0)
 
     def candidate(*serves):
-        return Candidate(frozenset(serves), (Int8(), ""), layer, int(rng.integers(1, 50)), float(rng.random()))
+        size, error = int(rng.integers(1, 50)), float(rng.random())
+        return Candidate(frozenset(serves), (serves[0], ""), replace(layer), size, error)
 
     rows = {f"l{index}": [candidate(codec) for codec in codecs] for index in range(layers)}
-    return {**rows, "last": [candidate(*codecs[:2]), *(candidate(codec) for codec in codecs[2:])]}
+    first = candidate(codecs[0])
+    same = [first, replace(first, serves=frozenset(codecs[1:2])), candidate(codecs[2])]
+    return {**rows, "one": [candidate(*codecs[:2]), candidate(codecs[2])], "two": same}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -185,30 +197,30 @@ def test_the_best_whole_model_of_several_choices_is_taken(seed):
     limit = int(np.median(list(size.values())))
     fitting = [row for row in every if size[id(row)] <= limit]
 
-    def serving(row):
-        return tuple(each.serves for each in row.values())
+    def chosen(row):
+        return tuple(id(each.layer) for each in row.values())
 
     def least(allowed):
         found = [row for row in fitting if all(allowed(each.serves) for each in row.values())]
-        key = min(found, key=lambda row: sum(each.error for each in row.values()), default=None)
-        return set() if key is None else {serving(key)}
+        best = min(found, key=lambda row: sum(each.error for each in row.values()), default=None)
+        return set() if best is None else {chosen(best)}
 
     wanted = least(lambda serves: True)
     for codec in codecs:
-        wanted |= least(lambda serves, codec=codec: serves != {codec}) | least(
-            lambda serves, codec=codec: codec in serves
-        )
+        wanted |= least(lambda serves, codec=codec: serves != {codec})
+        wanted |= least(lambda serves, codec=codec: codec in serves)
 
-    def whole(taken):
-        seen.append((float(rng.random()), serving(taken)))
+    def error(layers):
+        seen.append((float(rng.random()), tuple(map(id, layers.values()))))
         return seen[-1][0]
 
-    found = spend(Budget.of_bytes(limit, 64 * len(rows), codecs), rows, "made up", whole)
-    assert {key for _, key in seen} == wanted and len(seen) == len(wanted) == found.tried
-    assert (found.whole, serving(found.candidates)) == min(seen, key=lambda each: each[0])
+    budget = Budget.of_bytes(limit, 64 * len(rows), codecs)
+    found = spend(budget, rows, "made up", SimpleNamespace(error=error, traces=[1, 2]))
+    assert {key for _, key in seen} == wanted and len(seen) == len(wanted) == found.choices
+    assert (found.whole_error, chosen(found.candidates)) == min(seen, key=lambda each: each[0])
     assert found.error == sum(each.error for each in found.candidates.values()) >= found.bound
-    alone = spend(Budget.of_bytes(limit, 64 * len(rows), codecs), rows, "made up")
-    assert (serving(alone.candidates), alone.whole) == (seen[0][1], None)
+    alone = spend(budget, rows, "made up")
+    assert (chosen(alone.candidates), alone.whole_error) == (seen[0][1], None)
     assert found.bound <= alone.error <= found.error
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from accel.packed import Packed
     from accel.packed_spool import Spool
     from accel.reporting import Table
-    from compiler.compress import Budget, Compression, LayerReport, Spending
+    from compiler.compress import Budget, Compression, LayerReport
     from compiler.frontend import LoadedModel
 
 HELP = "compress a model's weights"
@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compress, write, and print one row a layer and the totals."""
+    from accel.cli.budget_report import spending_facts, spending_notes
     from accel.cli.progress import progress
     from accel.cli.tensors import calibration_samples
     from accel.packed import write_packed
@@ -85,13 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
     with Spool(arguments.output) as spool:
         with progress() as report:
             result = compress_loaded(model, codec, arguments, report, keep, calibrating, arguments.weighted, spool)
-        say(f"warning: {text}" for text in result.warnings)
         write_packed(result.packed, arguments.output, spool)
+        say(f"warning: {text}" for text in result.warnings)
         totals = compression_totals(result)
-    notes = (*_spending_notes(result.spending), *_calibration_notes(result.packed))
+    notes = (*spending_notes(result.spending), *_calibration_notes(result.packed))
     table = layers_table(result.reports, totals, notes)
     if arguments.json:
-        found = {"budget": _spending(result.spending), "calibration": _calibration(result.packed)}
+        found = {"budget": spending_facts(result.spending), "calibration": _calibration(result.packed)}
         facts = {"source": dict(model.source), **totals, **found}
         print_json({**facts, "layers": to_records(table)[:-1]})
     else:
@@ -171,34 +172,6 @@ def with_origin(result: Compression, origin: str) -> Compression:
     assert quantisation is not None
     named = replace(quantisation, method=quantisation.method + origin)
     return replace(result, packed=replace(result.packed, quantisation=named))
-
-
-def _spending(spending: Spending | None) -> dict[str, Any] | None:
-    """What the report says of a budget."""
-    if spending is None:
-        return None
-    return {
-        "limit_bytes": spending.limit_bytes,
-        "error": spending.error,
-        "bound": spending.bound,
-        "measure": spending.measure,
-        "whole_error": spending.whole,
-        "choices_tried": spending.tried,
-        "layer_errors": {name: each.error for name, each in spending.candidates.items()},
-    }
-
-
-def _spending_notes(spending: Spending | None) -> Iterator[str]:
-    if spending is not None:
-        yield (
-            f"budget of {spending.limit_bytes:,} bytes: errors of layers sum to {spending.error:.4g}, and no choice "
-            f"within it to less than {spending.bound:.4g} ({spending.measure})"
-        )
-    if spending is not None and spending.whole is not None:
-        yield (
-            f"error of the whole model on up to {WHOLE_SAMPLES} samples: {spending.whole:.4g}, the least of "
-            f"{spending.tried} choices"
-        )
 
 
 def _calibration(packed: Packed) -> dict[str, Any] | None:

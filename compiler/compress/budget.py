@@ -8,32 +8,21 @@ models: its choices without one of the codecs each, and each codec for all layer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-
-from accel.calibration import BUDGET_SAMPLES, WHOLE_SAMPLES
 from accel.codecs import Codec, EncodedLayer, layer_bytes
 from accel.errors import ConfigError
 from accel.packed import weight_parameters
 from compiler.compress.choices import Choice, Keep, kept_choices
 from compiler.compress.coder import Coder
 from compiler.compress.layer import relative_error
+from compiler.compress.output_error import FloatModel, Progress, Tensors, WholeModel, layer_errors
 from compiler.compress.selection import select
-from compiler.quantise import Exponents, evaluate
-from compiler.quantise.fold import folded_factors
-from compiler.quantise.revised import recorded, revised
-
-Tensors = Mapping[str, npt.NDArray[Any]]
-Progress = Callable[[int, int, str], None]
 
 Coded = tuple[EncodedLayer, str]  # and why in that codec
-
-NEVER = 1e30  # squared distance of outputs that are NaN or infinite
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +62,24 @@ class Candidate:
     error: float
 
 
-Taken = Mapping[str, Candidate]
+Assignment = Mapping[str, Candidate]
 """A candidate for every layer."""
-Whole = Callable[[Taken], float]
-"""The error of the model with all layers so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
     """How a budget was spent: the sum of all layers' errors alone, ``bound``, which no choice within the budget beats,
-    what ``measure`` of error that is, and the budget in bytes. ``whole``: the error of the whole model, the least of
-    ``tried`` choices; None if none was tried."""
+    what ``measure`` of error that is, and the budget in bytes. ``whole_error`` is that of the model with all these
+    layers, the least of so many ``choices`` on so many ``samples``; None if whole models were not tried."""
 
-    candidates: Taken
+    candidates: Assignment
     error: float
     bound: float
     measure: str
     limit_bytes: int
-    whole: float | None = None
-    tried: int = 1
+    whole_error: float | None = None
+    choices: int = 0
+    samples: int = 0
 
 
 OUTPUT_ERROR = "squared error over squared outputs, each layer alone"
@@ -102,25 +90,34 @@ def spend(
     budget: Budget,
     candidates: Mapping[str, Sequence[Candidate]],
     measure: str,
-    whole: Whole | None = None,
+    whole: WholeModel | None = None,
     progress: Progress | None = None,
 ) -> Spending:
-    """The choice with the least sum of errors or, given ``whole``, the best of that and some others as whole models.
+    """The choice with the least sum of errors or, given ``whole``, the best of that and its rivals as whole models.
 
-    Raises ``ConfigError`` with the range of budgets if none is possible.
+    The rivals of a larger budget need not include what a smaller one chose. Raises ``ConfigError`` with the range of
+    budgets if none is possible.
     """
     limit = _limit(budget, candidates)
     best, bound = _least_sum(candidates, limit)
-    errors: list[float] = []
-    if whole is not None:
-        choices = [best, *_rivals(best, budget.codecs, candidates, limit)]
-        for done, taken in enumerate(choices):
-            if progress is not None:
-                progress(done, len(choices), "whole models")
-            errors.append(whole(taken))
-        best = choices[errors.index(min(errors))]
-    total = sum(each.error for each in best.values())
-    return Spending(best, total, min(bound, total), measure, limit, min(errors, default=None), max(len(errors), 1))
+    if whole is None:
+        return Spending(best, _sum(best), min(bound, _sum(best)), measure, limit)
+    choices = [best, *_rivals(best, budget.codecs, candidates, limit)]
+    errors = list(_whole_errors(whole, choices, progress))
+    best = choices[errors.index(min(errors))]
+    tried = min(errors), len(choices), len(whole.traces)
+    return Spending(best, _sum(best), min(bound, _sum(best)), measure, limit, *tried)
+
+
+def _sum(assignment: Assignment) -> float:
+    return sum(each.error for each in assignment.values())
+
+
+def _whole_errors(whole: WholeModel, choices: Sequence[Assignment], progress: Progress | None) -> Iterator[float]:
+    for done, each in enumerate(choices):
+        if progress is not None:
+            progress(done, len(choices), "whole models")
+        yield whole.error({name: candidate.layer for name, candidate in each.items()})
 
 
 def _limit(budget: Budget, candidates: Mapping[str, Sequence[Candidate]]) -> int:
@@ -137,7 +134,7 @@ def _limit(budget: Budget, candidates: Mapping[str, Sequence[Candidate]]) -> int
     return limit
 
 
-def _least_sum(candidates: Mapping[str, Sequence[Candidate]], limit: int) -> tuple[Taken, float]:
+def _least_sum(candidates: Mapping[str, Sequence[Candidate]], limit: int) -> tuple[Assignment, float]:
     """The choice with the least sum of errors, and a bound on that; the smallest candidates must fit."""
     sizes, errors = (
         [[getattr(each, key) for each in row] for row in candidates.values()] for key in ("stored_bytes", "error")
@@ -147,8 +144,8 @@ def _least_sum(candidates: Mapping[str, Sequence[Candidate]], limit: int) -> tup
 
 
 def _rivals(
-    best: Taken, codecs: Sequence[Codec], candidates: Mapping[str, Sequence[Candidate]], limit: int
-) -> Iterator[Taken]:
+    best: Assignment, codecs: Sequence[Codec], candidates: Mapping[str, Sequence[Candidate]], limit: int
+) -> Iterator[Assignment]:
     """Other choices within ``limit`` that may make a better model: none of them twice, and not ``best``."""
     known = {_key(best)}
     for codec in codecs:
@@ -156,34 +153,35 @@ def _rivals(
         without = {name: [each for each in row if each.serves != {codec}] for name, row in candidates.items()}
         for rows in (without, alone):
             if all(rows.values()) and sum(min(each.stored_bytes for each in row) for row in rows.values()) <= limit:
-                taken, _ = _least_sum(rows, limit)
-                if _key(taken) not in known:
-                    known.add(_key(taken))
-                    yield taken
+                found, _ = _least_sum(rows, limit)
+                if _key(found) not in known:
+                    known.add(_key(found))
+                    yield found
 
 
-def _key(taken: Taken) -> tuple[frozenset[Codec], ...]:
-    return tuple(each.serves for each in taken.values())
+def _key(assignment: Assignment) -> tuple[Codec, ...]:
+    """What tells assignments apart: candidates of one layer in one codec are the same."""
+    return tuple(each.choice[0] for each in assignment.values())
 
 
 def candidates(
     coder: Coder,
     codecs: Sequence[Codec],
     keep: Keep,
-    values: Tensors,
-    exponents: Exponents,
+    model: FloatModel,
     samples: Sequence[Tensors],
     progress: Progress | None = None,
 ) -> dict[str, list[Candidate]]:
-    """Every layer in every codec it may have, tried on the first ``BUDGET_SAMPLES`` of ``samples`` (float parameters:
-    ``values``), or with the relative error of its weights without any."""
+    """Every layer in every codec it may have, with the error of the outputs of ``model`` on ``samples`` if it alone is
+    so (``layer_errors``), or the relative error of its weights without any."""
     options = _options(coder, codecs, keep)
     layers: dict[str, list[Coded]] = {}
     for done, (name, row) in enumerate(options.items()):
         if progress is not None:
             progress(done, len(options), name)
         layers[name] = [coder.chosen(name, each) for each in row.values()]
-    errors = _output_errors(coder, layers, values, exponents, samples, progress) if samples else _errors(coder, layers)
+    plain = {name: [layer for layer, _ in row] for name, row in layers.items()}
+    errors = layer_errors(model, plain, samples, progress) if samples else _weight_errors(coder, plain)
     return {
         name: [
             Candidate(serves, (layer.codec, reason), layer, sum(layer_bytes(layer).values()), error)
@@ -203,66 +201,9 @@ def _options(coder: Coder, codecs: Sequence[Codec], keep: Keep) -> dict[str, dic
         return {frozenset(each for each in codecs if every[each][0] == codec): first[codec] for codec in first}
 
     kept = kept_choices(coder.graph, keep)
-    whole = frozenset(codecs)
-    return {name: {whole: kept[name]} if name in kept else of(name) for name in weight_parameters(coder.graph)}
+    every_codec = frozenset(codecs)
+    return {name: {every_codec: kept[name]} if name in kept else of(name) for name in weight_parameters(coder.graph)}
 
 
-def _errors(coder: Coder, layers: Mapping[str, Sequence[Coded]]) -> dict[str, list[float]]:
-    return {name: [relative_error(coder.matrix(name), layer) for layer, _ in row] for name, row in layers.items()}
-
-
-def _output_errors(
-    coder: Coder,
-    layers: Mapping[str, Sequence[Coded]],
-    values: Tensors,
-    exponents: Exponents,
-    samples: Sequence[Tensors],
-    progress: Progress | None,
-) -> dict[str, list[float]]:
-    """Squared errors of all outputs over their squares, both summed over samples, of each layer in each codec alone."""
-    graph, tried = coder.graph, samples[:BUDGET_SAMPLES]
-    factors = dict(folded_factors(graph, exponents))
-    errors = {name: np.zeros(len(row)) for name, row in layers.items()}
-    power = 0.0
-    for number, sample in enumerate(tried):
-        tensors = recorded(graph, values, sample)
-        wanted = {name: tensors[name] for name in graph.outputs}
-        power += sum(float(np.square(each, dtype=np.float64).sum()) for each in wanted.values())
-        for done, (name, row) in enumerate(layers.items()):
-            if progress is not None:
-                progress(number * len(layers) + done, len(tried) * len(layers), f"sensitivity of {name}")
-            for index, (layer, _) in enumerate(row):
-                real = _real(coder, name, layer, factors)
-                errors[name][index] += squared_distance(revised(graph, tensors, {name: real}), wanted)
-    return {name: (found / power if power else found).tolist() for name, found in errors.items()}
-
-
-def output_error(coder: Coder, values: Tensors, exponents: Exponents, samples: Sequence[Tensors]) -> Whole:
-    """Squared error of all outputs over their squares, both summed over the first ``WHOLE_SAMPLES``."""
-    graph, tried = coder.graph, samples[:WHOLE_SAMPLES]
-    factors = dict(folded_factors(graph, exponents))
-    wanted = [evaluate(graph, values, sample) for sample in tried]
-    power = sum(float(np.square(each, dtype=np.float64).sum()) for outputs in wanted for each in outputs.values())
-
-    def whole(taken: Taken) -> float:
-        real = {name: _real(coder, name, each.layer, factors) for name, each in taken.items()}
-        found = (evaluate(graph, {**values, **real}, sample) for sample in tried)
-        return sum(map(squared_distance, found, wanted)) / (power or 1.0)
-
-    return whole
-
-
-def _real(coder: Coder, name: str, layer: EncodedLayer, factors: Tensors) -> npt.NDArray[np.float32]:
-    """What stands for the weight ``name`` in the float model."""
-    return decoded_weight(layer).reshape(coder.graph.parameters[name]) / factors.get(name, np.float32(1))
-
-
-def decoded_weight(layer: EncodedLayer) -> npt.NDArray[np.float32]:
-    """The real values ``[out, reduction]`` a layer stands for."""
-    return layer.codec.decode(layer) * layer.scale[:, None]
-
-
-def squared_distance(found: Tensors, wanted: Tensors) -> float:
-    """Summed over all outputs; what is not finite counts as a distance no sum of others reaches."""
-    total = sum(float(np.square(found[name] - each, dtype=np.float64).sum()) for name, each in wanted.items())
-    return total if math.isfinite(total) else NEVER
+def _weight_errors(coder: Coder, layers: Mapping[str, Sequence[EncodedLayer]]) -> dict[str, list[float]]:
+    return {name: [relative_error(coder.matrix(name), layer) for layer in row] for name, row in layers.items()}

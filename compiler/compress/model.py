@@ -14,11 +14,12 @@ from accel.errors import ConfigError, ModelError, listed, nearest
 from accel.graph import Graph
 from accel.packed import Packed, Source, model_digest, plain_parameters
 from accel.packed_spool import Spool, SpooledLayers, SpooledParameters
-from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, output_error, spend
+from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, spend
 from compiler.compress.choices import Choice, Keep, codec_choices, kept_choices
 from compiler.compress.coder import Coder, float32
 from compiler.compress.layer import relative_error
 from compiler.compress.moments import folded_moments, second_moments
+from compiler.compress.output_error import FloatModel, WholeModel
 from compiler.compress.scales import SCALE_MODES, ScaleMode
 from compiler.quantise import (
     Exponents,
@@ -29,6 +30,7 @@ from compiler.quantise import (
     packed_values,
     unfold_exponents,
 )
+from compiler.quantise.fold import folded_factors
 from compiler.quantise.trial import closest
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -119,8 +121,9 @@ def compress(
     parameters: MutableMapping[str, npt.NDArray[Any]] = {} if spool is None else SpooledParameters(spool)
     spending: Spending | None = None
     if isinstance(codec, Budget):
-        tried = candidates(coder, codec.codecs, keep, weights, exponents, calibration, progress)
-        whole = output_error(coder, weights, exponents, calibration) if calibration else None
+        model = FloatModel(graph, weights, dict(folded_factors(graph, exponents)))
+        tried = candidates(coder, codec.codecs, keep, model, calibration, progress)
+        whole = WholeModel.of(model, tuple(tried), calibration) if calibration else None
         spending = spend(codec, tried, OUTPUT_ERROR if calibration else WEIGHT_ERROR, whole, progress)
         layers.update((name, each.layer) for name, each in spending.candidates.items())
         reasons = {name: each.choice[1] for name, each in spending.candidates.items()}

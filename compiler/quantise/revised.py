@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -18,15 +18,28 @@ def recorded(graph: Graph, values: Tensors, inputs: Tensors) -> dict[str, Array]
     return {**values, **inputs, **tensors}
 
 
+def dependents(graph: Graph, weights: Collection[str]) -> frozenset[str]:
+    """Results that change if convolutions and gemms multiply by other ``weights``."""
+    found: set[str] = set()
+    for op in graph.ops:
+        at = OPERATORS[op.kind].weight_input
+        if not found.isdisjoint(op.inputs) or (at is not None and op.inputs[at] in weights):
+            found.add(op.output)
+    return frozenset(found)
+
+
 def revised(graph: Graph, tensors: Tensors, changed: Mapping[str, Array]) -> dict[str, Array]:
     """Outputs by name as ``evaluate`` would give them if convolutions and gemms multiplied by the weights ``changed``;
-    ``tensors`` as recorded. Whoever else reads such a tensor (the table of a tied embedding) has it unchanged."""
-    found: dict[str, Array] = {}
+    ``tensors`` as recorded, those not needed that depend on the weights. Whoever else reads such a weight (the table of
+    a tied embedding) has it unchanged."""
+    results: dict[str, Array] = {}
+    again = dependents(graph, changed.keys())
     with np.errstate(all="ignore"):
         for op in graph.ops:
-            at = OPERATORS[op.kind].weight_input
-            new = [changed if index == at else found for index in range(len(op.inputs))]
-            if any(name in source for name, source in zip(op.inputs, new, strict=True)):
-                operands = (source.get(name, tensors[name]) for name, source in zip(op.inputs, new, strict=True))
-                found[op.output] = np.asarray(FLOATING[op.kind](op.attributes, *operands), np.float32)
-    return {name: found.get(name, tensors[name]) for name in graph.outputs}
+            if op.output in again:
+                at = OPERATORS[op.kind].weight_input
+                new = (changed if index == at else results for index in range(len(op.inputs)))
+                pairs = zip(op.inputs, new, strict=True)
+                operands = (each[name] if name in each else tensors[name] for name, each in pairs)
+                results[op.output] = np.asarray(FLOATING[op.kind](op.attributes, *operands), np.float32)
+    return {name: results[name] if name in again else tensors[name] for name in graph.outputs}
