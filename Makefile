@@ -90,9 +90,10 @@ $(VENV)/.test: $(VENV)/.core
 	$(call pip,'accel-codesign[$(EXTRAS)]')
 	@touch $@
 
-# pip's own retries do not cover a download that breaks off half-way.
+# pip's own retries do not cover a download that breaks off half-way. A set-up that says `upgrade` would have pip look for
+# other projects of our name.
 pip = @echo "pip install $(1)"; tries=1; \
-	until $(PY) -m pip install -qq --disable-pip-version-check --no-input --retries 5 --timeout 60 $(1); do \
+	until PIP_UPGRADE=0 $(PY) -m pip install -qq --disable-pip-version-check --no-input --retries 5 --timeout 60 $(1); do \
 	  [ $$tries -lt 3 ] || { echo 'make: $(NO_PIP)' >&2; exit 1; }; \
 	  tries=$$((tries + 1)); echo "trying again in 5 s" >&2; sleep 5; done
 

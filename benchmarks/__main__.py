@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from accel.errors import AccelError
 
@@ -66,17 +67,20 @@ def main(arguments: list[str]) -> int:
             print(f"  {name:<{width}}{doc}", file=sys.stderr)
         return 2
     name, (module_name, doc) = arguments[0], known[arguments[0]]
-    module = importlib.import_module(module_name)
+    try:
+        return _run(importlib.import_module(module_name), name, doc, arguments[1:])
+    except AccelError as error:
+        print(f"benchmarks {name}: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(module: Any, name: str, doc: str, arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(f"python -m benchmarks {name}", description=doc)
     takes_options = hasattr(module, "add_arguments")
     if takes_options:
         module.add_arguments(parser)
-    options = parser.parse_args(arguments[1:])
-    try:
-        return 0 if (module.main(options) if takes_options else module.main()) else 1
-    except AccelError as error:
-        print(f"benchmarks {name}: {error}", file=sys.stderr)
-        return 2
+    options = parser.parse_args(arguments)
+    return 0 if (module.main(options) if takes_options else module.main()) else 1
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from benchmarks.accuracy_cells import TUNING_SEED, Cell, measured
 from benchmarks.accuracy_methods import LEVELS, METHODS, TRIALS, TUNED_ON, Method, Trial, chosen_codec
 from benchmarks.accuracy_parts import PARTS, Part
 from benchmarks.accuracy_plots import write_plots
-from benchmarks.accuracy_report import write_report
+from benchmarks.accuracy_report import read_page, write_report
 from benchmarks.quality_data import require_extra, tell
 
 SEEDS = 3
@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> bool:
     """Measure what is missing, then write tables, page and plots of all that is kept."""
     if not options.report:
-        require_extra()
+        require_extra(options.part)
+    if options.page is not None:
+        read_page(options.page)  # refused now, not after hours
     torch.set_num_threads(1)  # where cores are shared, two are slower
     for name in () if options.report else options.part:
         _measure(PARTS[name](), [METHODS[method] for method in options.methods], options)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from accel.atomic import write_text
@@ -30,35 +31,62 @@ def write_report(folder: Path, target: Path | None) -> list[Entry]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page as it is: what stands ``above`` its mark, and by part the ``sections`` below and the ``cells`` of its CSV
+    file, as texts."""
+
+    above: str
+    sections: Mapping[str, str]
+    cells: Sequence[Row]
+
+
+def read_page(path: Path) -> Page:
+    """Raises ``ConfigError`` for a page that is missing, lacks the mark, or holds below it what is of no part."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"'{path}': {getattr(error, 'strerror', None) or 'no UTF-8 text'}") from error
+    above, mark, below = text.partition(BEGIN)
+    if not mark:
+        raise ConfigError(f"'{path}' lacks the line {BEGIN}")
+    return Page(above, _sections(below, path), _cells(path.with_suffix(".csv")))
+
+
 def _update(target: Path, measured: Mapping[str, str], cells: Table) -> None:
     """Replace the sections and the rows of the parts in ``measured``; those of other parts stay as they are."""
-    above, mark, below = target.read_text().partition(BEGIN)
-    if not mark:
-        raise ConfigError(f"'{target}' lacks the line {BEGIN}")
-    texts = {**_sections(below, target), **measured}
-    sheet, order = target.with_suffix(".csv"), list(PROFILES)
-    rows = [row for row in _rows(sheet) if row["part"] not in measured] + list(cells.rows)
+    page, order = read_page(target), list(PROFILES)
+    texts = {**page.sections, **measured}
+    rows = [row for row in page.cells if row["part"] not in measured] + list(cells.rows)
     rows.sort(key=lambda row: order.index(row["part"]))  # stable: within a part they stay as they are
-    write_text(target, "\n".join([f"{above}{BEGIN}\n", *(texts[part] for part in order if part in texts)]))
-    write_text(sheet, to_csv(Table(cells.title, cells.columns, tuple(rows))))
+    write_text(target.with_suffix(".csv"), to_csv(Table(cells.title, cells.columns, tuple(rows))))
+    write_text(target, "\n".join([f"{page.above}{BEGIN}\n", *(texts[part] for part in order if part in texts)]))
 
 
 def _sections(text: str, source: Path) -> dict[str, str]:
-    """What a page says of each part; raises ``ConfigError`` for a heading of none."""
+    """What a page says of each part."""
     parts = {profile.title: part for part, profile in PROFILES.items()}
-    _, *pieces = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    found = {piece.partition("\n")[0].removeprefix("## "): piece.rstrip("\n") + "\n" for piece in pieces}
-    for title in found.keys() - parts.keys():
-        raise ConfigError(f"'{source}': section '{title}' is of no part; allowed: {listed(parts)}; delete or rename it")
-    return {parts[title]: piece for title, piece in found.items()}
+    before, *pieces = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    titles = [piece.partition("\n")[0].removeprefix("## ").strip() for piece in pieces]
+    if before.strip():
+        raise ConfigError(f"'{source}': text between the mark and the first section; allowed: above the mark")
+    for title in titles:
+        if title not in parts or titles.count(title) > 1:
+            raise ConfigError(f"'{source}': section '{title}'; allowed below the mark, once each: {listed(parts)}")
+    return {parts[title]: piece.rstrip("\n") + "\n" for title, piece in zip(titles, pieces, strict=True)}
 
 
-def _rows(sheet: Path) -> list[Row]:
-    """The cells of the page, as texts; none before there is a page."""
+def _cells(sheet: Path) -> list[Row]:
+    """Rows of the page's CSV file; none before there is one."""
     if not sheet.exists():
         return []
-    rows: list[Row] = list(csv.DictReader(sheet.read_text().splitlines()))
+    with sheet.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows: list[Row] = list(reader)
+    known = {column.field for column in cell_table([]).columns}
+    if unknown := sorted(set(reader.fieldnames or ()) - known):
+        raise ConfigError(f"'{sheet}': columns {listed(unknown)}; allowed: {listed(sorted(known))}")
     for row in rows:
-        if row.get("part") not in PROFILES:
-            raise ConfigError(f"'{sheet}': part '{row.get('part')}'; allowed: {listed(PROFILES)}; delete its rows")
+        if row["part"] not in PROFILES:
+            raise ConfigError(f"'{sheet}': part '{row['part']}'; allowed: {listed(PROFILES)}; delete its rows")
     return rows

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> bool:
     """Measure, write page, plot and tables; whether a budget beat every codec that leaves it a choice."""
-    require_extra()
+    require_extra(options.models)
     begin = time.monotonic()
     found: dict[str, Findings] = {}
     spawn, job = multiprocessing.get_context("spawn"), functools.partial(_kept, weighed=options.weighed)

@@ -94,8 +94,9 @@ def error_figure(models: Sequence[Findings]) -> Figure:
 
 def _look(codec: str, codecs: Sequence[str]) -> dict[str, Any]:
     """Marker and colour: a codec's own, whichever others are asked for, unless it is not of ``CODECS``."""
-    index = codecs.index(codec)
-    return {"marker": MARKERS[index % len(MARKERS)], "color": f"C{index}", "markeredgecolor": "black", "markersize": 7}
+    again, index = divmod(codecs.index(codec), len(MARKERS))  # as many markers as colours: shifted against them
+    marker = MARKERS[(index + again) % len(MARKERS)]
+    return {"marker": marker, "color": f"C{index}", "markeredgecolor": "black", "markersize": 7}
 
 
 def _panel(axes: Axes, found: Findings) -> None:

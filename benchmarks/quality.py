@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> bool:
     """Measure, print the tables, write plots; whether int8 met every requirement."""
-    require_extra()
+    require_extra(options.models)
     scored = measured(options.models, options.codecs, options.machines, options.method, options.workers)
     tables = [*map(score_table, scored), cost_table(scored)]
     print(to_json(tables) if options.json else "\n".join(map(to_text, tables)), end="")

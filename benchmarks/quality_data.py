@@ -10,9 +10,10 @@ import importlib
 import io
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -257,13 +258,24 @@ def tokenised(texts: Sequence[str], limit: int | None = TOKEN_LIMIT) -> tuple[To
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
-EXTRA = ("PIL.Image", "tokenizers", "scipy.stats")
+_PICTURES, _TEXTS = ("PIL.Image",), ("tokenizers", "scipy.stats")
+NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "minilm": _TEXTS,
+        "vit_s14": _PICTURES,
+        "vit_s14_inside": _PICTURES,
+        "efficientnet_lite0": _PICTURES,
+        "resnet50_thin": _PICTURES,
+    }
+)
+"""Modules of the extra ``quality`` that the data of a model, or of a part of ``accuracy``, are read with."""
 
 
-def require_extra() -> None:
-    """Raises ``ModelError`` if a module of the extra ``quality`` is missing: before long work, not in its middle."""
-    for module in EXTRA:
-        _optional(module)
+def require_extra(names: Iterable[str]) -> None:
+    """Raises ``ModelError`` if what these models need is missing: before long work, not in its middle."""
+    for name in names:
+        for module in NEEDS.get(name, ()):
+            _optional(module)
 
 
 def _optional(module: str) -> Any:

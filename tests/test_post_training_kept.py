@@ -104,6 +104,8 @@ def test_a_codec_looks_the_same_whatever_else_is_asked_for() -> None:
     assert len(set(everything.values())) == len(CODECS)
     assert looks(CODECS[3], CODECS[1]) == {codec: everything[codec] for codec in (CODECS[3], CODECS[1])}
     assert looks("vq:k=2,d=2", CODECS[1])[CODECS[1]] == everything[CODECS[1]]
+    others = [f"vq:k=2,d={d}" for d in range(2, 22)]
+    assert len(set(looks(*CODECS, *others).values())) == len(CODECS) + len(others)
 
 
 def test_errors_within_a_decade_have_numbers_on_their_axis() -> None:
