@@ -10,11 +10,13 @@ import pytest
 
 from accel.calibration import BUDGET_SAMPLES, WHOLE_SAMPLES
 from accel.cli import main
-from accel.codecs import SSVQ, VQ, Int4, Int8
+from accel.codecs import LR2VQ, MVQ, RVQ, SSVQ, VQ, Int4, Int8
+from accel.codecs.masks import Mask
 from accel.errors import ConfigError, ModelError
 from accel.graph import GraphBuilder
 from compiler.compress import Budget, compress, compress_layer
 from compiler.compress.budget import Candidate, spend
+from compiler.compress.coder import Coder
 from compiler.compress.output_error import (
     LARGEST,
     FloatModel,
@@ -82,11 +84,11 @@ def test_budgets_are_kept_and_no_worse_than_one_codec(calibrated):
     exact = compress(graph, weights, Budget.of_bytes(stored, count, (Int4(),)), calibration=given)
     assert exact.spending.limit_bytes == stored
     if calibrated:
-        assert more.spending.whole_error < same.spending.whole_error <= uniform.spending.whole_error
-        assert same.spending.choices > uniform.spending.choices == 1
+        assert more.spending.best.whole_error < same.spending.best.whole_error <= uniform.spending.best.whole_error
+        assert len(same.spending.trials) > len(uniform.spending.trials) == 1
     else:
         assert more.spending.error < same.spending.error <= uniform.spending.error
-        assert (same.spending.whole_error, same.spending.choices, same.spending.samples) == (None, 0, 0)
+        assert (same.spending.best, same.spending.samples) == (None, 0)
     measure = "outputs" if calibrated else "weights"
     assert more.spending.measure.startswith(f"squared error over squared {measure}")
 
@@ -124,7 +126,7 @@ def test_the_whole_model_is_that_of_all_layers_coded():
     real = packed_values(compress(graph, weights, Budget(2.9, CODECS), calibration=samples).packed)
     tried = samples[:WHOLE_SAMPLES]
     expected = relative_error(outputs(graph, real, tried), outputs(graph, weights, tried))
-    assert spending.whole_error == pytest.approx(expected, rel=1e-4)
+    assert spending.best.whole_error == pytest.approx(expected, rel=1e-4)
     assert spending.samples == WHOLE_SAMPLES
 
 
@@ -144,8 +146,8 @@ def test_in_the_whole_model_the_table_of_a_tied_embedding_stays():
     real = {name: decoded_weight(layer) for name, layer in result.packed.layers.items()}
     found = outputs(tied(True), {**weights, "w": real["w"], "own": real["table"]}, samples)
     expected = relative_error(found, outputs(graph, weights, samples))
-    assert result.spending.whole_error == pytest.approx(expected, rel=1e-4)
-    assert (result.spending.samples, result.spending.choices > 1) == (3, True)
+    assert result.spending.best.whole_error == pytest.approx(expected, rel=1e-4)
+    assert (result.spending.samples, len(result.spending.trials) > 1) == (3, True)
 
 
 def test_samples_whose_outputs_are_not_finite_do_not_count():
@@ -153,7 +155,7 @@ def test_samples_whose_outputs_are_not_finite_do_not_count():
     bad = {name: np.full_like(array, 1e38) for name, array in second.items()}
     budget = Budget(2.9, CODECS)
     found, alone = (compress(graph, weights, budget, calibration=each).spending for each in ([bad, first], [first]))
-    assert math.isfinite(found.whole_error) and math.isfinite(found.error) and found.samples == 1
+    assert math.isfinite(found.best.whole_error) and math.isfinite(found.error) and found.samples == 1
     layers = {name: each.layer for name, each in found.candidates.items()}
     model = FloatModel(graph, weights, {})
     assert WholeModel.of(model, tuple(layers), [bad, third]).error(layers) == WholeModel.of(
@@ -215,12 +217,21 @@ def test_the_best_whole_model_of_several_choices_is_taken(seed):
         return seen[-1][0]
 
     budget = Budget.of_bytes(limit, 64 * len(rows), codecs)
+    names = [
+        "least sum",
+        *(f"least sum without {codec}" for codec in codecs),
+        *(f"{codec} for all layers" for codec in codecs),
+    ]
     found = spend(budget, rows, "made up", SimpleNamespace(error=error, traces=[1, 2]))
-    assert {key for _, key in seen} == wanted and len(seen) == len(wanted) == found.choices
-    assert (found.whole_error, chosen(found.candidates)) == min(seen, key=lambda each: each[0])
+    assert {key for _, key in seen} == wanted and len(seen) == len(wanted) == len(found.trials)
+    assert (found.best.whole_error, chosen(found.candidates)) == min(seen, key=lambda each: each[0])
+    assert found.trials[0].name == "least sum"
+    for each, codec in itertools.product(found.trials, codecs):
+        served = [codec in row.serves for row in each.assignment.values()]
+        assert each.name != f"{codec} for all layers" or all(served)
     assert found.error == sum(each.error for each in found.candidates.values()) >= found.bound
     alone = spend(budget, rows, "made up")
-    assert (chosen(alone.candidates), alone.whole_error) == (seen[0][1], None)
+    assert (chosen(alone.candidates), alone.best) == (seen[0][1], None)
     assert found.bound <= alone.error <= found.error
 
 
@@ -246,6 +257,24 @@ def test_impossible_budgets_say_what_is_possible():
     compress(graph, weights, Budget(least, CODECS))
     with pytest.raises(ConfigError):
         compress(graph, weights, Budget(least - 0.01, CODECS))
+
+
+@pytest.mark.parametrize("scale", ["channel", "tensor"])
+@pytest.mark.parametrize("axis", ["out", "in"])
+@pytest.mark.parametrize("codec", [*CODECS, MVQ(16, 4, Mask(2, 4)), LR2VQ(16, 4, 3), RVQ(16, 4, 2)], ids=str)
+def test_impossible_budgets_are_refused_before_anything_is_coded(codec, axis, scale, monkeypatch):
+    """To the byte; of layers without depthwise convolutions."""
+    build = GraphBuilder("dense")
+    x = build.op("gemm", build.input("x", (1, 60)), build.parameter("a", (90, 60)))
+    graph = build.build(build.op("gemm", x, build.parameter("b", (33, 90))))
+    weights = {name: gaussian(*shape) for name, shape in graph.parameters.items()}
+    options = {"scale": scale, "vector_axis": axis}
+    reports = compress(graph, weights, codec, **options).reports
+    stored, count = sum(sum(each.bytes_by_kind.values()) for each in reports), 60 * 90 + 90 * 33
+    assert compress(graph, weights, Budget.of_bytes(stored, count, (codec,)), **options).spending.limit_bytes == stored
+    monkeypatch.setattr(Coder, "layer", None)
+    with pytest.raises(ConfigError, match=r"bits a weight; allowed: at least ([\d.]+) \(from \1 on, every layer"):
+        compress(graph, weights, Budget.of_bytes(stored - 1, count, (codec,)), **options)
 
 
 @pytest.mark.parametrize("bits", [0.0, -1.0, float("nan"), float("inf")])

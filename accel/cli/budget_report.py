@@ -13,14 +13,19 @@ def spending_facts(spending: Spending | None) -> dict[str, Any] | None:
     """What the report says of a budget."""
     if spending is None:
         return None
+    best = spending.best
     return {
         "limit_bytes": spending.limit_bytes,
         "error": spending.error,
         "bound": spending.bound,
         "measure": spending.measure,
-        "whole_error": spending.whole_error,
-        "choices_tried": spending.choices,
+        "choice": best and best.name,
+        "whole_error": best and best.whole_error,
         "whole_samples": spending.samples,
+        "choices": [
+            {"choice": t.name, "bytes": t.stored_bytes, "error": t.error, "whole_error": t.whole_error}
+            for t in spending.trials
+        ],
         "layer_errors": {name: each.error for name, each in spending.candidates.items()},
     }
 
@@ -33,9 +38,9 @@ def spending_notes(spending: Spending | None) -> Iterator[str]:
         f"budget of {spending.limit_bytes:,} bytes: errors of layers sum to {spending.error:.4g}, and no choice "
         f"within it to less than {spending.bound:.4g} ({spending.measure})"
     )
-    if spending.whole_error is not None:
-        which = f"the least of {spending.choices} choices" if spending.choices > 1 else "of the only choice"
+    if (best := spending.best) is not None:
+        others = f", the least of {len(spending.trials)} choices" if len(spending.trials) > 1 else ""
         yield (
-            f"error of the whole model: {spending.whole_error:.4g}, {which} (squared error over squared outputs, "
-            f"all weights coded, activations in float; samples: {spending.samples})"
+            f"choice: {best.name}{others} in error of the whole model, {best.whole_error:.4g} (squared error over "
+            f"squared outputs, all weights coded, activations in float; samples: {spending.samples})"
         )

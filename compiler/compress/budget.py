@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
 
-from accel.codecs import Codec, EncodedLayer, layer_bytes
+from accel.codecs import Codec, EncodedLayer, VectorAxis, layer_bytes, stored_bytes
 from accel.errors import ConfigError
+from accel.graph import Graph, gemm_shape
 from accel.packed import weight_parameters
-from compiler.compress.choices import Choice, Keep, kept_choices
-from compiler.compress.coder import Coder
+from compiler.compress.choices import Choice, Keep, kept_choices, no_larger_than_int8
+from compiler.compress.coder import Coder, depthwise_weights
 from compiler.compress.layer import relative_error
 from compiler.compress.output_error import FloatModel, Progress, Tensors, WholeModel, layer_errors
+from compiler.compress.scales import ScaleMode
 from compiler.compress.selection import select
 
 Coded = tuple[EncodedLayer, str]  # and why in that codec
@@ -67,19 +69,47 @@ Assignment = Mapping[str, Candidate]
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A choice that was tried as a whole model: its ``name``, and the ``whole_error`` of the model with all layers
+    so."""
+
+    name: str
+    assignment: Assignment
+    whole_error: float
+
+    @property
+    def error(self) -> float:
+        """Sum of the errors of all layers alone."""
+        return sum(each.error for each in self.assignment.values())
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of all layers."""
+        return sum(each.stored_bytes for each in self.assignment.values())
+
+
+@dataclass(frozen=True, slots=True)
 class Spending:
     """How a budget was spent: the sum of all layers' errors alone, ``bound``, which no choice within the budget beats,
-    what ``measure`` of error that is, and the budget in bytes. ``whole_error`` is that of the model with all these
-    layers, the least of so many ``choices`` on so many ``samples``; None if whole models were not tried."""
+    what ``measure`` of error that is, and the budget in bytes. The choice is the best of ``trials``, each on so many
+    ``samples``; none if whole models were not tried."""
 
     candidates: Assignment
     error: float
     bound: float
     measure: str
     limit_bytes: int
-    whole_error: float | None = None
-    choices: int = 0
+    trials: tuple[Trial, ...] = ()
     samples: int = 0
+
+    @property
+    def best(self) -> Trial | None:
+        """What was chosen, if whole models were tried."""
+        return _best(self.trials) if self.trials else None
+
+
+def _best(trials: Sequence[Trial]) -> Trial:
+    return min(trials, key=lambda each: each.whole_error)
 
 
 OUTPUT_ERROR = "squared error over squared outputs, each layer alone"
@@ -98,38 +128,44 @@ def spend(
     The rivals of a larger budget need not include what a smaller one chose. Raises ``ConfigError`` with the range of
     budgets if none is possible.
     """
-    limit = _limit(budget, candidates)
-    best, bound = _least_sum(candidates, limit)
-    if whole is None:
-        return Spending(best, _sum(best), min(bound, _sum(best)), measure, limit)
-    choices = [best, *_rivals(best, budget.codecs, candidates, limit)]
-    errors = list(_whole_errors(whole, choices, progress))
-    best = choices[errors.index(min(errors))]
-    tried = min(errors), len(choices), len(whole.traces)
-    return Spending(best, _sum(best), min(bound, _sum(best)), measure, limit, *tried)
-
-
-def _sum(assignment: Assignment) -> float:
-    return sum(each.error for each in assignment.values())
-
-
-def _whole_errors(whole: WholeModel, choices: Sequence[Assignment], progress: Progress | None) -> Iterator[float]:
-    for done, each in enumerate(choices):
-        if progress is not None:
-            progress(done, len(choices), "whole models")
-        yield whole.error({name: candidate.layer for name, candidate in each.items()})
-
-
-def _limit(budget: Budget, candidates: Mapping[str, Sequence[Candidate]]) -> int:
-    """The budget in bytes; raises ``ConfigError`` if the smallest candidates do not fit."""
     weights = sum(math.prod(row[0].layer.shape) for row in candidates.values())
-    sizes = [[each.stored_bytes for each in row] for row in candidates.values()]
+    limit = _limit(budget, [[each.stored_bytes for each in row] for row in candidates.values()], weights)
+    least, bound = _least_sum(candidates, limit)
+    trials: list[Trial] = []
+    if whole is not None:
+        choices = [("least sum", least), *_rivals(least, budget.codecs, candidates, limit)]
+        for done, (name, each) in enumerate(choices):
+            if progress is not None:
+                progress(done, len(choices), "whole models")
+            error = whole.error({layer: candidate.layer for layer, candidate in each.items()})
+            trials.append(Trial(name, each, error))
+        least = _best(trials).assignment
+    total, samples = sum(each.error for each in least.values()), len(whole.traces) if whole is not None else 0
+    return Spending(least, total, min(bound, total), measure, limit, tuple(trials), samples)
+
+
+def check_possible(budget: Budget, graph: Graph, keep: Keep, axis: VectorAxis, scale: ScaleMode) -> None:
+    """Raises ``ConfigError`` as ``spend`` would, before anything is coded; not for depthwise convolutions, whose codec
+    their weights have a say in."""
+    if depthwise_weights(graph):
+        return
+    sizes, weights = [], 0
+    for name, row in _options(graph, axis, budget.codecs, keep).items():
+        shape = gemm_shape(graph.parameters[name])
+        scales = shape[0] if scale == "channel" else 1
+        sizes.append([sum(stored_bytes(codec, shape, axis, scales).values()) for codec, _ in row.values()])
+        weights += math.prod(shape)
+    _limit(budget, sizes, weights)
+
+
+def _limit(budget: Budget, sizes: Sequence[Sequence[int]], weights: int) -> int:
+    """The budget in bytes; raises ``ConfigError`` if the smallest candidates do not fit."""
     limit = budget.limit_bytes(weights)
-    least, most = (Fraction(8 * sum(end(row) for row in sizes), weights) for end in (min, max))
     if limit < sum(map(min, sizes)):
+        least, most = (math.ceil(Fraction(80_000 * sum(map(end, sizes)), weights)) / 10_000 for end in (min, max))
         raise ConfigError(
-            f"budget {float(budget.bits):g} bits a weight; allowed: at least {math.ceil(least * 10_000) / 10_000:g} "
-            f"(from {float(most):.4g} on, every layer may have its largest codec)"
+            f"budget {float(budget.bits):g} bits a weight; allowed: at least {least:g} (from {most:g} on, every layer "
+            "may have its largest codec)"
         )
     return limit
 
@@ -144,19 +180,19 @@ def _least_sum(candidates: Mapping[str, Sequence[Candidate]], limit: int) -> tup
 
 
 def _rivals(
-    best: Assignment, codecs: Sequence[Codec], candidates: Mapping[str, Sequence[Candidate]], limit: int
-) -> Iterator[Assignment]:
-    """Other choices within ``limit`` that may make a better model: none of them twice, and not ``best``."""
-    known = {_key(best)}
+    least: Assignment, codecs: Sequence[Codec], candidates: Mapping[str, Sequence[Candidate]], limit: int
+) -> Iterator[tuple[str, Assignment]]:
+    """Other choices within ``limit`` that may make a better model, named: none of them twice, and not ``least``."""
+    known = {_key(least)}
     for codec in codecs:
         alone = {name: [each for each in row if codec in each.serves] for name, row in candidates.items()}
         without = {name: [each for each in row if each.serves != {codec}] for name, row in candidates.items()}
-        for rows in (without, alone):
+        for name, rows in ((f"least sum without {codec}", without), (f"{codec} for all layers", alone)):
             if all(rows.values()) and sum(min(each.stored_bytes for each in row) for row in rows.values()) <= limit:
                 found, _ = _least_sum(rows, limit)
                 if _key(found) not in known:
                     known.add(_key(found))
-                    yield found
+                    yield name, found
 
 
 def _key(assignment: Assignment) -> tuple[Codec, ...]:
@@ -174,7 +210,7 @@ def candidates(
 ) -> dict[str, list[Candidate]]:
     """Every layer in every codec it may have, with the error of the outputs of ``model`` on ``samples`` if it alone is
     so (``layer_errors``), or the relative error of its weights without any."""
-    options = _options(coder, codecs, keep)
+    options = _options(coder.graph, coder.vector_axis, codecs, keep)
     layers: dict[str, list[Coded]] = {}
     for done, (name, row) in enumerate(options.items()):
         if progress is not None:
@@ -191,18 +227,21 @@ def candidates(
     }
 
 
-def _options(coder: Coder, codecs: Sequence[Codec], keep: Keep) -> dict[str, dict[frozenset[Codec], Choice]]:
+def _options(
+    graph: Graph, axis: VectorAxis, codecs: Sequence[Codec], keep: Keep
+) -> dict[str, dict[frozenset[Codec], Choice]]:
     """The choices of each layer by the codecs they serve. A layer kept in a codec has no other; codecs that would be
     larger than int8 are int8, once."""
 
     def of(name: str) -> dict[frozenset[Codec], Choice]:
-        every = {codec: coder.choice(name, codec) for codec in codecs}
+        shape = gemm_shape(graph.parameters[name])
+        every = {codec: no_larger_than_int8(codec, shape, axis) for codec in codecs}
         first = {codec: (codec, reason) for codec, reason in reversed(every.values())}
         return {frozenset(each for each in codecs if every[each][0] == codec): first[codec] for codec in first}
 
-    kept = kept_choices(coder.graph, keep)
+    kept = kept_choices(graph, keep)
     every_codec = frozenset(codecs)
-    return {name: {every_codec: kept[name]} if name in kept else of(name) for name in weight_parameters(coder.graph)}
+    return {name: {every_codec: kept[name]} if name in kept else of(name) for name in weight_parameters(graph)}
 
 
 def _weight_errors(coder: Coder, layers: Mapping[str, Sequence[EncodedLayer]]) -> dict[str, list[float]]:

@@ -14,7 +14,7 @@ from accel.errors import ConfigError, ModelError, listed, nearest
 from accel.graph import Graph
 from accel.packed import Packed, Source, model_digest, plain_parameters
 from accel.packed_spool import Spool, SpooledLayers, SpooledParameters
-from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, spend
+from compiler.compress.budget import OUTPUT_ERROR, WEIGHT_ERROR, Budget, Spending, candidates, check_possible, spend
 from compiler.compress.choices import Choice, Keep, codec_choices, kept_choices
 from compiler.compress.coder import Coder, float32
 from compiler.compress.layer import relative_error
@@ -113,6 +113,8 @@ def compress(
     candidate_methods(method)
     _check_weights(graph, weights)
     kept_choices(graph, keep)  # refused before anything slow
+    if isinstance(codec, Budget):
+        check_possible(codec, graph, keep, vector_axis, scale)
     exponents = choose_exponents(graph, weights, calibration, progress) if calibration else {}
     moments = second_moments(graph, weights, calibration, progress) if weighted else {}
     folded = fold_exponents(graph, weights, exponents) if exponents else weights
