@@ -217,11 +217,6 @@ def test_the_best_whole_model_of_several_choices_is_taken(seed):
         return seen[-1][0]
 
     budget = Budget.of_bytes(limit, 64 * len(rows), codecs)
-    names = [
-        "least sum",
-        *(f"least sum without {codec}" for codec in codecs),
-        *(f"{codec} for all layers" for codec in codecs),
-    ]
     found = spend(budget, rows, "made up", SimpleNamespace(error=error, traces=[1, 2]))
     assert {key for _, key in seen} == wanted and len(seen) == len(wanted) == len(found.trials)
     assert (found.best.whole_error, chosen(found.candidates)) == min(seen, key=lambda each: each[0])
