@@ -69,8 +69,9 @@ def main(arguments: list[str]) -> int:
     name, (module_name, doc) = arguments[0], known[arguments[0]]
     try:
         return _run(importlib.import_module(module_name), name, doc, arguments[1:])
-    except AccelError as error:
-        print(f"benchmarks {name}: {error}", file=sys.stderr)
+    except (AccelError, ModuleNotFoundError) as error:
+        hint = "; pip install '.[torch,quality,bench]' has all there is" if isinstance(error, ImportError) else ""
+        print(f"benchmarks {name}: {error}{hint}", file=sys.stderr)
         return 2
 
 

@@ -20,7 +20,7 @@ import torch
 from accel.atomic import write_text
 from accel.codecs import Codec, parse_codec
 from benchmarks.accuracy_cells import TUNING_SEED, Cell, measured
-from benchmarks.accuracy_methods import LEVELS, METHODS, TRIALS, TUNED_ON, Method, Trial, chosen_codec
+from benchmarks.accuracy_methods import ABOVE, BELOW, LEVELS, METHODS, TRIALS, TUNED_ON, Method, Trial, chosen_codec
 from benchmarks.accuracy_parts import PARTS, Part
 from benchmarks.accuracy_plots import write_plots
 from benchmarks.accuracy_report import read_page, write_report
@@ -33,8 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the benchmark."""
     parser.add_argument("--part", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="default: all")
     parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=tuple(METHODS), help="default: all")
-    parser.add_argument("--levels", nargs="+", type=float, default=LEVELS, help="bits a weight; default 1.5 1.25 1")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"of every cell; default {SEEDS}")
+    parser.add_argument(
+        "--levels",
+        nargs="+",
+        type=float,
+        default=LEVELS,
+        help=f"bits a weight, of codecs with {BELOW:g} to {ABOVE:g} times as many; default 1.5 1.25 1",
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"how many of every cell, from 0 on; default {SEEDS}")
     parser.add_argument("--report", action="store_true", help="measure nothing: tables and plots of kept cells")
     parser.add_argument(
         "--page",

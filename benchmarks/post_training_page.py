@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 NAME = "post_training"
 INTRODUCTION = f"""# Codecs before any training
 
-Made by `COMMAND`: do not edit,
-run it again. Every figure is of real, trained weights out of `accel models`, coded and not fine-tuned; activations stay
-float32, so that only weights are judged. LEFT_OUT
+Made by `COMMAND`: do not edit
+anything but *What was found*, run it again. Every figure is of real, trained weights out of `accel models`, coded and
+not fine-tuned; activations stay float32, so that only weights are judged. LEFT_OUT
 
 * *Output error*: squared error over squares of the model's outputs, on {HELD_BACK} inputs a model (Lee-50's news texts,
   ImageNet pictures) that neither calibration nor any choice has seen: so few that close figures are as good as equal.
@@ -40,11 +41,13 @@ float32, so that only weights are judged. LEFT_OUT
   takes. The integer program minimises the sum of the errors that each layer makes alone; no choice within the bytes
   has a sum below *bound*. That errors add up is an assumption, so its choice is held against those it makes without
   one of the codecs each and against each codec for all layers: the whole model that is best on {WHOLE_SAMPLES} samples
-  is taken, whatever its sum.
+  is taken, whatever its sum. So more bytes need not make a better model: a larger budget is held against other rivals.
 * *Weighed*: `accel compress --weighted`, for vectors along output channels and along the reduction.
 
 ![Output error against stored bits](post_training.png)
 """
+
+FINDINGS = re.compile(r"^## What was found$.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
 
 def write_page(
@@ -53,16 +56,20 @@ def write_page(
     """Write ``post_training.md``, ``.png`` and ``.csv`` (one row a model and codec) into ``folder``; yields paths."""
     folder.mkdir(parents=True, exist_ok=True)
     page, plot, sheet = (folder / f"{NAME}.{suffix}" for suffix in ("md", "png", "csv"))
-    write_text(
-        page,
-        "\n".join([introduction(models), *(markdown(each, without=("model",)) for each in tables)]),
-    )
+    parts = [introduction(models), *_findings(page), *(markdown(each, without=("model",)) for each in tables)]
+    write_text(page, "\n".join(parts))
     write_figure(error_figure(models), plot)
     write_text(sheet, to_csv(_joined([each for each in tables if each.title.endswith(UNIFORM)])))
     yield from (page, plot, sheet)
     if layers is not None:
         write_text(layers, to_csv(layer_table(models)))
         yield layers
+
+
+def _findings(page: Path) -> list[str]:
+    """What people wrote of the figures stays until they write something else."""
+    found = FINDINGS.search(page.read_text()) if page.exists() else None
+    return [found.group().rstrip() + "\n"] if found else []
 
 
 def introduction(models: Sequence[Findings]) -> str:

@@ -33,7 +33,7 @@ def _codecs(found: Findings) -> Table:
         Column("bytes", "stored", "B"),
         _OUTPUT,
         Column("median", "layers: median error", "1"),
-        Column("p90", "90 %", "1"),
+        Column("p90", "90th percentile", "1"),
         Column("most", "largest", "1"),
         Column("others", "layers in another codec", "1", "count"),
         Column("worst", "layers that hurt most (share of all layers' errors alone)"),
@@ -67,7 +67,7 @@ def _budgets(found: Findings) -> Table:
     columns = (
         Column("model", "model"),
         Column("codec", "as many bytes as"),
-        _BITS,
+        Column("bits_per_weight", "bits/weight taken", "bit"),
         Column("uniform", "output error of that codec", "1"),
         Column("output_error", "of the budget", "1"),
         Column("ratio", "ratio", "ratio"),

@@ -14,7 +14,8 @@ from benchmarks import post_training_kept
 from benchmarks.post_training import without_softmax
 from benchmarks.post_training_findings import CODECS, HELD_BACK, Findings, Layer, Outcome, Weighing
 from benchmarks.post_training_kept import drop_kept, kept_findings
-from benchmarks.post_training_page import error_figure, introduction
+from benchmarks.post_training_page import error_figure, introduction, write_page
+from benchmarks.post_training_tables import tables
 from compiler.quantise.floating import evaluate
 
 INT8 = (["int8"], ["int8"])
@@ -114,3 +115,16 @@ def test_errors_within_a_decade_have_numbers_on_their_axis() -> None:
     figure.canvas.draw()
     low, high = figure.axes[0].get_ylim()
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels() if low <= tick.get_position()[1] <= high]
+
+
+def test_what_people_wrote_stays_when_the_page_is_made_again(tmp_path: Path) -> None:
+    page = tmp_path / "post_training.md"
+    models = [Findings("net", (coded("int8", 0.2),), (coded("int8", 0.2),), ())]
+    list(write_page(models, tables(models), tmp_path, None))
+    made = page.read_text()
+    assert "What was found" in made and "## What was found" not in made
+    written = "## What was found\n\nInt8 is good.\n\n- Very.\n\n"
+    page.write_text(made.replace("## net", f"{written}## net", 1))
+    before = page.read_text()
+    list(write_page(models, tables(models), tmp_path, None))
+    assert page.read_text() == before and page.read_text().count(written) == 1

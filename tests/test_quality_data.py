@@ -133,6 +133,16 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         quality_data.require_extra(["minilm"])
 
 
+def test_a_benchmark_without_its_package_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "benchmarks.kmeans", raising=False)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert run_benchmark(["kmeans"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("benchmarks kmeans: ") and "faiss" in line and "pip install '.[torch,quality,bench]'" in line
+
+
 @pytest.mark.parametrize("name", ["post_training", "quality"])
 def test_a_missing_package_is_told_in_one_line_before_any_work(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -73,7 +73,7 @@ def started(program: Program, inputs: Mapping[str, Any], arguments: argparse.Nam
 
     if not (program.calibrated or arguments.uncalibrated):
         raise SimError(f"--against {arguments.against}: the program of '{program.model}' is not calibrated; its values "
-                       "mean nothing: compress with --calibrate")  # fmt: skip
+                       "mean nothing: compress or import with --calibrate")  # fmt: skip
     arguments.model = arguments.against
     reference = load_reference(arguments.against, program, lambda: load(arguments))
     comparison = Comparison(program, reference, reference_tensors(reference, program, inputs))

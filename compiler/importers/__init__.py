@@ -94,7 +94,7 @@ def read_foreign(path: Path, name: str | None = None) -> tuple[ForeignFormat, Ch
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused, with its name
         checkpoint = row.read(source)
     if not checkpoint.layers:
-        raise ModelError(f"{path}: holds no layer compressed by {row.name}")
+        raise ModelError(f"{path}: {row.name} with no compressed layer, only {len(checkpoint.tensors)} plain tensors")
     return row, checkpoint
 
 

@@ -146,8 +146,10 @@ def _blob(offset: int, element: ElementType, count: int, blobs: npt.NDArray[np.u
     magic, kind, size, start, _ = BLOB_HEADER.unpack(blobs[offset : offset + BLOB_HEADER.size].tobytes())
     if magic != BLOB_MAGIC or kind != element.blob_type:
         raise ModelError(f"the blob at byte {offset} begins with {magic:#x} and type {kind}; expected {BLOB_MAGIC:#x}")
-    if size != -(-count * element.bits // 8) or start + size > blobs.size:
-        raise ModelError(f"the blob at byte {offset} has {size} bytes at {start}; {count} values need another size")
+    needed = -(-count * element.bits // 8)
+    if size != needed or start + size > blobs.size:
+        what = f"the blob at byte {offset} has {size} bytes at {start} of a weight file of {blobs.size}"
+        raise ModelError(f"{what}; {count} values need {needed}")
     data = blobs[start : start + size]
     if element.bits >= 8:
         return data.view(element.dtype) if start % (element.bits // 8) == 0 else data.copy().view(element.dtype)

@@ -118,7 +118,7 @@ def run_unproven(
     if not (program.calibrated or allow_uncalibrated):
         raise SimError(
             f"program of '{program.model}' was compiled from a model without calibrated activations; its values would "
-            "mean nothing: compress with --calibrate"
+            "mean nothing: compress or import with --calibrate"
         )
     check_names(inputs, program)
     codes = {port.name: input_codes(port, inputs[port.name], program.batch) for port in program.inputs}
