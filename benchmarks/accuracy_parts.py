@@ -85,8 +85,7 @@ FASHION_LONG = Profile(
     "Fashion-MNIST ViT, fine-tuned nine times as long",
     FASHION.measures,
     f"The same network, scored alike, after nearly an epoch: {FASHION_LONG_SAMPLES:,} of the 58,000 training pictures, "
-    f"{FASHION_LONG_SAMPLES // FASHION_BATCH} steps, so that freezing has time to act. Rates are those found best for "
-    "the shorter training.",
+    f"{FASHION_LONG_SAMPLES // FASHION_BATCH} steps. Rates are those found best for the shorter training.",
 )
 
 
