@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Self
 
@@ -80,7 +80,7 @@ class Trial:
     @property
     def error(self) -> float:
         """Sum of the errors of all layers alone."""
-        return sum(each.error for each in self.assignment.values())
+        return _sum(self.assignment)
 
     @property
     def stored_bytes(self) -> int:
@@ -131,17 +131,26 @@ def spend(
     weights = sum(math.prod(row[0].layer.shape) for row in candidates.values())
     limit = _limit(budget, [[each.stored_bytes for each in row] for row in candidates.values()], weights)
     least, bound = _least_sum(candidates, limit)
-    trials: list[Trial] = []
-    if whole is not None:
-        choices = [("least sum", least), *_rivals(least, budget.codecs, candidates, limit)]
-        for done, (name, each) in enumerate(choices):
-            if progress is not None:
-                progress(done, len(choices), "whole models")
-            error = whole.error({layer: candidate.layer for layer, candidate in each.items()})
-            trials.append(Trial(name, each, error))
-        least = _best(trials).assignment
-    total, samples = sum(each.error for each in least.values()), len(whole.traces) if whole is not None else 0
-    return Spending(least, total, min(bound, total), measure, limit, tuple(trials), samples)
+    spending = Spending(least, _sum(least), min(bound, _sum(least)), measure, limit)
+    if whole is None:
+        return spending
+    choices = [("least sum", least), *_rivals(least, budget.codecs, candidates, limit)]
+    trials = tuple(_trials(choices, whole, progress))
+    best = _best(trials)
+    return replace(spending, candidates=best.assignment, error=best.error, trials=trials, samples=len(whole.traces))
+
+
+def _trials(choices: Sequence[tuple[str, Assignment]], whole: WholeModel, progress: Progress | None) -> Iterator[Trial]:
+    for done, (name, assignment) in enumerate(choices):
+        if progress is not None:
+            progress(done, len(choices), "whole models")
+        error = whole.error({layer: candidate.layer for layer, candidate in assignment.items()})
+        yield Trial(name, assignment, error)
+
+
+def _sum(assignment: Assignment) -> float:
+    """Of the errors of all layers alone."""
+    return sum(each.error for each in assignment.values())
 
 
 def check_possible(budget: Budget, graph: Graph, keep: Keep, axis: VectorAxis, scale: ScaleMode) -> None:
