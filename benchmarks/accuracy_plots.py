@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from accel.plots import new_figure, write_figure
-from benchmarks.accuracy_methods import METHODS
+from benchmarks.accuracy_methods import ABOVE, METHODS
 from benchmarks.accuracy_page import FLOAT, Entry
 from benchmarks.accuracy_parts import PROFILES
 from benchmarks.quality_models import Measure
@@ -76,8 +76,10 @@ def _panel(axes: Axes, found: Sequence[Entry], measure: Measure) -> None:
         axes.plot(bits, before, marker=marker, markerfacecolor="none", markeredgecolor=colour, markersize=6, zorder=2)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xticks(TICKS)
-    axes.set_xlim(TICKS[0] * 0.94, TICKS[-1] * 1.1)
+    most = max(each.bits for each in found if each.method != FLOAT) / ABOVE
+    ticks = [tick for index, tick in enumerate(TICKS) if index == 0 or TICKS[index - 1] < most]
+    axes.set_xticks(ticks)
+    axes.set_xlim(ticks[0] * 0.94, ticks[-1] * 1.1)
     axes.set_xlabel("bits a weight, everything counted (log scale; neighbours set apart)", fontsize=8)
     axes.set_ylabel(f"{measure.title}{' [%]' if factor == 100 else ''}", fontsize=8)
     axes.tick_params(labelsize=8)
