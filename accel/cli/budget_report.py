@@ -39,8 +39,8 @@ def spending_notes(spending: Spending | None) -> Iterator[str]:
         f"within it to less than {spending.bound:.4g} ({spending.measure})"
     )
     if (best := spending.best) is not None:
-        others = f", the least of {len(spending.trials)} choices" if len(spending.trials) > 1 else ""
+        best_of = f", best of {len(spending.trials)}" if len(spending.trials) > 1 else ""
         yield (
-            f"choice: {best.name}{others} in error of the whole model, {best.whole_error:.4g} (squared error over "
+            f"choice: {best.name}{best_of}, with an error of the whole model of {best.whole_error:.4g} (squared error over "
             f"squared outputs, all weights coded, activations in float; samples: {spending.samples})"
         )
