@@ -41,6 +41,6 @@ def spending_notes(spending: Spending | None) -> Iterator[str]:
     if (best := spending.best) is not None:
         best_of = f", best of {len(spending.trials)}" if len(spending.trials) > 1 else ""
         yield (
-            f"choice: {best.name}{best_of}, with an error of the whole model of {best.whole_error:.4g} (squared error over "
-            f"squared outputs, all weights coded, activations in float; samples: {spending.samples})"
+            f"choice: {best.name}{best_of}, with an error of the whole model of {best.whole_error:.4g} (squared error "
+            f"over squared outputs, all weights coded, activations in float; samples: {spending.samples})"
         )
