@@ -124,12 +124,8 @@ def compress(
     spending: Spending | None = None
     if isinstance(codec, Budget):
         model = FloatModel(graph, weights, dict(folded_factors(graph, exponents)))
-        tried = candidates(coder, codec.codecs, keep, model, calibration, progress)
-        whole = WholeModel.of(model, tuple(tried), calibration) if calibration else None
-        spending = spend(codec, tried, OUTPUT_ERROR if calibration else WEIGHT_ERROR, whole, progress)
-        layers.update((name, each.layer) for name, each in spending.candidates.items())
-        reasons = {name: each.choice[1] for name, each in spending.candidates.items()}
-        reports = [layer_report(name, coder.matrix(name), layers[name], reasons[name]) for name in reasons]
+        spending = _spent(coder, codec, keep, model, calibration, progress)
+        reports = _taken(coder, spending, layers)
     else:
         reports = _coded(coder, codec_choices(graph, codec, keep, vector_axis), layers, progress)
     for name in plain_parameters(graph):
@@ -137,6 +133,23 @@ def compress(
     source = Source(model_digest(graph, weights), dict(description or {}))
     result = Compression(Packed(graph, layers, parameters, source), tuple(reports), spending=spending)
     return _calibrated(result, calibration, method, exponents, progress) if calibration else result
+
+
+def _spent(
+    coder: Coder, budget: Budget, keep: Keep, model: FloatModel, samples: Sequence[Tensors], progress: Progress | None
+) -> Spending:
+    """By the errors of weights where there are no samples."""
+    tried = candidates(coder, budget.codecs, keep, model, samples, progress)
+    if not samples:
+        return spend(budget, tried, WEIGHT_ERROR)
+    return spend(budget, tried, OUTPUT_ERROR, WholeModel.of(model, tuple(tried), samples), progress)
+
+
+def _taken(coder: Coder, spending: Spending, layers: MutableMapping[str, EncodedLayer]) -> list[LayerReport]:
+    """The layers chosen, into ``layers``."""
+    chosen = spending.candidates
+    layers.update((name, each.layer) for name, each in chosen.items())
+    return [layer_report(name, coder.matrix(name), layers[name], each.choice[1]) for name, each in chosen.items()]
 
 
 def _coded(
