@@ -95,7 +95,7 @@ def test_inputs_are_not_overwritten(prog, capsys):
 
 def test_uncalibrated_programs_need_a_word(prog, capsys):
     write_program(copying(calibrated=False), prog / "net.prog.safetensors")
-    assert "compress with --calibrate" in refused(capsys, run(prog, "--dump-layers", prog / "layers"))
+    assert "compress or import with --calibrate" in refused(capsys, run(prog, "--dump-layers", prog / "layers"))
     assert not (prog / "layers").exists()
     assert run(prog, "--uncalibrated") == 0
 

@@ -189,7 +189,7 @@ def test_uncalibrated_programs_are_refused(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 2, 3)))
     for more in ([], ["--against", "deit_tiny"]):
         code = run(tmp_path, "net.prog.safetensors", "x.npz", "-o", tmp_path / "y.npz", *more)
-        refused(capsys, code, "compress with --calibrate", tmp_path / "y.npz")
+        refused(capsys, code, "compress or import with --calibrate", tmp_path / "y.npz")
 
 
 def test_poor_calibration_data_is_told(folder, tmp_path, capsys):

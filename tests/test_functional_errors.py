@@ -228,7 +228,7 @@ def test_values_that_do_not_fit_are_refused(x, message):
 
 def test_uncalibrated_programs_and_unknown_orders_are_refused():
     x = {"x": np.zeros((2, 2, 3))}
-    with pytest.raises(SimError, match=r"without calibrated activations.*compress with --calibrate"):
+    with pytest.raises(SimError, match=r"without calibrated activations.*compress or import with --calibrate"):
         execute(copying(calibrated=False), x)
     execute(copying(calibrated=False), x, allow_uncalibrated=True)
     with pytest.raises(SimError, match="order 'random'; allowed: eager, lazy, program"):
