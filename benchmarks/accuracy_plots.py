@@ -76,7 +76,7 @@ def _panel(axes: Axes, found: Sequence[Entry], measure: Measure) -> None:
         axes.plot(bits, before, marker=marker, markerfacecolor="none", markeredgecolor=colour, markersize=6, zorder=2)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    most = max(each.bits for each in found if each.method != FLOAT) / ABOVE
+    most = max((each.bits / ABOVE for each in found if each.method != FLOAT), default=0.0)
     ticks = [tick for index, tick in enumerate(TICKS) if index == 0 or TICKS[index - 1] < most]
     axes.set_xticks(ticks)
     axes.set_xlim(ticks[0] * 0.94, ticks[-1] * 1.1)

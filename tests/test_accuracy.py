@@ -160,6 +160,16 @@ def test_every_measure_has_a_panel_and_nothing_else() -> None:
     assert [axes.get_ylabel().removesuffix(" [%]") for axes in figure.axes] == titles
 
 
+@pytest.mark.parametrize(
+    ("bits", "ticks"), [((), [1]), ((1.04,), [1]), ((1.04, 1.5), [1, 1.25, 1.5]), ((8.1,), [1, 1.25, 1.5, 2, 4, 8])]
+)
+def test_an_axis_of_bits_ends_where_they_do(bits: tuple[float, ...], ticks: list[float]) -> None:
+    row = {"scores": {measure.key: 0.5 for measure in PROFILES["fashion"].measures}, "setting": {"seed": 0}}
+    found = [Entry("fashion", "float", 0.0, "", 32.0, (row,), (row,))]
+    found += [Entry("fashion", "vq", 1.0, "vq:k=64,d=4", each, (row,), (row,)) for each in bits]
+    assert quality_figure(found).axes[0].get_xticks().tolist() == ticks
+
+
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
